@@ -1,0 +1,203 @@
+//! What is wrong in an operator's file: file, line, column, a sentence, and help.
+
+pub mod code;
+pub mod read;
+pub mod source;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::mistake::code::Code;
+use crate::mistake::source::Place;
+
+/// One thing that is wrong, or weak, in a file that an operator wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Which kind of mistake; `portcullis check --explain CODE` tells more.
+    pub code: Code,
+    /// What is so, in one sentence without a full stop.
+    pub says: String,
+    /// Where, when it stands in a file at all.
+    pub place: Option<Place>,
+    /// A few words at the place itself; may be empty.
+    pub label: String,
+    /// Other places that belong to it, each with a few words.
+    pub also: Vec<(Place, String)>,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    /// A mistake of this kind, with a sentence that says what is so.
+    pub fn new(code: Code, says: impl Into<String>) -> Self {
+        Self {
+            code,
+            says: says.into(),
+            place: None,
+            label: String::new(),
+            also: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// Adds the place where it stands.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Adds a few words that are shown under the place.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Adds another place that belongs to the mistake.
+    #[must_use]
+    pub fn also(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.also.push((place, label.into()));
+        self
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Whether this is advice only, which stops nothing.
+    pub fn is_advice(&self) -> bool {
+        self.code.is_advice()
+    }
+
+    /// The mistake as a terminal shows it: sentence, place, excerpt, help.
+    pub fn render(&self, coloured: bool) -> String {
+        let level = if self.is_advice() { Level::WARNING } else { Level::ERROR };
+        let mut group = level.primary_title(self.says.as_str()).id(self.code.number()).elements(
+            self.place.iter().map(|place| {
+                let label = (!self.label.is_empty()).then_some(self.label.as_str());
+                let mut snippet = Snippet::source(place.source.text.as_str())
+                    .path(place.source.path.as_str())
+                    .fold(true)
+                    .annotation(AnnotationKind::Primary.span(place.span.clone()).label(label));
+                for (also, label) in
+                    self.also.iter().filter(|(also, _)| also.source == place.source)
+                {
+                    snippet = snippet.annotation(
+                        AnnotationKind::Context.span(also.span.clone()).label(label.as_str()),
+                    );
+                }
+                snippet
+            }),
+        );
+        let elsewhere = |also: &&(Place, String)| {
+            self.place.as_ref().is_none_or(|place| place.source != also.0.source)
+        };
+        for (also, label) in self.also.iter().filter(elsewhere) {
+            group = group.element(
+                Snippet::source(also.source.text.as_str())
+                    .path(also.source.path.as_str())
+                    .fold(true)
+                    .annotation(
+                        AnnotationKind::Context.span(also.span.clone()).label(label.as_str()),
+                    ),
+            );
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}
+
+/// All that was found wrong while reading. Nothing stops at the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    /// Adds one.
+    pub fn push(&mut self, mistake: Mistake) {
+        self.0.push(mistake);
+    }
+
+    /// Adds all of another list.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// All of them, in the order of files and lines.
+    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+        self.0.iter()
+    }
+
+    /// Whether there is one that must be mended before anything is loaded.
+    pub fn any_error(&self) -> bool {
+        self.0.iter().any(|mistake| !mistake.is_advice())
+    }
+
+    /// How many errors and how many pieces of advice there are.
+    pub fn count(&self) -> (usize, usize) {
+        let advice = self.0.iter().filter(|mistake| mistake.is_advice()).count();
+        (self.0.len() - advice, advice)
+    }
+
+    /// Puts them into the order of files and lines, and drops repetitions.
+    pub fn sort(&mut self) {
+        let key = |mistake: &Mistake| {
+            mistake.place.as_ref().map(|place| (place.source.path.clone(), place.span.start))
+        };
+        self.0.sort_by_key(|mistake| (key(mistake), mistake.code.number()));
+        self.0.dedup();
+    }
+}
+
+/// The word of `known` that `written` was probably meant to be.
+pub fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(written, word), word))
+        .filter(|(distance, word)| *distance <= 1 + word.len() / 4 && *distance < word.len())
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// A sentence for `help`: the word that was meant, or all that are known.
+pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(word) = meant(written, known.clone()) {
+        return format!("did you mean `{word}`?");
+    }
+    let mut words: Vec<&str> = known.into_iter().collect();
+    words.sort_unstable();
+    if words.is_empty() {
+        return "none is defined yet".to_owned();
+    }
+    format!("known are: {}", words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mistake::source::Source;
+
+    #[test]
+    fn a_mistake_shows_its_place_and_its_help() {
+        let source = Source::new("policies/tasks.toml", "[routes.a]\nlimts = []\n");
+        let mistake = Mistake::new(Code::UnknownKey, "unknown key `limts` in a route")
+            .at(source.place(11..16))
+            .label("not a key of a route")
+            .help(suggest("limts", ["limits", "match"]));
+        let shown = mistake.render(false);
+        assert!(shown.contains("error[P0102]: unknown key `limts` in a route"), "{shown}");
+        assert!(shown.contains("policies/tasks.toml:2:1"), "{shown}");
+        assert!(shown.contains("did you mean `limits`?"), "{shown}");
+    }
+
+    #[test]
+    fn far_words_are_not_suggested() {
+        assert_eq!(meant("frobnicate", ["limits", "match"]), None);
+        assert_eq!(suggest("frobnicate", ["match", "limits"]), "known are: limits, match");
+    }
+}
