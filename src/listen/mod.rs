@@ -1,0 +1,118 @@
+//! Accepts connections up to a ceiling and serves HTTP on each, within deadlines, until it drains.
+
+pub mod body;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Version};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::listen::body::Body;
+use crate::refusal::Reason;
+
+/// The other end of a connection, and how it is connected.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address, or the one a trusted PROXY header gave.
+    pub address: SocketAddr,
+    /// The address of ours that it connected to.
+    pub local: SocketAddr,
+    /// The listener's name in `gateway.toml`.
+    pub listener: Arc<str>,
+    /// The facts of TLS; nothing on a plaintext listener.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What a completed TLS handshake told.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// The server name that the peer asked for (SNI), in lower case.
+    pub server_name: Option<Box<str>>,
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+}
+
+/// One request as it stood on the wire. It is framed beyond doubt; what it means is for `head` to say.
+#[derive(Debug)]
+pub struct RawHead {
+    /// The method, as sent.
+    pub method: Method,
+    /// The request target, byte for byte as sent: `/v1/tasks?limit=5`, an absolute URI, or `*`.
+    /// For HTTP/2 the `:path`.
+    pub target: Box<str>,
+    /// HTTP/1.0, 1.1 or 2.
+    pub version: Version,
+    /// The `:authority` of HTTP/2; nothing for HTTP/1, whose `Host` is among the headers.
+    pub authority: Option<Box<str>>,
+    /// All headers. For HTTP/1, `Content-Length` stands at most once and is one plain number, and
+    /// `Transfer-Encoding`, if present, is exactly `chunked`; never both.
+    pub headers: HeaderMap,
+    /// How long the body says it is.
+    pub length: Length,
+}
+
+/// How long a body says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// There is no body.
+    None,
+    /// So many bytes; more than none.
+    Exactly(u64),
+    /// Unknown until its end: chunked, or HTTP/2 without `content-length`.
+    Unknown,
+}
+
+/// What arrived: a request, or bytes that are not one.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A request with its body, of which nothing has been read yet.
+    Request(Box<RawHead>, Body),
+    /// Bytes that are not a request. They get a proper answer, and then the connection closes.
+    Malformed(Reason),
+}
+
+/// What is sent back.
+pub struct Outgoing<B> {
+    /// The response.
+    pub response: http::Response<B>,
+    /// After a 101: the other half of the tunnel that the connection becomes.
+    pub tunnel: Option<Tunnel>,
+    /// Whether the connection must close after this response.
+    pub close: bool,
+}
+
+/// A byte stream to an upstream that has agreed to an upgrade.
+pub struct Tunnel {
+    /// The stream to the upstream.
+    pub upstream: Box<dyn Stream>,
+    /// What lives for as long as the tunnel does: permits, the record's entry.
+    pub keep: Box<dyn TunnelGuard>,
+    /// The tunnel ends when no byte passed for this long.
+    pub idle: std::time::Duration,
+}
+
+/// A byte stream of any kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Lives as long as a tunnel, and is told at its end how many bytes passed.
+pub trait TunnelGuard: Send {
+    /// Bytes from the caller and bytes to the caller.
+    fn ended(&mut self, from_caller: u64, to_caller: u64);
+}
+
+/// What answers requests. `listen` is given it, and knows nothing else of the gateway.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of responses.
+    type Body: http_body::Body<Data = bytes::Bytes, Error = body::Broken> + Send + Unpin + 'static;
+
+    /// Answers one arrival. Never fails: a refusal is an answer too.
+    fn handle(
+        &self,
+        peer: &Arc<Peer>,
+        arrival: Arrival,
+    ) -> impl Future<Output = Outgoing<Self::Body>> + Send;
+}

@@ -1,0 +1,1 @@
+//! One record per request, written also for a caller who left early.

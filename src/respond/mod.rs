@@ -1,0 +1,1 @@
+//! Makes responses: from the upstream's answer, or from a refusal.
