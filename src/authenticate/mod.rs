@@ -1,11 +1,13 @@
 //! Finds out who calls: asks the route's schemes in turn and makes a `Principal`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::head::Head;
 use crate::name::{Name, Names};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
+use crate::units::Network;
 
 /// What a credential gives to whoever shows it: the facts of one key record that requests need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,4 +81,57 @@ pub struct Evidence {
     pub grant: Arc<Grant>,
     /// Whether it covered `Content-Digest`.
     pub digest_covered: bool,
+}
+
+/// When, whence and where a credential holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Unix milliseconds before which it does not hold yet.
+    pub not_before_ms: Option<u64>,
+    /// Unix milliseconds from which on it no longer holds.
+    pub expires_ms: Option<u64>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// Networks it may be shown from; none means any.
+    pub networks: Box<[Network]>,
+}
+
+impl Bounds {
+    /// Whether the credential holds now, for a caller at this address.
+    ///
+    /// # Errors
+    /// The private reason why it does not; its public face is always the same.
+    pub fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
+        if self.revoked {
+            return Err(Reason::CredentialRevoked);
+        }
+        if self.expires_ms.is_some_and(|expires| now.unix_ms >= expires)
+            || self.not_before_ms.is_some_and(|begins| now.unix_ms < begins)
+        {
+            return Err(Reason::CredentialExpired);
+        }
+        if !self.networks.is_empty()
+            && !self.networks.iter().any(|network| network.contains(client))
+        {
+            return Err(Reason::CredentialNetwork);
+        }
+        Ok(())
+    }
+}
+
+/// A shared secret that signs requests (RFC 9421, hmac-sha256).
+#[derive(Debug)]
+pub struct SigningKey {
+    /// The prepared key.
+    pub mac: ring::hmac::Key,
+    /// What its signatures give.
+    pub grant: Arc<Grant>,
+    /// When and whence it holds.
+    pub bounds: Bounds,
+}
+
+/// Where signing keys are found, by their `keyid`. Reads memory only.
+pub trait SigningKeys: Send + Sync {
+    /// The key with this id.
+    fn find(&self, id: &str) -> Option<Arc<SigningKey>>;
 }

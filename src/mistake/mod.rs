@@ -4,10 +4,13 @@ pub mod code;
 pub mod read;
 pub mod source;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::mistake::code::Code;
-use crate::mistake::source::Place;
+use crate::mistake::source::{Origin, Place, Source};
 
 /// One thing that is wrong, or weak, in a file that an operator wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +157,33 @@ impl Mistakes {
     }
 }
 
+/// A file that is being compiled, and the list that collects what is wrong in it.
+pub struct Reading<'a> {
+    /// The file whose byte offsets the rules carry.
+    pub source: &'a Arc<Source>,
+    /// What was found so far, in this file and others.
+    pub mistakes: &'a mut Mistakes,
+}
+
+impl Reading<'_> {
+    /// Reports a mistake at a byte range of this file.
+    pub fn wrong(
+        &mut self,
+        code: Code,
+        span: &Range<usize>,
+        says: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let mistake = Mistake::new(code, says).at(self.source.place(span.clone())).help(help);
+        self.mistakes.push(mistake);
+    }
+
+    /// The rule with this address, standing at a byte range of this file.
+    pub fn origin(&self, rule: impl Into<String>, span: &Range<usize>) -> Origin {
+        Origin::new(rule, &self.source.place(span.clone()))
+    }
+}
+
 /// The word of `known` that `written` was probably meant to be.
 pub fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -180,7 +210,6 @@ pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str> + Clo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mistake::source::Source;
 
     #[test]
     fn a_mistake_shows_its_place_and_its_help() {
