@@ -1,1 +1,129 @@
 //! Makes responses: from the upstream's answer, or from a refusal.
+
+pub mod body;
+pub mod headers;
+pub mod limits;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::forward::{Answer, AnswerBody};
+use crate::head::RequestId;
+use crate::refusal::{Extra, Refusal, Spent};
+use crate::respond::body::Shape;
+use crate::respond::headers::Rules;
+
+/// The name of a request, on every answer.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What an answer is told about the request that it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The request's name; nothing when the bytes were no request.
+    pub id: Option<RequestId>,
+    /// Whether the answer travels over TLS.
+    pub tls: bool,
+    /// Whether the caller was authenticated, so that no cache may keep the answer.
+    pub authenticated: bool,
+    /// The form that errors take for this caller.
+    pub shape: Shape,
+    /// The tightest budget: the name of its limit, and its state.
+    pub budget: Option<(&'a str, Spent)>,
+}
+
+/// What a 401 asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Challenges<'a> {
+    /// `WWW-Authenticate` (RFC 6750).
+    pub authenticate: Option<&'a HeaderValue>,
+    /// `Accept-Signature` (RFC 9421, section 5.1), where a signature was wanted.
+    pub signature: Option<&'a HeaderValue>,
+}
+
+/// The response that carries an upstream's answer.
+pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<AnswerBody> {
+    let mut response = Response::new(answer.body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    rules.hide(response.headers_mut());
+    secure(&mut response, facts);
+    rules.add(response.headers_mut());
+    if let Some((name, spent)) = facts.budget {
+        limits::write(response.headers_mut(), rules.limit_headers(), name, &spent);
+    }
+    response
+}
+
+/// The response that says no.
+///
+/// Its headers and body hold nothing of the request: only the reason's own words, the state of a
+/// budget, names of fields from the schema, and the request's name.
+pub fn refuse(
+    refusal: &Refusal,
+    facts: &Facts<'_>,
+    challenges: &Challenges<'_>,
+    rules: &Rules,
+) -> Response<AnswerBody> {
+    let (content_type, body) = body::of(refusal, facts);
+    let mut response = Response::new(AnswerBody::Whole(body));
+    *response.status_mut() = refusal.reason.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match &refusal.extra {
+        Extra::None | Extra::Fields(_) => {}
+        Extra::Allow(methods) => {
+            if let Ok(methods) = HeaderValue::from_str(methods) {
+                headers.insert(ALLOW, methods);
+            }
+        }
+        Extra::Budget(spent) => {
+            let name = refusal.rule.as_ref().map_or("address", |rule| rule.rule());
+            limits::write(headers, rules.limit_headers(), limits::short(name), spent);
+            headers.insert(RETRY_AFTER, HeaderValue::from(spent.retry_after.max(1)));
+        }
+        Extra::RetryAfter(seconds) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+    }
+    if refusal.reason.status() == StatusCode::UNAUTHORIZED {
+        if let Some(value) = challenges.authenticate {
+            headers.insert(WWW_AUTHENTICATE, value.clone());
+        }
+        if let Some(value) = challenges.signature {
+            headers.insert(headers::ACCEPT_SIGNATURE, value.clone());
+            headers.insert(headers::WANT_CONTENT_DIGEST, headers::DIGESTS_WANTED);
+        }
+    }
+    if let (Some((name, spent)), false) = (facts.budget, matches!(refusal.extra, Extra::Budget(_)))
+    {
+        limits::write(headers, rules.limit_headers(), name, &spent);
+    }
+    secure(&mut response, facts);
+    response
+}
+
+/// A permanent redirect to the same target over TLS. 308 keeps method and body (RFC 9110, 15.4.9).
+pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(http::header::LOCATION, location.clone());
+    secure(&mut response, facts);
+    response
+}
+
+/// The headers that every answer carries, whoever made it.
+fn secure(response: &mut Response<AnswerBody>, facts: &Facts<'_>) {
+    let headers = response.headers_mut();
+    if let Some(Ok(id)) = facts.id.map(|id| HeaderValue::from_bytes(id.as_str().as_bytes())) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if facts.tls {
+        headers.insert(http::header::STRICT_TRANSPORT_SECURITY, headers::HSTS);
+    }
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, headers::NOSNIFF);
+    if facts.authenticated && !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}

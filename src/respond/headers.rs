@@ -1,0 +1,123 @@
+//! What a route hides from and adds to the upstream's headers.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::mistake::Reading;
+use crate::mistake::code::Code;
+use crate::mistake::source::At;
+use crate::respond::limits::LimitHeaders;
+
+/// `Accept-Signature` (RFC 9421, section 5.1).
+pub const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
+/// `Want-Content-Digest` (RFC 9530, section 4).
+pub const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
+/// What is wanted of a digest.
+pub const DIGESTS_WANTED: HeaderValue = HeaderValue::from_static("sha-256=10, sha-512=3");
+/// One year, in seconds (RFC 6797).
+pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+/// Browsers must not guess a type.
+pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// Headers that tell what the service is made of. Nobody outside needs them.
+const TELLTALES: [HeaderName; 6] = [
+    http::header::SERVER,
+    HeaderName::from_static("x-powered-by"),
+    HeaderName::from_static("x-aspnet-version"),
+    HeaderName::from_static("x-aspnetmvc-version"),
+    HeaderName::from_static("x-runtime"),
+    HeaderName::from_static("x-generator"),
+];
+
+/// What a route does to the headers of answers, as written: `response = { strip_headers = ["x-internal"] }`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseRule {
+    /// Headers of the upstream's answers that callers do not see, beside `server`, `x-powered-by`
+    /// and their like, which they never see.
+    #[serde(default)]
+    pub strip_headers: Vec<At<String>>,
+    /// Headers that every answer of the upstream gets, replacing the upstream's own.
+    #[serde(default)]
+    pub set_headers: BTreeMap<String, At<String>>,
+}
+
+/// What a route does to the headers of answers.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    strip: Vec<HeaderName>,
+    set: Vec<(HeaderName, HeaderValue)>,
+    limit_headers: LimitHeaders,
+}
+
+impl Rules {
+    /// Compiles what was written.
+    pub fn compile(
+        rule: &ResponseRule,
+        limit_headers: LimitHeaders,
+        reading: &mut Reading<'_>,
+    ) -> Self {
+        let mut rules = Self { limit_headers, ..Self::default() };
+        for name in &rule.strip_headers {
+            match name.parse::<HeaderName>() {
+                Ok(header) => rules.strip.push(header),
+                Err(_) => wrong_name(name, &name.span, reading),
+            }
+        }
+        for (name, value) in &rule.set_headers {
+            match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+                (Ok(header), _) if is_framing(&header) => reading.wrong(
+                    Code::WrongValue,
+                    &value.span,
+                    format!("`{name}` says where a message ends and cannot be set"),
+                    "leave it out; the gateway writes it",
+                ),
+                (Ok(header), Ok(value)) => rules.set.push((header, value)),
+                (Err(_), _) => wrong_name(name, &value.span, reading),
+                (_, Err(_)) => reading.wrong(
+                    Code::WrongValue,
+                    &value.span,
+                    format!("the value of `{name}` has characters that a header cannot hold"),
+                    "write visible ASCII characters",
+                ),
+            }
+        }
+        rules
+    }
+
+    /// Takes out what callers do not see.
+    pub fn hide(&self, headers: &mut HeaderMap) {
+        for name in TELLTALES.iter().chain(&self.strip) {
+            headers.remove(name);
+        }
+    }
+
+    /// Puts in what the route adds.
+    pub fn add(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.set {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// Which limit headers the route's answers carry.
+    pub fn limit_headers(&self) -> LimitHeaders {
+        self.limit_headers
+    }
+}
+
+fn is_framing(name: &HeaderName) -> bool {
+    use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+    [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(name)
+}
+
+fn wrong_name(name: &str, span: &std::ops::Range<usize>, reading: &mut Reading<'_>) {
+    reading.wrong(
+        Code::WrongValue,
+        span,
+        format!("`{name}` is not the name of a header"),
+        "write letters, digits and hyphens, for example \"x-internal\"",
+    );
+}
