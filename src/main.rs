@@ -1,1 +1,8 @@
-fn main() {}
+//! The process: hands the command line to `cli`.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portcullis::cli::main()
+}

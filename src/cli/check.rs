@@ -1,0 +1,103 @@
+//! `check`: finds every mistake in gateway.toml and the policy, and loads nothing.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::exit::{Exit, print, say};
+use crate::cli::{Ended, Format, Globals};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::mistake::code::Code;
+use crate::mistake::{Mistake, Mistakes};
+use crate::rehearse::Rehearsal;
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  portcullis check\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203")]
+pub struct Options {
+    /// The policy directory; default: the one that the configuration names.
+    path: Option<PathBuf>,
+    /// Count advice as errors.
+    #[arg(long)]
+    deny_warnings: bool,
+    /// Explain a code instead, for example P0203.
+    #[arg(long, value_name = "CODE")]
+    explain: Option<String>,
+    /// How to print.
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// Checks, and prints everything that was found.
+pub fn run(globals: &Globals, options: &Options) -> Ended {
+    if let Some(number) = &options.explain {
+        let code = Code::by_number(number)
+            .ok_or_else(|| Exit::CouldNot(format!("there is no code `{number}`")))?;
+        print(&format!("{}: {}", code.number(), code.explained()));
+        return Ok(Exit::Fine);
+    }
+    let mut mistakes = Mistakes::default();
+    let now = Clock::system().now();
+    let config = Config::read(&globals.config, now, &mut mistakes);
+    let policy_dir = options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
+    let upstreams = config.as_ref().map(|config| config.upstreams.clone());
+    let mut files = 1;
+    if let Some(dir) = policy_dir {
+        // Without its upstreams a policy would be full of mistakes that are none of its own.
+        let rehearsal = Rehearsal::load(&dir, upstreams.as_deref(), now, &mut mistakes);
+        files += rehearsal.as_ref().map_or(0, Rehearsal::files);
+    }
+    mistakes.sort();
+    match options.format {
+        Format::Text => show(&mistakes, globals),
+        Format::Json => print(&document(&mistakes).to_string()),
+    }
+    let (errors, advice) = mistakes.count();
+    if options.format == Format::Text {
+        if errors + advice == 0 {
+            print(&format!("{} and {} policy files checked: nothing to say", globals.config.display(), files - 1));
+        } else {
+            say(&format!("{errors} errors, {advice} warnings.   `portcullis check --explain CODE` tells more."));
+        }
+    }
+    let found = errors > 0 || (options.deny_warnings && advice > 0);
+    Ok(if found { Exit::Found } else { Exit::Fine })
+}
+
+/// Prints mistakes for people, on standard error.
+pub fn show(mistakes: &Mistakes, globals: &Globals) {
+    let coloured = globals.color.for_stream(&std::io::stderr());
+    for mistake in mistakes.iter() {
+        say(&mistake.render(coloured));
+        say("");
+    }
+}
+
+/// The mistakes of a start: all of them at once, and exit code 2.
+pub fn stopped(mistakes: &mut Mistakes, globals: &Globals) -> Exit {
+    mistakes.sort();
+    show(mistakes, globals);
+    let (errors, _) = mistakes.count();
+    Exit::CouldNot(format!("{errors} errors; nothing was started"))
+}
+
+fn document(mistakes: &Mistakes) -> Value {
+    let item = |mistake: &Mistake| {
+        let place = mistake.place.as_ref().map(|place| {
+            let (line, column) = place.source.line_and_column(place.span.start);
+            json!({ "file": place.source.path, "line": line, "column": column })
+        });
+        json!({
+            "code": mistake.code.number(),
+            "level": if mistake.is_advice() { "warning" } else { "error" },
+            "says": mistake.says, "place": place, "help": mistake.help,
+        })
+    };
+    let (errors, warnings) = mistakes.count();
+    json!({
+        "schema": "portcullis.check/1", "errors": errors, "warnings": warnings,
+        "mistakes": mistakes.iter().map(item).collect::<Vec<_>>(),
+    })
+}

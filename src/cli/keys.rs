@@ -1,0 +1,236 @@
+//! `keys`: creates, lists, rotates, revokes and imports credentials.
+//!
+//! The embedded store has one owner. While a gateway runs it is the gateway, and the command asks it
+//! through the admin listener; otherwise the command opens the store itself.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::Value;
+
+use crate::admin::keys::{Call, Template, perform};
+use crate::cli::admin::Admin;
+use crate::cli::check::stopped;
+use crate::cli::exit::{Exit, print, say};
+use crate::cli::start::open_directory;
+use crate::cli::{Ended, Format, Globals, first_run};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::mistake::Mistakes;
+use crate::units::{Network, Span};
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a key and print it, once
+    #[command(after_help = "Examples:\n  portcullis keys create --name ci-exporter --role member --scope tasks:read --tier free --expires 90d\n  portcullis keys create --name partner --sub user_7 --role member --signing --out partner.secret")]
+    Create {
+        #[command(flatten)]
+        template: Facts,
+        /// Make a secret that signs requests (RFC 9421) instead of a key that is sent with them.
+        #[arg(long)]
+        signing: bool,
+        /// Write the key to a new file with mode 0600 instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List all keys; never their secrets
+    #[command(after_help = "Examples:\n  portcullis keys list\n  portcullis keys list --format json")]
+    List {
+        /// How to print.
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
+    /// Make a successor of a key; both work until the overlap is over
+    #[command(after_help = "Examples:\n  portcullis keys rotate 7Fq2kT9x --overlap 24h\n  portcullis keys rotate 7Fq2kT9x --out new.key")]
+    Rotate {
+        /// The key's id.
+        id: String,
+        /// How long the old key still works.
+        #[arg(long, default_value = "24h")]
+        overlap: Span,
+        /// Write the key to a new file with mode 0600 instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// End a key at once
+    #[command(after_help = "Examples:\n  portcullis keys revoke 7Fq2kT9x\n  portcullis keys revoke --yes 7Fq2kT9x")]
+    Revoke {
+        /// The key's id.
+        id: String,
+        /// Do not ask, on a terminal.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take over keys that clients already hold; they are hashed at once
+    #[command(after_help = "Examples:\n  portcullis keys import --name legacy --role member --scope tasks:read old-keys.txt\n  cut -f2 dump.tsv | portcullis keys import --name legacy -")]
+    Import {
+        #[command(flatten)]
+        template: Facts,
+        /// A file with one key a line, or - for standard input.
+        file: PathBuf,
+    },
+}
+
+/// What a key gives to whoever shows it.
+#[derive(Clone, Debug, Args)]
+pub struct Facts {
+    /// A name, for lists and records.
+    #[arg(long)]
+    name: String,
+    /// The subject: the user or service who owns it. Default: the name.
+    #[arg(long)]
+    sub: Option<String>,
+    /// A role; may be repeated.
+    #[arg(long = "role")]
+    roles: Vec<String>,
+    /// A scope; may be repeated.
+    #[arg(long = "scope")]
+    scopes: Vec<String>,
+    /// The tier.
+    #[arg(long)]
+    tier: Option<String>,
+    /// How long it lives; default: [keys] expire_after.
+    #[arg(long)]
+    expires: Option<Span>,
+    /// A network it may be shown from; may be repeated. Default: any.
+    #[arg(long = "from", value_name = "NETWORK")]
+    networks: Vec<Network>,
+    /// A note.
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+impl From<Facts> for Template {
+    fn from(facts: Facts) -> Self {
+        let Facts { name, sub, roles, scopes, tier, expires, networks, note } = facts;
+        Self {
+            subject: sub.unwrap_or_else(|| name.clone()),
+            name,
+            roles,
+            scopes,
+            tier,
+            expires_in_s: expires.map(|span| span.0.as_secs()),
+            networks: networks.iter().map(ToString::to_string).collect(),
+            note,
+        }
+    }
+}
+
+/// Does it.
+pub fn run(globals: &Globals, command: Command) -> Ended {
+    match command {
+        Command::Create { template, signing, out } => {
+            let made = call(globals, &Call::Create { template: template.into(), signing })?;
+            hand_over(&made, out.as_deref())
+        }
+        Command::List { format } => {
+            let keys = call(globals, &Call::List)?;
+            list(&keys, format);
+            Ok(Exit::Fine)
+        }
+        Command::Rotate { id, overlap, out } => {
+            let made = call(globals, &Call::Rotate { id, overlap_s: overlap.0.as_secs() })?;
+            hand_over(&made, out.as_deref())
+        }
+        Command::Revoke { id, yes } => {
+            if !yes && !confirmed(&id) {
+                return Err(Exit::CouldNot("nothing was revoked".to_owned()));
+            }
+            call(globals, &Call::Revoke { id: id.clone() })?;
+            print(&format!("{id} is revoked"));
+            Ok(Exit::Fine)
+        }
+        Command::Import { template, file } => {
+            let keys = lines(&file)?;
+            let answer = call(globals, &Call::Import { template: template.into(), keys })?;
+            print(&format!("{} keys imported", answer["imported"]));
+            Ok(Exit::Fine)
+        }
+    }
+}
+
+/// Asks the running gateway, or does it on the store when none runs.
+fn call(globals: &Globals, call: &Call) -> Result<Value, Exit> {
+    let clock = Clock::system();
+    let mut mistakes = Mistakes::default();
+    let config = Config::read(&globals.config, clock.now(), &mut mistakes);
+    if globals.admin.is_some() || config.is_some() {
+        let admin = Admin::of(globals, config.as_ref());
+        if let Some(admin) = admin.ok().filter(Admin::is_there) {
+            let body = serde_json::to_value(call).map_err(|error| Exit::CouldNot(error.to_string()))?;
+            return admin.call(Method::POST, "/v1/keys", Some(&body));
+        }
+    }
+    let Some(config) = config else { return Err(stopped(&mut mistakes, globals)) };
+    let now = clock.now();
+    first_run::prepare(&config, now).map_err(Exit::CouldNot)?;
+    let (directory, _) = open_directory(&config).map_err(Exit::CouldNot)?;
+    perform(&directory, call, config.expire_after, now).map_err(Exit::CouldNot)
+}
+
+/// Prints a new key, or writes it to a file that only its owner can read.
+fn hand_over(made: &Value, out: Option<&std::path::Path>) -> Ended {
+    let text = |key: &str| made.get(key).and_then(Value::as_str).unwrap_or_default();
+    match out {
+        Some(path) => {
+            first_run::write_new(path, format!("{}\n", text("secret")).as_bytes(), 0o600).map_err(Exit::CouldNot)?;
+            say(&format!("written to {} (0600)", path.display()));
+        }
+        None => {
+            print(text("secret"));
+            say("shown once; it is not kept anywhere");
+        }
+    }
+    say(&format!("id {}   expires {}", text("id"), text("expires")));
+    Ok(Exit::Fine)
+}
+
+fn list(keys: &Value, format: Format) {
+    if format == Format::Json {
+        print(&keys.to_string());
+        return;
+    }
+    let text = |key: &Value, name: &str| match key.get(name) {
+        Some(Value::String(text)) if !text.is_empty() => text.clone(),
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        _ => "-".to_owned(),
+    };
+    const COLUMNS: [(&str, &str); 8] = [
+        ("ID", "id"),
+        ("KIND", "kind"),
+        ("NAME", "name"),
+        ("SUBJECT", "subject"),
+        ("ROLES", "roles"),
+        ("TIER", "tier"),
+        ("EXPIRES", "expires"),
+        ("STATE", "state"),
+    ];
+    let mut rows = vec![COLUMNS.map(|(title, _)| title.to_owned())];
+    rows.extend(keys.as_array().into_iter().flatten().map(|key| COLUMNS.map(|(_, name)| text(key, name))));
+    crate::cli::exit::table(&rows);
+}
+
+fn lines(file: &std::path::Path) -> Result<Vec<String>, Exit> {
+    let wrong = |error: std::io::Error| Exit::CouldNot(format!("{} cannot be read: {error}", file.display()));
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).map_err(wrong)?;
+    } else {
+        text = std::fs::read_to_string(file).map_err(wrong)?;
+    }
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+/// Asks on a terminal; elsewhere the command itself is the confirmation.
+fn confirmed(id: &str) -> bool {
+    use std::io::IsTerminal;
+    if !std::io::stdin().is_terminal() {
+        return true;
+    }
+    say(&format!("Revoke {id}? Its callers are refused from the next request on. [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case("y")
+}

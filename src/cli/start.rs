@@ -1,0 +1,366 @@
+//! Puts the gateway together and starts its threads: the one door for the program and for tests.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::admin::{Admin, Parts};
+use crate::authenticate::directory::{Directory, NewKey};
+use crate::authenticate::nonce::Nonces;
+use crate::cli::exit::Exit;
+use crate::cli::first_run;
+use crate::clock::Clock;
+use crate::config::reference::Reference;
+use crate::config::{Config, state_files};
+use crate::forward::Sender;
+use crate::forward::health;
+use crate::forward::identity::Verifier;
+use crate::forward::pool::Pool;
+use crate::gateway::{Gateway, Shared};
+use crate::head::bans::Bans;
+use crate::inspect::room::Room;
+use crate::limit::buckets::Buckets;
+use crate::listen;
+use crate::listen::bind::{Sockets, bind};
+use crate::listen::drain::Drain;
+use crate::listen::plain;
+use crate::mistake::Mistakes;
+use crate::policy::compile::{self, Ground};
+use crate::policy::files::Files;
+use crate::policy::reload::{Outcome, Reloader};
+use crate::record::Record;
+use crate::rehearse;
+use crate::secret::Secret;
+use crate::store::Store;
+use crate::tasks::Service;
+use crate::tasks::seed::FIRST_USER;
+
+/// The first key lives so long, in days.
+const FIRST_KEY_DAYS: u64 = 30;
+/// Connections may take a moment to be cut after the drain's time is over.
+const CUT_TIME: Duration = Duration::from_secs(2);
+
+/// A gateway that serves.
+pub struct Started {
+    facts: Facts,
+    drain: Drain,
+    drain_time: Duration,
+    admin: Arc<Admin>,
+    stop_control: tokio::sync::watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
+}
+
+/// What was started, for those who want to see it.
+pub struct Facts {
+    /// What the first run made.
+    pub made: Vec<&'static str>,
+    /// The first key, when one was made.
+    pub first_key: Option<Secret>,
+    /// The state directory, as it is shown.
+    pub state_dir: String,
+    /// The policy directory, as it is shown.
+    pub policy_dir: String,
+    /// Listeners: name, address, whether they speak TLS.
+    pub listeners: Vec<(Arc<str>, SocketAddr, bool)>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    /// Upstreams and their targets.
+    pub upstreams: Vec<(String, String)>,
+    /// Routes of the policy.
+    pub routes: usize,
+    /// Tests of the policy that passed.
+    pub tests: usize,
+}
+
+impl Facts {
+    /// The lines to try it with, when this was a first run.
+    pub fn try_it(&self) -> Option<String> {
+        let key = self.first_key.as_ref()?;
+        let (_, address, _) = self.listeners.iter().find(|(_, _, tls)| *tls)?;
+        let key = String::from_utf8_lossy(key.expose());
+        Some(format!(
+            "  export KEY={key}\n  curl --cacert {}/{} -H \"Authorization: Bearer $KEY\" https://localhost:{}/v1/tasks",
+            self.state_dir,
+            state_files::DEV_CA,
+            address.port()
+        ))
+    }
+}
+
+impl Started {
+    /// What was started.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// How long a drain may take.
+    pub fn drain_time(&self) -> Duration {
+        self.drain_time
+    }
+
+    /// Asks for the policy to be loaded again, and logs what became of it.
+    pub fn reload(&self) -> Outcome {
+        self.admin.reload()
+    }
+
+    /// Drains and stops. True when every request in flight could end.
+    pub fn stop(mut self) -> bool {
+        self.drain.begin();
+        let drained = self.drain.wait(self.drain_time);
+        self.drain.cut_all();
+        self.drain.wait(CUT_TIME);
+        let _ = self.stop_control.send(true);
+        for worker in self.workers.drain(..).chain(self.control.take()) {
+            let _ = worker.join();
+        }
+        drained
+    }
+}
+
+/// Puts everything together and starts it.
+///
+/// # Errors
+/// With `mistakes` filled and an empty sentence, what is wrong stands in the operator's files;
+/// otherwise the sentence says what could not be done. Nothing is left running.
+pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<Started, Exit> {
+    let now = clock.now();
+    let could_not = Exit::CouldNot;
+    let made = first_run::prepare(&config, now).map_err(could_not)?;
+    let keyring = Keyring::read(&config).map_err(could_not)?;
+    let store = Store::open(&config.state_dir, &keyring.master).map_err(|fault| could_not(fault.to_string()))?;
+    let store = Arc::new(store);
+    let directory = Directory::open(Arc::clone(&store), keyring.pepper, &config.environment)
+        .map(Arc::new)
+        .map_err(|fault| could_not(fault.to_string()))?;
+
+    let record = Record::new(&config.log).map(Arc::new).map_err(could_not)?;
+    let buckets = Arc::new(Buckets::new(config.ceilings.buckets));
+    let ground = Ground {
+        upstreams: config.upstreams.clone(),
+        directory: Arc::clone(&directory),
+        nonces: Arc::new(Nonces::new(config.ceilings.nonces, now)),
+        buckets: Arc::clone(&buckets),
+        metrics: Arc::clone(record.metrics()),
+        clock: clock.clone(),
+    };
+    let files = Files::read(&config.policy_dir, mistakes);
+    let policy = compile::compile(&files, &ground, mistakes).filter(|_| !mistakes.any_error());
+    let Some(policy) = policy else { return Err(Exit::CouldNot(String::new())) };
+    let tests = policy.cases().len();
+    let routes = policy.routes().len();
+    let prove = rehearse::proof(config.upstreams.clone(), clock.clone());
+    if config.run_tests {
+        prove(&files).map_err(could_not)?;
+    }
+
+    let sockets = config
+        .listeners
+        .iter()
+        .map(|listener| bind(listener).map_err(|fault| could_not(fault.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let admin_socket = config.admin.map(bind_loopback).transpose().map_err(could_not)?;
+    let task_socket = config.task_service.as_ref().map(|(address, _)| bind_loopback(*address)).transpose().map_err(could_not)?;
+
+    // Nobody can be let in without a key, so the very first start makes one.
+    let first_key = if made.0.is_empty() || !directory.is_empty() { None } else { Some(first_key(&config, &directory, &policy, now).map_err(could_not)?) };
+
+    let policy = Arc::new(ArcSwap::from_pointee(policy));
+    let bans = Arc::new(Bans::default());
+    restore_bans(&bans, &store, now);
+    let shared = Arc::new(Shared {
+        clock: clock.clone(),
+        policy: Arc::clone(&policy),
+        record: Arc::clone(&record),
+        bans: Arc::clone(&bans),
+        room: Arc::new(Room::new(config.ceilings.buffered_bytes)),
+    });
+    let proof = config.run_tests.then_some(prove);
+    let reloader = Reloader::new(config.policy_dir.clone(), ground, policy, proof);
+    let drain = Drain::default();
+    let listeners: Vec<Arc<listen::Shared>> =
+        config.listeners.iter().map(|settings| Arc::new(listen::Shared::new(settings.clone(), clock.clone()))).collect();
+
+    let workers = workers(&config, &sockets, &listeners, &shared, &drain).map_err(could_not)?;
+    let facts = facts(&config, &sockets, admin_socket.as_ref(), made.0, first_key, (routes, tests));
+    let admin = Arc::new(Admin::new(Parts {
+        shared,
+        directory,
+        store,
+        buckets,
+        reloader,
+        watch: config.watch,
+        upstreams: config.upstreams.clone(),
+        listeners,
+        token: keyring.admin,
+        drain: drain.clone(),
+        expire_after: config.expire_after,
+    }));
+    let (stop_control, stopped) = tokio::sync::watch::channel(false);
+    let control = control(&config, Arc::clone(&admin), (admin_socket, task_socket), stopped, clock).map_err(could_not)?;
+    Ok(Started { facts, drain, drain_time: config.drain, admin, stop_control, workers, control: Some(control) })
+}
+
+/// The secrets that the process starts with.
+struct Keyring {
+    master: Secret,
+    pepper: Secret,
+    admin: Option<Secret>,
+}
+
+impl Keyring {
+    fn read(config: &Config) -> Result<Self, String> {
+        let read = |reference: &Option<Reference>, file: &str| match reference {
+            Some(reference) => reference.read(&config.base),
+            None => Reference::File(config.state_dir.join(file)).read(Path::new("")),
+        };
+        Ok(Self {
+            master: read(&config.master_key, state_files::MASTER_KEY)?,
+            pepper: read(&config.pepper, state_files::PEPPER)?,
+            admin: config.admin.map(|_| read(&config.admin_token, state_files::ADMIN_TOKEN)).transpose()?,
+        })
+    }
+}
+
+fn bind_loopback(address: SocketAddr) -> Result<std::net::TcpListener, String> {
+    let wrong = |error: std::io::Error| format!("{address} cannot be bound: {error}");
+    let listener = std::net::TcpListener::bind(address).map_err(wrong)?;
+    listener.set_nonblocking(true).map_err(wrong)?;
+    Ok(listener)
+}
+
+fn restore_bans(bans: &Bans, store: &Store, now: crate::clock::Now) {
+    for ban in crate::admin::bans::stored(store) {
+        bans.add(ban.network, ban.until_ms, &ban.why, now);
+    }
+}
+
+/// The first key holds every scope and role of the policy, so that everything can be tried.
+fn first_key(
+    config: &Config,
+    directory: &Directory,
+    policy: &crate::policy::Policy,
+    now: crate::clock::Now,
+) -> Result<Secret, String> {
+    let vocabulary = policy.vocabulary();
+    let new = NewKey {
+        name: "first key".to_owned(),
+        subject: FIRST_USER.to_owned(),
+        roles: vocabulary.roles().map(str::to_owned).collect(),
+        scopes: vocabulary.scopes().map(str::to_owned).collect(),
+        tier: vocabulary.tiers().find(|tier| *tier == "pro").map(str::to_owned),
+        expires_ms: Some(now.unix_ms + FIRST_KEY_DAYS * 86_400_000),
+        ..NewKey::default()
+    };
+    let (_, secret) = directory.create(new, now).map_err(|fault| fault.to_string())?;
+    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        let path = config.state_dir.join(state_files::FIRST_KEY);
+        first_run::write_new(&path, &[secret.expose(), b"\n"].concat(), 0o600)?;
+    }
+    Ok(secret)
+}
+
+fn facts(
+    config: &Config,
+    sockets: &[Sockets],
+    admin: Option<&std::net::TcpListener>,
+    made: Vec<&'static str>,
+    first_key: Option<Secret>,
+    (routes, tests): (usize, usize),
+) -> Facts {
+    let listeners = config.listeners.iter().zip(sockets).flat_map(|(settings, sockets)| {
+        let (name, tls) = (settings.name(), settings.is_tls());
+        sockets.local_addrs().iter().map(move |address| (Arc::clone(name), *address, tls)).collect::<Vec<_>>()
+    });
+    Facts {
+        made,
+        first_key,
+        state_dir: crate::policy::files::shown_path(&config.state_dir),
+        policy_dir: crate::policy::files::shown_path(&config.policy_dir),
+        listeners: listeners.collect(),
+        admin: admin.and_then(|socket| socket.local_addr().ok()),
+        upstreams: config.upstreams.iter().map(|upstream| (upstream.name().to_owned(), upstream.describe_targets())).collect(),
+        routes,
+        tests,
+    }
+}
+
+/// One thread for each worker, with a runtime, sockets and upstream connections of its own. This is
+/// the one place that knows how many threads there are; no stage does.
+fn workers(
+    config: &Config,
+    sockets: &[Sockets],
+    listeners: &[Arc<listen::Shared>],
+    shared: &Arc<Shared>,
+    drain: &Drain,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let mut threads = Vec::new();
+    for number in 0..config.workers {
+        let mut serving = Vec::new();
+        for (sockets, listener) in sockets.iter().zip(listeners) {
+            for socket in sockets.for_worker().map_err(|fault| fault.to_string())? {
+                serving.push((socket, Arc::clone(listener)));
+            }
+        }
+        let gateway = Gateway::new(Arc::clone(shared), Arc::new(Sender::Pool(Pool::new(&config.upstreams))));
+        let drain = drain.clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = runtime.inspect_err(|error| tracing::error!("worker {number} has no runtime: {error}")) else { return };
+            runtime.block_on(async {
+                let mut accepting = Vec::new();
+                for (socket, listener) in serving {
+                    accepting.push(tokio::spawn(listen::serve(socket, listener, gateway.clone(), drain.clone())));
+                }
+                for accepting in accepting {
+                    let _ = accepting.await;
+                }
+                drain.finished().await;
+            });
+        });
+        threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
+    }
+    Ok(threads)
+}
+
+/// The thread beside the workers: admin listener, bundled service, health checks, housekeeping.
+fn control(
+    config: &Config,
+    admin: Arc<Admin>,
+    (admin_socket, task_socket): (Option<std::net::TcpListener>, Option<std::net::TcpListener>),
+    stopped: tokio::sync::watch::Receiver<bool>,
+    clock: &Clock,
+) -> Result<JoinHandle<()>, String> {
+    let upstreams = config.upstreams.clone();
+    let service = config.task_service.as_ref().and_then(|(_, name)| {
+        let upstream = config.upstreams.iter().find(|upstream| upstream.name() == name)?;
+        Some(Service::new(Verifier::new(upstream.identity_secret()?.clone()), clock.clone()))
+    });
+    if task_socket.is_some() && service.is_none() {
+        return Err("the task service believes a signed identity only, and its upstream has no `identity`".to_owned());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("no runtime: {error}"))?;
+    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let stop = || {
+                let mut stopped = stopped.clone();
+                async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+            };
+            let mut serving = tokio::task::JoinSet::new();
+            if let Some(socket) = admin_socket.and_then(|socket| tokio::net::TcpListener::from_std(socket).ok()) {
+                serving.spawn(plain::serve(socket, Arc::clone(&admin), stop()));
+            }
+            if let (Some(socket), Some(service)) = (task_socket.and_then(|socket| tokio::net::TcpListener::from_std(socket).ok()), service) {
+                serving.spawn(plain::serve(socket, service, stop()));
+            }
+            serving.spawn(health::watch(upstreams, stop()));
+            serving.spawn(crate::admin::housekeeping::keep(admin, stop()));
+            while serving.join_next().await.is_some() {}
+        });
+    });
+    thread.map_err(|error| format!("no thread: {error}"))
+}

@@ -1,0 +1,336 @@
+//! How the process runs, as `gateway.toml` says it.
+
+pub mod reference;
+pub mod rule;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::clock::Now;
+use crate::config::reference::Reference;
+use crate::config::rule::{
+    AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule, TaskServiceRule,
+};
+use crate::forward::settings::{Upstream, UpstreamRule};
+use crate::listen::settings::{ListenerRule, Settings};
+use crate::mistake::code::Code;
+use crate::mistake::read::{self, Entry};
+use crate::mistake::source::{At, Source};
+use crate::mistake::{Mistake, Mistakes, Reading, suggest};
+use crate::policy::files::shown_path;
+use crate::record::log::LogRule;
+
+/// How the process runs. Made once, at start.
+pub struct Config {
+    /// The directory of `gateway.toml`, which its paths are relative to.
+    pub base: PathBuf,
+    /// The policy directory.
+    pub policy_dir: PathBuf,
+    /// Whether changed policy files are noticed by themselves.
+    pub watch: bool,
+    /// Whether the policy's tests must pass before a change takes effect.
+    pub run_tests: bool,
+    /// The listeners.
+    pub listeners: Vec<Settings>,
+    /// The upstreams.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Where the master key is, when not in the state directory.
+    pub master_key: Option<Reference>,
+    /// Where the pepper is, when not in the state directory.
+    pub pepper: Option<Reference>,
+    /// The environment that keys are bound to.
+    pub environment: String,
+    /// How long a new key lives when nothing else is said.
+    pub expire_after: Duration,
+    /// The admin listener's address.
+    pub admin: Option<SocketAddr>,
+    /// Where the admin token is, when not in the state directory.
+    pub admin_token: Option<Reference>,
+    /// What is logged, and where to.
+    pub log: LogRule,
+    /// How long requests in flight may take to end.
+    pub drain: Duration,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Ceilings on memory.
+    pub ceilings: Ceilings,
+    /// The bundled task service: its address, and the upstream whose identity it believes.
+    pub task_service: Option<(SocketAddr, String)>,
+}
+
+/// Ceilings on what the process holds in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceilings {
+    /// Bytes of bodies held at a time.
+    pub buffered_bytes: u64,
+    /// Token buckets held at a time.
+    pub buckets: usize,
+    /// Nonces held at a time.
+    pub nonces: usize,
+}
+
+/// Files of the state directory, made on first run.
+pub mod state_files {
+    /// The certificate of the development CA.
+    pub const DEV_CA: &str = "dev-ca.pem";
+    /// The development certificate.
+    pub const DEV_CERT: &str = "dev-cert.pem";
+    /// Its private key.
+    pub const DEV_KEY: &str = "dev-key.pem";
+    /// The token of the administration.
+    pub const ADMIN_TOKEN: &str = "admin.token";
+    /// The pepper of key hashes.
+    pub const PEPPER: &str = "pepper";
+    /// The key that secrets are encrypted under.
+    pub const MASTER_KEY: &str = "master.key";
+    /// The first API key, when nobody sat at a terminal to see it.
+    pub const FIRST_KEY: &str = "first-key";
+}
+
+impl Config {
+    /// Reads `gateway.toml`. Reports everything that is wrong in it; nothing is made if any of it
+    /// must be mended.
+    pub fn read(path: &Path, now: Now, mistakes: &mut Mistakes) -> Option<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                mistakes.push(
+                    Mistake::new(Code::Unreadable, format!("{} cannot be read: {error}", shown_path(path)))
+                        .help("run in the directory of gateway.toml, or name it with --config FILE"),
+                );
+                return None;
+            }
+        };
+        let source = Source::new(shown_path(path), text);
+        let base = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
+        let before = mistakes.count().0;
+        let sections = Sections::read(&source, mistakes);
+        let config = sections.compile(&base, now, &mut Reading { source: &source, mistakes });
+        (mistakes.count().0 == before).then_some(config).flatten()
+    }
+
+    /// Whether everything listens on loopback only, which first-run material demands.
+    pub fn only_loopback(&self) -> bool {
+        self.listeners.iter().flat_map(|listener| listener.binds()).all(|address| address.ip().is_loopback())
+            && self.admin.is_none_or(|address| address.ip().is_loopback())
+    }
+}
+
+/// The sections of `gateway.toml`, each read on its own so that all mistakes are found.
+#[derive(Default)]
+struct Sections {
+    version: Option<At<u32>>,
+    policy: PolicyRule,
+    listeners: Vec<ListenerRule>,
+    listener_span: Option<std::ops::Range<usize>>,
+    upstreams: Vec<(String, std::ops::Range<usize>, UpstreamRule)>,
+    state: StateRule,
+    keys: KeysRule,
+    admin: Option<AdminRule>,
+    log: LogRule,
+    shutdown: ShutdownRule,
+    process: ProcessRule,
+    task_service: Option<TaskServiceRule>,
+}
+
+impl Sections {
+    fn read(source: &Arc<Source>, mistakes: &mut Mistakes) -> Self {
+        let mut sections = Self::default();
+        for entry in read::top(source, mistakes) {
+            sections.section(entry, source, mistakes);
+        }
+        sections
+    }
+
+    fn section(&mut self, entry: Entry<'_>, source: &Arc<Source>, mistakes: &mut Mistakes) {
+        /// Reads one section, or keeps its default beside the mistakes that were reported.
+        fn or_default<T: DeserializeOwned + schemars::JsonSchema + Default>(
+            entry: Entry<'_>,
+            source: &Arc<Source>,
+            mistakes: &mut Mistakes,
+        ) -> T {
+            read::rule(&format!("[{}]", entry.name), entry.node, source, mistakes).unwrap_or_default()
+        }
+        match entry.name.as_str() {
+            "version" => self.version = read::rule("`version`", entry.node, source, mistakes),
+            "policy" => self.policy = or_default(entry, source, mistakes),
+            "listener" => {
+                self.listener_span = Some(entry.span.clone());
+                for node in read::elements(entry, source, mistakes) {
+                    self.listeners.extend(read::rule("[[listener]]", node, source, mistakes));
+                }
+            }
+            "upstreams" => {
+                for member in read::members(entry, source, mistakes) {
+                    let rule = read::rule("an upstream", member.node, source, mistakes);
+                    self.upstreams.extend(rule.map(|rule| (member.name, member.span, rule)));
+                }
+            }
+            "state" => self.state = or_default(entry, source, mistakes),
+            "keys" => self.keys = or_default(entry, source, mistakes),
+            "admin" => self.admin = read::rule("[admin]", entry.node, source, mistakes),
+            "log" => self.log = or_default(entry, source, mistakes),
+            "shutdown" => self.shutdown = or_default(entry, source, mistakes),
+            "process" => self.process = or_default(entry, source, mistakes),
+            "task_service" => {
+                self.task_service = read::rule("[task_service]", entry.node, source, mistakes);
+            }
+            unknown => {
+                let schema = read::schema_of::<GatewayFile>();
+                let known = schema.get("properties").and_then(serde_json::Value::as_object);
+                let known = known.into_iter().flatten().map(|(key, _)| key.as_str());
+                mistakes.push(
+                    Mistake::new(Code::UnknownKey, format!("unknown section `{unknown}` in gateway.toml"))
+                        .at(source.place(entry.span))
+                        .help(suggest(unknown, known.clone().collect::<Vec<_>>())),
+                );
+            }
+        }
+    }
+
+    fn compile(self, base: &Path, now: Now, reading: &mut Reading<'_>) -> Option<Config> {
+        if self.version.as_ref().is_none_or(|version| version.value != 1) {
+            let span = self.version.as_ref().map_or(0..0, |version| version.span.clone());
+            reading.wrong(Code::WrongValue, &span, "`version` must be 1", "write `version = 1` at the top");
+        }
+        let state_dir = base.join(&self.state.dir);
+        let admin = self.admin.as_ref().and_then(|rule| admin_address(rule, reading));
+        let task_service = self.task_service.as_ref().and_then(|rule| {
+            let address = loopback("the task service", &rule.bind, reading)?;
+            Some((address, rule.upstream.value.clone()))
+        });
+        if self.listeners.is_empty() {
+            let span = self.listener_span.clone().unwrap_or(0..0);
+            reading.wrong(Code::NoListener, &span, "there is no [[listener]]", "add one with bind = [\"127.0.0.1:8443\"]");
+        }
+        let fallback = (state_dir.join(state_files::DEV_CERT), state_dir.join(state_files::DEV_KEY));
+        let listeners = self
+            .listeners
+            .iter()
+            .filter_map(|rule| Settings::compile(rule, base, Some(&fallback), now, reading))
+            .collect();
+        let forbidden: Vec<SocketAddr> = admin.into_iter().collect();
+        let upstreams = self
+            .upstreams
+            .iter()
+            .filter_map(|(name, span, rule)| {
+                let name = At { value: name.clone(), span: span.clone() };
+                Upstream::compile(rule, &name, base, &forbidden, reading).map(Arc::new)
+            })
+            .collect();
+        self.task_upstream(reading);
+        self.environment(reading);
+        Some(Config {
+            base: base.to_owned(),
+            policy_dir: base.join(&self.policy.dir),
+            watch: self.policy.watch,
+            run_tests: self.policy.run_tests,
+            listeners,
+            upstreams,
+            state_dir,
+            master_key: self.state.master_key.as_ref().map(|at| at.value.clone()),
+            pepper: self.state.pepper.as_ref().map(|at| at.value.clone()),
+            environment: self.keys.environment.value.clone(),
+            expire_after: self.keys.expire_after.0,
+            admin,
+            admin_token: self.admin.as_ref().and_then(|rule| rule.token.as_ref()).map(|at| at.value.clone()),
+            log: self.log.clone(),
+            drain: self.shutdown.drain.0,
+            workers: self.workers(reading),
+            ceilings: Ceilings {
+                buffered_bytes: self.process.buffered_bytes_max.0,
+                buckets: self.process.buckets_max as usize,
+                nonces: self.process.nonces_max as usize,
+            },
+            task_service,
+        })
+    }
+
+    fn workers(&self, reading: &mut Reading<'_>) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        match &self.process.workers {
+            Some(At { value: 1..=256, span: _ }) => {
+                usize::from(self.process.workers.as_ref().map_or(1, |workers| workers.value))
+            }
+            Some(At { span, .. }) => {
+                reading.wrong(Code::WrongValue, span, "`workers` must lie between 1 and 256", "leave it out for one per processor");
+                1
+            }
+            None => processors(),
+        }
+    }
+
+    fn task_upstream(&self, reading: &mut Reading<'_>) {
+        let Some(rule) = &self.task_service else { return };
+        if !self.upstreams.iter().any(|(name, ..)| *name == rule.upstream.value) {
+            let help = suggest(&rule.upstream, self.upstreams.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>());
+            reading.wrong(
+                Code::Undefined,
+                &rule.upstream.span,
+                format!("the task service believes upstream `{}`, which is not defined", rule.upstream.value),
+                help,
+            );
+        }
+    }
+
+    fn environment(&self, reading: &mut Reading<'_>) {
+        let environment = &self.keys.environment;
+        let fits = (1..=16).contains(&environment.len())
+            && environment.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if !fits {
+            reading.wrong(
+                Code::BadName,
+                &environment.span,
+                format!("`{}` is not the name of an environment", environment.value),
+                "write 1 to 16 lower-case letters and digits, for example \"live\"",
+            );
+        }
+    }
+}
+
+fn admin_address(rule: &AdminRule, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+    let address = address("the admin listener", &rule.bind, reading)?;
+    if !address.ip().is_loopback() {
+        reading.wrong(
+            Code::OpenAdmin,
+            &rule.bind.span,
+            format!("the admin listener on {address} can be reached from other machines"),
+            "bind it to 127.0.0.1 and let the monitoring reach it through a tunnel or a sidecar",
+        );
+    }
+    Some(address)
+}
+
+fn loopback(what: &str, text: &At<String>, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+    let address = address(what, text, reading)?;
+    if address.ip().is_loopback() {
+        return Some(address);
+    }
+    reading.wrong(
+        Code::ExposedDevelopment,
+        &text.span,
+        format!("{what} would listen on {address}, where other machines reach it"),
+        "it is there to try things with; bind it to 127.0.0.1",
+    );
+    None
+}
+
+fn address(what: &str, text: &At<String>, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+    let parsed = text.parse();
+    if parsed.is_err() {
+        reading.wrong(
+            Code::BadAddress,
+            &text.span,
+            format!("`{}` is not an address that {what} can listen on", text.value),
+            "write an IP address and a port, for example \"127.0.0.1:9901\"",
+        );
+    }
+    parsed.ok()
+}

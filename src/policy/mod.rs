@@ -1,0 +1,117 @@
+//! What the gateway obeys: compiled, immutable, replaced as a whole.
+
+pub mod rule;
+pub mod files;
+pub mod case;
+pub mod compile;
+pub mod route;
+pub mod reload;
+
+use std::sync::Arc;
+
+use crate::authenticate::Authenticate;
+use crate::clock::Now;
+use crate::head::Head;
+use crate::limit::AddressBudgets;
+use crate::policy::case::Case;
+use crate::policy::route::Route;
+use crate::record::metrics::RouteMeters;
+use crate::refusal::{Extra, Reason, Refusal};
+use crate::respond::Challenges;
+use crate::respond::headers::Rules;
+use crate::route::{Found, Parameters, Table};
+
+/// A whole policy, compiled. A request keeps the one it began with.
+pub struct Policy {
+    name: Arc<str>,
+    hash: Arc<str>,
+    table: Table,
+    routes: Vec<Route>,
+    unmatched: Unmatched,
+    address: AddressBudgets,
+    cases: Vec<Case>,
+}
+
+/// What holds for requests that no route matches.
+struct Unmatched {
+    authenticate: Authenticate,
+    rules: Rules,
+    meters: Arc<RouteMeters>,
+}
+
+impl Policy {
+    /// The policy's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// SHA-256 of its files, in hex.
+    pub fn hash(&self) -> &Arc<str> {
+        &self.hash
+    }
+
+    /// All routes, in the order of their names' files.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Its tests.
+    pub fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+
+    /// The budgets of addresses.
+    pub fn address(&self) -> &AddressBudgets {
+        &self.address
+    }
+
+    /// The rules for answers to requests that no route matches.
+    pub fn unmatched_rules(&self) -> &Rules {
+        &self.unmatched.rules
+    }
+
+    /// The meters for requests that no route matches.
+    pub fn unmatched_meters(&self) -> &Arc<RouteMeters> {
+        &self.unmatched.meters
+    }
+
+    /// The one route for a head.
+    ///
+    /// # Errors
+    /// Whoever asks for what is not there is asked who they are first, so that the map of routes
+    /// shows to nobody who has no business here: strangers get 401, others 404 or 405.
+    pub fn find(&self, head: &Head, now: Now) -> Result<(&Route, Parameters), Refusal> {
+        let missing = match self.table.find(&head.method, &head.host, &head.path) {
+            Found::Route(number, parameters) => match self.routes.get(number) {
+                Some(route) => return Ok((route, parameters)),
+                None => Reason::GatewayFault.into(),
+            },
+            Found::OtherMethods(methods) => {
+                Refusal::new(Reason::MethodNotAllowed).with(Extra::Allow(methods))
+            }
+            Found::Nothing => Refusal::new(Reason::RouteUnknown),
+        };
+        match self.unmatched.authenticate.who(head, now) {
+            Ok(_) => Err(missing),
+            Err(stranger) => Err(self.failed(stranger, head, now)),
+        }
+    }
+
+    /// What becomes of a refused credential: it is charged to its address, and once that budget is
+    /// empty the refusal says so instead. A valid credential never asks this budget.
+    pub fn failed(&self, refusal: Refusal, head: &Head, now: Now) -> Refusal {
+        if refusal.reason.status() != http::StatusCode::UNAUTHORIZED {
+            return refusal;
+        }
+        self.address.failed(head.client, now).err().unwrap_or(refusal)
+    }
+
+    /// What a 401 asks for.
+    pub fn challenges<'p>(&'p self, route: Option<&'p Route>, reason: Reason) -> Challenges<'p> {
+        let authenticate = route.map_or(&self.unmatched.authenticate, |route| &route.authenticate);
+        Challenges {
+            authenticate: Some(authenticate.challenge(reason)),
+            signature: authenticate.accept_signature(),
+        }
+    }
+}

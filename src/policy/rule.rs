@@ -1,0 +1,124 @@
+//! A policy as it is written: the sections of `policies/*.toml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::authenticate::AuthRule;
+use crate::authenticate::signature::rule::SignatureRule;
+use crate::authorize::{DoorRule, RoleRule, TierRule};
+use crate::inspect::body::BodyRule;
+use crate::inspect::detect::FilterRule;
+use crate::inspect::headers::HeaderRule;
+use crate::inspect::query::QueryRule;
+use crate::limit::{AddressRule, LimitRule};
+use crate::mistake::source::At;
+use crate::policy::case::CaseRule;
+use crate::respond::headers::ResponseRule;
+use crate::respond::limits::LimitHeaders;
+use crate::units::Span;
+
+/// A file of the policy directory. All files together are one policy: every name is defined once,
+/// in whichever file, and order never matters.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "policy")]
+#[expect(dead_code, reason = "the shape of the files, read section by section")]
+pub struct PolicyFile {
+    /// The version of this format: 1. Stands in one file.
+    pub version: Option<u32>,
+    /// The policy's name, for metrics and records. Stands in one file.
+    pub name: Option<String>,
+    /// Roles: what a credential's holder is. A role may include others.
+    #[serde(default)]
+    pub roles: BTreeMap<String, RoleRule>,
+    /// Scopes: what a credential may be used for, each with a sentence.
+    #[serde(default)]
+    pub scopes: BTreeMap<String, String>,
+    /// Tiers: how much a credential may ask.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, TierRule>,
+    /// The budget of every address, asked before anything else.
+    pub address: Option<AddressRule>,
+    /// Token buckets, by name.
+    #[serde(default)]
+    pub limits: BTreeMap<String, LimitRule>,
+    /// Attack detection, by name.
+    #[serde(default)]
+    pub filters: BTreeMap<String, FilterRule>,
+    /// Request signatures (RFC 9421), by name.
+    #[serde(default)]
+    pub signatures: BTreeMap<String, SignatureRule>,
+    /// What every route gets unless it says otherwise; a route's value replaces, never merges.
+    pub defaults: Option<DefaultsRule>,
+    /// Routes, by name.
+    #[serde(default)]
+    pub routes: BTreeMap<String, RouteRule>,
+    /// Tests: a request and what must become of it.
+    #[serde(default)]
+    pub test: Vec<CaseRule>,
+}
+
+/// What every route gets unless it says otherwise.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefaultsRule {
+    /// How callers prove who they are. Requests that no route matches are asked for it too.
+    pub auth: Option<At<AuthRule>>,
+    /// The budgets of every route.
+    pub limits: Option<At<Vec<At<String>>>>,
+    /// Which limit headers are sent: "both", "x-ratelimit", "ietf" or "none". Default: "both".
+    #[serde(default)]
+    pub limit_headers: LimitHeaders,
+    /// Attack detection: the name of a filter, or "none".
+    pub filter: Option<At<String>>,
+    /// From the request's first byte to the head of its answer. Default: the upstream's `timeout.total`.
+    pub timeout: Option<Span>,
+    /// What bodies may be.
+    pub body: Option<At<BodyRule>>,
+    /// What the query may be.
+    pub query: Option<At<QueryRule>>,
+    /// What headers must be.
+    pub headers: Option<At<HeaderRule>>,
+    /// What happens to the headers of answers.
+    pub response: Option<At<ResponseRule>>,
+}
+
+/// One route: which requests it matches, and the rules that then hold.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRule {
+    /// One line that a reviewer reads first.
+    pub summary: String,
+    /// One method and one path: "GET /v1/tasks/{id:uuid}". `{name}` matches one segment, `{name:int}`
+    /// and `{name:uuid}` also check it, `{rest...}` takes the rest; `*` is any method.
+    #[serde(rename = "match")]
+    pub pattern: At<String>,
+    /// Hosts that the route holds for: "api.example.com", "*.example.com". Default: all.
+    pub hosts: Option<Vec<At<String>>>,
+    /// The upstream of `gateway.toml` that answers.
+    pub upstream: At<String>,
+    /// How callers prove who they are: `{ any = ["api-key"] }`, `{ all = [...] }`, or "none".
+    pub auth: Option<At<AuthRule>>,
+    /// Doors. Any one that opens lets the request in; within a door everything must hold.
+    pub allow: Option<At<Vec<At<DoorRule>>>>,
+    /// The budgets that are spent, all or none.
+    pub limits: Option<At<Vec<At<String>>>>,
+    /// Attack detection: the name of a filter, or "none".
+    pub filter: Option<At<String>>,
+    /// What the body may be.
+    pub body: Option<At<BodyRule>>,
+    /// What the query may be.
+    pub query: Option<At<QueryRule>>,
+    /// What headers must be.
+    pub headers: Option<At<HeaderRule>>,
+    /// From the request's first byte to the head of its answer. Default: the upstream's `timeout.total`.
+    pub timeout: Option<Span>,
+    /// The path that the upstream sees: "/v2/tasks/{id}". Default: the path that was matched.
+    pub rewrite: Option<At<String>>,
+    /// What happens to the headers of answers.
+    pub response: Option<At<ResponseRule>>,
+    /// Whether the upstream sees the caller's own credential. Default: false.
+    #[serde(default)]
+    pub keep_credentials: bool,
+}
