@@ -84,8 +84,10 @@ pub(in crate::head) fn agree(
     }
     match (written, stated) {
         (Some(written), Some(stated)) if written == stated => Ok(written),
-        (Some(_), Some(_)) => Err(Refusal::new(Reason::HostMalformed)
-            .because("Host and the target's authority disagree")),
+        (Some(_), Some(_)) => {
+            Err(Refusal::new(Reason::HostMalformed)
+                .because("Host and the target's authority disagree"))
+        }
         (Some(written), None) => Ok(written),
         (None, Some(stated)) if !host_needed => Ok(stated),
         (None, _) => Err(Refusal::new(Reason::HostMissing).because("there is no Host")),
@@ -158,11 +160,45 @@ mod tests {
     fn what_is_no_host_is_refused() {
         let long = "a.".repeat(127);
         for text in [
-            "", ".", ":80", "a..b", ".a", "a b", " a", "a\t", "user@example.com", "a_b.example",
-            "ex%61mple.com", "-a.example", "a-.example", "a:", "a:0", "a:080", "a:65536", "a:+1",
-            "a:8o", "a:1:2", "[::1", "[::1]x", "[::1]:", "[1.2.3.4]", "[fe80::1%25eth0]", "::1",
-            "127.1", "2130706433", "0x7f.1", "127.0.0.0x1", "1.2.3.4.5", "01.2.3.4", "a/b", "a?b",
-            "a,b", "é.example", "a\\b", "*.example.com", "example.com..",
+            "",
+            ".",
+            ":80",
+            "a..b",
+            ".a",
+            "a b",
+            " a",
+            "a\t",
+            "user@example.com",
+            "a_b.example",
+            "ex%61mple.com",
+            "-a.example",
+            "a-.example",
+            "a:",
+            "a:0",
+            "a:080",
+            "a:65536",
+            "a:+1",
+            "a:8o",
+            "a:1:2",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
+            "[1.2.3.4]",
+            "[fe80::1%25eth0]",
+            "::1",
+            "127.1",
+            "2130706433",
+            "0x7f.1",
+            "127.0.0.0x1",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "a/b",
+            "a?b",
+            "a,b",
+            "é.example",
+            "a\\b",
+            "*.example.com",
+            "example.com..",
         ] {
             assert!(Authority::read(text, 443).is_err(), "{text:?}");
         }

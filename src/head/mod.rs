@@ -103,8 +103,9 @@ pub fn read(
 ) -> Result<Head, Refusal> {
     let RawHead { method, target, version, authority, mut headers, length } = raw;
     if !METHODS.contains(&method) {
-        return Err(Refusal::new(Reason::MethodUnsupported)
-            .with(Extra::Allow(METHODS_ALLOWED.into())));
+        return Err(
+            Refusal::new(Reason::MethodUnsupported).with(Extra::Allow(METHODS_ALLOWED.into()))
+        );
     }
     let scheme = if peer.tls.is_some() { "https" } else { "http" };
     let parts = target::split(&target, &method, version)?;
@@ -120,8 +121,9 @@ pub fn read(
     let path = match parts.path {
         "*" => "*".into(),
         path if path.len() > path::PATH_BYTES_MAX => return Err(Reason::TargetTooLong.into()),
-        path => path::canonical(path)
-            .map_err(|why| Refusal::new(Reason::PathAmbiguous).because(why))?,
+        path => {
+            path::canonical(path).map_err(|why| Refusal::new(Reason::PathAmbiguous).because(why))?
+        }
     };
     parts.query.map_or(Ok(()), query::check)?;
     let query = parts.query.map(Box::from);

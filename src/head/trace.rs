@@ -42,9 +42,8 @@ fn read(line: &[u8]) -> Option<(&[u8; 32], u8)> {
     let (id, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<32>()?;
     let (parent, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
     let (flags, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<2>()?;
-    let lower_hex = |digits: &[u8]| {
-        digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let lower_hex =
+        |digits: &[u8]| digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     let zero = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
     let valid = [version.as_slice(), id, parent, flags].into_iter().all(lower_hex)
         && version != b"ff"
@@ -150,7 +149,10 @@ mod tests {
             assert!(!carries_on(line), "{line}");
         }
         let zero = GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32));
-        assert!(!trace(&[("traceparent", &zero)]).parent.to_str().unwrap()[3..35].contains(&"0".repeat(32)));
+        assert!(
+            !trace(&[("traceparent", &zero)]).parent.to_str().unwrap()[3..35]
+                .contains(&"0".repeat(32))
+        );
         let twice = trace(&[("traceparent", GOOD), ("traceparent", GOOD), ("tracestate", "a=1")]);
         assert!(!twice.parent.to_str().unwrap().starts_with(&GOOD[..36]));
         assert_eq!(twice.state, None);
@@ -177,7 +179,10 @@ mod tests {
         assert_eq!(with(&[&vec!["a=1"; 33].join(",")]), None);
         assert!(with(&[&format!("a={}", "x".repeat(510))]).is_some());
         assert_eq!(with(&[&format!("a={}", "x".repeat(511))]), None);
-        assert_eq!(with(&[&format!("a={}", "x".repeat(255)), &format!("b={}", "x".repeat(255))]), None);
+        assert_eq!(
+            with(&[&format!("a={}", "x".repeat(255)), &format!("b={}", "x".repeat(255))]),
+            None
+        );
         assert_eq!(trace(&[("tracestate", "a=1")]).state, None);
     }
 }
