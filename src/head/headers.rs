@@ -195,10 +195,10 @@ fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 fn join_cookies(headers: &mut HeaderMap) -> Result<(), Refusal> {
-    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if lines.len() < 2 {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return Ok(());
     }
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     let mut joined = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
         .map_err(|_| Refusal::new(Reason::HeaderMalformed).because("cookies cannot be joined"))?;
     joined.set_sensitive(true);

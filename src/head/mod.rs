@@ -25,7 +25,7 @@ use crate::refusal::{Extra, Reason, Refusal};
 use crate::units::Network;
 
 /// The methods that are served at all. CONNECT would tunnel, TRACE would echo credentials.
-pub const METHODS: [Method; 7] = [
+pub static METHODS: [Method; 7] = [
     Method::DELETE,
     Method::GET,
     Method::HEAD,
@@ -118,6 +118,11 @@ pub fn read(
     };
     let host_needed = version != Version::HTTP_2;
     let authority = host::agree(&mut headers, stated, host_needed, port_default(scheme))?;
+    let address = peer.address.ip().to_canonical();
+    let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
+    if !peer_is_trusted && !is_asked_for(peer, &authority.host) {
+        return Err(Reason::HostMismatch.into());
+    }
     let path = match parts.path {
         "*" => "*".into(),
         path if path.len() > path::PATH_BYTES_MAX => return Err(Reason::TargetTooLong.into()),
@@ -131,7 +136,7 @@ pub fn read(
     headers::check(&headers)?;
     headers::expectation(&mut headers)?;
     let upgrade = headers::upgrade(&headers, &method, version, length)?;
-    let client = client::address(peer.address.ip(), &headers, trusted);
+    let client = client::address(address, &headers, trusted);
     let trace = Trace::carry_on(&headers);
     headers::strip(&mut headers)?;
 
@@ -152,6 +157,17 @@ pub fn read(
         id: RequestId::new(now),
         trace,
     })
+}
+
+/// Whether the connection was made for this host: TLS settings and certificates go by the name in
+/// the handshake, so a request for another host must not come in behind it (RFC 9110, section
+/// 7.4). Peers that named nobody, by address or without TLS, are held to nothing, and neither are
+/// trusted proxies, which name the gateway and forward for others.
+fn is_asked_for(peer: &Peer, host: &str) -> bool {
+    peer.tls
+        .as_ref()
+        .and_then(|tls| tls.server_name.as_deref())
+        .is_none_or(|name| name.strip_suffix('.').unwrap_or(name) == host)
 }
 
 impl Head {

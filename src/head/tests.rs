@@ -16,7 +16,11 @@ struct Sent {
     headers: Vec<(&'static str, String)>,
     length: Length,
     peer: &'static str,
+    server_name: Option<&'static str>,
 }
+
+/// Name, target, and what is read of it: path and query, or the reason of a refusal.
+type Target<'a> = (&'a str, &'a str, Result<(&'a str, Option<&'a str>), Reason>);
 
 fn get(target: &str) -> Sent {
     Sent {
@@ -27,6 +31,7 @@ fn get(target: &str) -> Sent {
         headers: vec![("host", "example.com".to_owned())],
         length: Length::None,
         peer: "203.0.113.5:4711",
+        server_name: None,
     }
 }
 
@@ -74,7 +79,10 @@ impl Sent {
             address: self.peer.parse::<SocketAddr>().unwrap(),
             local: "192.0.2.1:8443".parse().unwrap(),
             listener: "public".into(),
-            tls: Some(TlsFacts { server_name: None, version: "TLSv1.3" }),
+            tls: Some(TlsFacts {
+                server_name: self.server_name.map(Box::from),
+                version: "TLSv1.3",
+            }),
         });
         let raw = RawHead {
             method: Method::from_bytes(self.method.as_bytes()).unwrap(),
@@ -98,7 +106,7 @@ fn paths_and_targets_are_read_one_way_or_not_at_all() {
     use Reason::{PathAmbiguous, QueryMalformed, TargetMalformed, TargetTooLong};
     let long_path = format!("/{}", "a".repeat(9000));
     let long_query = format!("/?{}", "a".repeat(9000));
-    let table: &[(&str, &str, Result<(&str, Option<&str>), Reason>)] = &[
+    let table: &[Target<'_>] = &[
         ("plain", "/v1/tasks?limit=5", Ok(("/v1/tasks", Some("limit=5")))),
         ("empty query", "/a?", Ok(("/a", Some("")))),
         ("second question mark", "/a?b?c", Ok(("/a", Some("b?c")))),
@@ -213,13 +221,22 @@ fn a_request_has_exactly_one_host() {
 }
 
 #[test]
+fn a_host_is_the_one_that_the_connection_was_made_for() {
+    let with = |server_name: &'static str| Sent { server_name: Some(server_name), ..get("/") };
+    assert_eq!(with("example.com").refused(), None);
+    assert_eq!(with("example.com.").host("EXAMPLE.com.:8443").refused(), None);
+    assert_eq!(with("other.example").refused(), Some(Reason::HostMismatch));
+    assert_eq!(with("other.example").from("[::ffff:10.0.0.1]:9").refused(), None);
+}
+
+#[test]
 fn only_known_methods_are_served() {
     for method in ["CONNECT", "TRACE", "PROPFIND", "get", "PRI", "QUERY"] {
         let refusal = get("/").method(method).read().unwrap_err();
         assert_eq!(refusal.reason, Reason::MethodUnsupported, "{method}");
         assert!(matches!(refusal.extra, Extra::Allow(_)));
     }
-    for method in METHODS {
+    for method in &METHODS {
         assert!(METHODS_ALLOWED.split(", ").any(|known| known == method.as_str()));
         let name: &'static str = method.as_str().to_owned().leak();
         assert_eq!(get("/").method(name).refused(), None);

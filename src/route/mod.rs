@@ -6,6 +6,8 @@ pub mod rewrite;
 pub mod table;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 /// What the table says of a head.

@@ -323,7 +323,7 @@ fn read_method(text: &str, wrong: &mut Vec<(String, String)>) -> Option<Option<M
     if text == "*" {
         return Some(None);
     }
-    let known = METHODS.into_iter().find(|method| method.as_str() == text);
+    let known = METHODS.iter().find(|method| method.as_str() == text);
     if known.is_none() {
         let names: Vec<&str> = METHODS.iter().map(Method::as_str).chain(["*"]).collect();
         let upper = text.to_ascii_uppercase();
@@ -333,7 +333,7 @@ fn read_method(text: &str, wrong: &mut Vec<(String, String)>) -> Option<Option<M
         };
         wrong.push((format!("`{text}` is not a method that is served"), help));
     }
-    known.map(Some)
+    known.map(|method| Some(method.clone()))
 }
 
 fn read_segments(path: &str, wrong: &mut Vec<(String, String)>) -> Vec<Segment> {
