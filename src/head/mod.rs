@@ -1,11 +1,40 @@
 //! Turns a request's first part into a `Head`, or refuses it as ambiguous.
 
+pub mod client;
+pub mod headers;
+pub mod host;
+pub mod id;
+pub mod path;
+pub mod query;
+pub mod target;
+pub mod trace;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::listen::{Length, Peer};
+use crate::clock::Now;
+use crate::head::host::port_default;
+use crate::listen::{Length, Peer, RawHead};
+use crate::refusal::{Extra, Reason, Refusal};
+use crate::units::Network;
+
+/// The methods that are served at all. CONNECT would tunnel, TRACE would echo credentials.
+pub static METHODS: [Method; 7] = [
+    Method::DELETE,
+    Method::GET,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::PATCH,
+    Method::POST,
+    Method::PUT,
+];
+const METHODS_ALLOWED: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 /// The first part of a request: unambiguous, canonical, and without anything that the caller has no
 /// business to say.
@@ -19,7 +48,7 @@ pub struct Head {
     pub query: Option<Box<str>>,
     /// The host in lower case, without port and without a trailing dot; IPv6 in brackets.
     pub host: Box<str>,
-    /// The port that the caller named, if it named one.
+    /// The port that the caller named, if it named one other than the scheme's own.
     pub port: Option<u16>,
     /// `https` or `http`: what the connection is.
     pub scheme: &'static str,
@@ -27,7 +56,8 @@ pub struct Head {
     pub target: Box<str>,
     /// HTTP/1.0, 1.1 or 2.
     pub version: Version,
-    /// The headers, without hop-by-hop ones and without the managed ones, which only we may write.
+    /// The headers, without `Host`, `Expect`, hop-by-hop ones, and the managed ones, which only we
+    /// may write.
     pub headers: HeaderMap,
     /// How long the body says it is.
     pub length: Length,
@@ -56,21 +86,117 @@ pub struct Trace {
     pub state: Option<HeaderValue>,
 }
 
-impl RequestId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+/// Makes a head of what arrived. `trusted` are the networks whose proxies are believed when they
+/// say whom they forward for.
+///
+/// What is cheap to refuse is refused first. Hop-by-hop headers go before the managed ones, so
+/// that `Connection` can take nothing away that is added later.
+///
+/// # Errors
+/// A refusal of the stage `head` when the request is not one unambiguous HTTP request, and
+/// [`Reason::CredentialInQuery`] when its query holds a credential.
+pub fn read(
+    raw: RawHead,
+    peer: &Arc<Peer>,
+    trusted: &[Network],
+    now: Now,
+) -> Result<Head, Refusal> {
+    let RawHead { method, target, version, authority, mut headers, length } = raw;
+    if !METHODS.contains(&method) {
+        return Err(
+            Refusal::new(Reason::MethodUnsupported).with(Extra::Allow(METHODS_ALLOWED.into()))
+        );
     }
+    let scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let parts = target::split(&target, &method, version)?;
+    let stated = match authority {
+        Some(text) => Some(
+            host::Authority::read(&text, port_default(scheme))
+                .map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?,
+        ),
+        None => parts.authority,
+    };
+    let host_needed = version != Version::HTTP_2;
+    let authority = host::agree(&mut headers, stated, host_needed, port_default(scheme))?;
+    let address = peer.address.ip().to_canonical();
+    let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
+    if !peer_is_trusted && !is_asked_for(peer, &authority.host) {
+        return Err(Reason::HostMismatch.into());
+    }
+    let path = match parts.path {
+        "*" => "*".into(),
+        path if path.len() > path::PATH_BYTES_MAX => return Err(Reason::TargetTooLong.into()),
+        path => {
+            path::canonical(path).map_err(|why| Refusal::new(Reason::PathAmbiguous).because(why))?
+        }
+    };
+    parts.query.map_or(Ok(()), query::check)?;
+    let query = parts.query.map(Box::from);
+
+    headers::check(&headers)?;
+    headers::expectation(&mut headers)?;
+    let upgrade = headers::upgrade(&headers, &method, version, length)?;
+    let client = client::address(address, &headers, trusted);
+    let trace = Trace::carry_on(&headers);
+    headers::strip(&mut headers)?;
+
+    Ok(Head {
+        method,
+        path,
+        query,
+        host: authority.host,
+        port: authority.port,
+        scheme,
+        target,
+        version,
+        headers,
+        length,
+        upgrade,
+        client,
+        peer: Arc::clone(peer),
+        id: RequestId::new(now),
+        trace,
+    })
 }
 
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// Whether the connection was made for this host: TLS settings and certificates go by the name in
+/// the handshake, so a request for another host must not come in behind it (RFC 9110, section
+/// 7.4). Peers that named nobody, by address or without TLS, are held to nothing, and neither are
+/// trusted proxies, which name the gateway and forward for others.
+fn is_asked_for(peer: &Peer, host: &str) -> bool {
+    peer.tls
+        .as_ref()
+        .and_then(|tls| tls.server_name.as_deref())
+        .is_none_or(|name| name.strip_suffix('.').unwrap_or(name) == host)
 }
 
-impl std::fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+impl Head {
+    /// The value of a header that stands once; the first value of one that stands more often.
+    pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.get(name)
+    }
+
+    /// All values of a header, in their order.
+    pub fn all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
+        self.headers.get_all(name).into_iter()
+    }
+
+    /// The port that the caller means: the one it named, or the scheme's own.
+    pub fn effective_port(&self) -> u16 {
+        self.port.unwrap_or_else(|| port_default(self.scheme))
+    }
+
+    /// Host and port as one text; a port that is the scheme's own is left out (RFC 9421, section
+    /// 2.2.3, has the same form for `@authority`).
+    pub fn authority(&self) -> Cow<'_, str> {
+        match self.port {
+            Some(port) => Cow::Owned(format!("{}:{port}", self.host)),
+            None => Cow::Borrowed(&self.host),
+        }
+    }
+
+    /// The parameters of the query, decoded; at most 256. See [`query::pairs`].
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        query::pairs(self.query.as_deref().unwrap_or_default())
     }
 }

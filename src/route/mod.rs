@@ -1,5 +1,15 @@
 //! Finds the one route for a head: host, then path, then method.
 
+pub mod host;
+pub mod pattern;
+pub mod rewrite;
+pub mod table;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+
 /// What the table says of a head.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {

@@ -1,0 +1,394 @@
+//! What the whole reading of a head must refuse, keep and drop.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::clock::Clock;
+use crate::listen::TlsFacts;
+
+/// A request as the tables write it.
+#[derive(Clone)]
+struct Sent {
+    method: &'static str,
+    target: String,
+    version: Version,
+    authority: Option<&'static str>,
+    headers: Vec<(&'static str, String)>,
+    length: Length,
+    peer: &'static str,
+    server_name: Option<&'static str>,
+}
+
+/// Name, target, and what is read of it: path and query, or the reason of a refusal.
+type Target<'a> = (&'a str, &'a str, Result<(&'a str, Option<&'a str>), Reason>);
+
+fn get(target: &str) -> Sent {
+    Sent {
+        method: "GET",
+        target: target.to_owned(),
+        version: Version::HTTP_11,
+        authority: None,
+        headers: vec![("host", "example.com".to_owned())],
+        length: Length::None,
+        peer: "203.0.113.5:4711",
+        server_name: None,
+    }
+}
+
+fn h2(target: &str, authority: Option<&'static str>) -> Sent {
+    Sent { version: Version::HTTP_2, authority, headers: Vec::new(), ..get(target) }
+}
+
+impl Sent {
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    fn host(mut self, value: &str) -> Self {
+        self.headers.retain(|(name, _)| *name != "host");
+        self.with("host", value)
+    }
+
+    fn hostless(mut self) -> Self {
+        self.headers.retain(|(name, _)| *name != "host");
+        self
+    }
+
+    fn method(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
+    }
+
+    fn version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    fn from(mut self, peer: &'static str) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    fn read(self) -> Result<Head, Refusal> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let peer = Arc::new(Peer {
+            address: self.peer.parse::<SocketAddr>().unwrap(),
+            local: "192.0.2.1:8443".parse().unwrap(),
+            listener: "public".into(),
+            tls: Some(TlsFacts {
+                server_name: self.server_name.map(Box::from),
+                version: "TLSv1.3",
+            }),
+        });
+        let raw = RawHead {
+            method: Method::from_bytes(self.method.as_bytes()).unwrap(),
+            target: self.target.into(),
+            version: self.version,
+            authority: self.authority.map(Box::from),
+            headers,
+            length: self.length,
+        };
+        let (clock, _) = Clock::set_at(1_764_000_000_000);
+        read(raw, &peer, &["10.0.0.0/8".parse().unwrap()], clock.now())
+    }
+
+    fn refused(self) -> Option<Reason> {
+        self.read().err().map(|refusal| refusal.reason)
+    }
+}
+
+#[test]
+fn paths_and_targets_are_read_one_way_or_not_at_all() {
+    use Reason::{PathAmbiguous, QueryMalformed, TargetMalformed, TargetTooLong};
+    let long_path = format!("/{}", "a".repeat(9000));
+    let long_query = format!("/?{}", "a".repeat(9000));
+    let table: &[Target<'_>] = &[
+        ("plain", "/v1/tasks?limit=5", Ok(("/v1/tasks", Some("limit=5")))),
+        ("empty query", "/a?", Ok(("/a", Some("")))),
+        ("second question mark", "/a?b?c", Ok(("/a", Some("b?c")))),
+        ("trailing slash", "/a/", Ok(("/a/", None))),
+        ("case is kept", "/ADMIN", Ok(("/ADMIN", None))),
+        ("unreserved decoded", "/%61dmin", Ok(("/admin", None))),
+        ("hex in upper case", "/a%3fb", Ok(("/a%3Fb", None))),
+        ("encoded ? is path", "/a%3Fadmin=1", Ok(("/a%3Fadmin=1", None))),
+        ("encoded # is path", "/a%23b", Ok(("/a%23b", None))),
+        ("query is kept raw", "/a?x=%2e%2E/../[b]", Ok(("/a", Some("x=%2e%2E/../[b]")))),
+        ("absolute form", "https://example.com/a?b", Ok(("/a", Some("b")))),
+        ("absolute form, other case", "HTTPS://EXAMPLE.com:443/a", Ok(("/a", None))),
+        ("absolute form, no path", "http://example.com", Ok(("/", None))),
+        ("absolute form, only query", "https://example.com?a", Ok(("/", Some("a")))),
+        ("dot segment", "/a/../admin", Err(PathAmbiguous)),
+        ("dot segment and encoded slash", "/a/..%2fadmin", Err(PathAmbiguous)),
+        ("encoded dots", "/%2e%2e/admin", Err(PathAmbiguous)),
+        ("empty segment first", "//admin", Err(PathAmbiguous)),
+        ("looks like an authority", "//evil.example/admin", Err(PathAmbiguous)),
+        ("semicolon", "/admin;x", Err(PathAmbiguous)),
+        ("single dot", "/admin/.", Err(PathAmbiguous)),
+        ("backslash first", "\\admin", Err(TargetMalformed)),
+        ("backslash", "/\\admin", Err(PathAmbiguous)),
+        ("encoded backslash", "/a%5c..%5cadmin", Err(PathAmbiguous)),
+        ("double encoding", "/%252e%252e/admin", Err(PathAmbiguous)),
+        ("overlong UTF-8", "/%c0%ae%c0%ae/admin", Err(PathAmbiguous)),
+        ("NUL", "/a%00", Err(PathAmbiguous)),
+        ("control", "/a\u{b}", Err(PathAmbiguous)),
+        ("raw UTF-8", "/é", Err(PathAmbiguous)),
+        ("in absolute form too", "https://example.com/../a", Err(PathAmbiguous)),
+        ("too long", &long_path, Err(TargetTooLong)),
+        ("query too long", &long_query, Err(TargetTooLong)),
+        ("bad triplet in query", "/a?%zz", Err(QueryMalformed)),
+        ("NUL in query", "/a?b=%00", Err(QueryMalformed)),
+        ("fragment", "/a#b", Err(TargetMalformed)),
+        ("fragment in query", "/a?b#c", Err(TargetMalformed)),
+        ("asterisk with GET", "*", Err(TargetMalformed)),
+        ("authority form", "example.com:443", Err(TargetMalformed)),
+        ("no slash", "admin", Err(TargetMalformed)),
+        ("empty", "", Err(TargetMalformed)),
+        ("other scheme", "ftp://example.com/", Err(TargetMalformed)),
+        ("userinfo", "https://user@example.com/", Err(TargetMalformed)),
+        ("no host", "https:///admin", Err(TargetMalformed)),
+    ];
+    for (name, target, expected) in table {
+        let read = get(target).read();
+        let read = read
+            .as_ref()
+            .map(|head| (&*head.path, head.query.as_deref()))
+            .map_err(|refusal| refusal.reason);
+        assert_eq!(read, *expected, "{name}");
+    }
+    let asked = get("*").method("OPTIONS").read().unwrap();
+    assert_eq!((&*asked.path, asked.query.as_deref()), ("*", None));
+    assert_eq!(h2("https://example.com/", Some("example.com")).refused(), Some(TargetMalformed));
+}
+
+#[test]
+fn what_was_read_reads_the_same_when_it_is_forwarded() {
+    for target in ["/%61/b%2dc?x=%2e", "/a%3fb/", "/caf%c3%a9?q=[1]", "/"] {
+        let once = get(target).read().unwrap();
+        let query = once.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let twice = get(&format!("{}{query}", once.path)).read().unwrap();
+        assert_eq!((once.path, once.query), (twice.path, twice.query));
+        assert_eq!(&*once.target, target, "signatures see what was sent");
+    }
+}
+
+#[test]
+fn a_request_has_exactly_one_host() {
+    use Reason::{HostMalformed, HostMissing, TargetMalformed};
+    let table = [
+        ("none", get("/").hostless(), Some(HostMissing)),
+        ("none on 1.0", get("/").hostless().version(Version::HTTP_10), Some(HostMissing)),
+        ("two", get("/").with("host", "example.com"), Some(HostMissing)),
+        ("a list", get("/").host("example.com, evil.example"), Some(HostMalformed)),
+        ("empty", get("/").host(""), Some(HostMalformed)),
+        ("userinfo", get("/").host("a@example.com"), Some(HostMalformed)),
+        ("underscore", get("/").host("a_b.example"), Some(HostMalformed)),
+        ("beyond ASCII", get("/").host("exämple.com"), Some(HostMalformed)),
+        ("absolute form agrees", get("https://example.com/"), None),
+        ("absolute form disagrees", get("https://evil.example/"), Some(HostMalformed)),
+        ("absolute form, other port", get("https://example.com:1/"), Some(HostMalformed)),
+        ("absolute form, no Host", get("https://example.com/").hostless(), Some(HostMissing)),
+        ("absolute form, bad host", get("https://a_b/"), Some(TargetMalformed)),
+        ("authority", h2("/", Some("example.com")), None),
+        ("no authority", h2("/", None), Some(HostMissing)),
+        ("only Host", h2("/", None).host("example.com"), None),
+        ("both agree", h2("/", Some("example.com:443")).host("EXAMPLE.com."), None),
+        ("both disagree", h2("/", Some("example.com")).host("evil.example"), Some(HostMalformed)),
+        ("bad authority", h2("/", Some("a@example.com")), Some(HostMalformed)),
+        (
+            "authority and two Hosts",
+            h2("/", Some("example.com")).host("example.com").with("host", "example.com"),
+            Some(HostMissing),
+        ),
+    ];
+    for (name, sent, expected) in table {
+        assert_eq!(sent.refused(), expected, "{name}");
+    }
+    for (written, host, port, effective) in [
+        ("EXAMPLE.com.", "example.com", None, 443),
+        ("example.com:443", "example.com", None, 443),
+        ("example.com:80", "example.com", Some(80), 80),
+        ("[::1]:8443", "[::1]", Some(8443), 8443),
+    ] {
+        let head = get("/").host(written).read().unwrap();
+        assert_eq!((&*head.host, head.port, head.effective_port()), (host, port, effective));
+        assert!(head.header(&http::header::HOST).is_none());
+    }
+    assert_eq!(get("/").host("example.com:8443").read().unwrap().authority(), "example.com:8443");
+}
+
+#[test]
+fn a_host_is_the_one_that_the_connection_was_made_for() {
+    let with = |server_name: &'static str| Sent { server_name: Some(server_name), ..get("/") };
+    assert_eq!(with("example.com").refused(), None);
+    assert_eq!(with("example.com.").host("EXAMPLE.com.:8443").refused(), None);
+    assert_eq!(with("other.example").refused(), Some(Reason::HostMismatch));
+    assert_eq!(with("other.example").from("[::ffff:10.0.0.1]:9").refused(), None);
+}
+
+#[test]
+fn only_known_methods_are_served() {
+    for method in ["CONNECT", "TRACE", "PROPFIND", "get", "PRI", "QUERY"] {
+        let refusal = get("/").method(method).read().unwrap_err();
+        assert_eq!(refusal.reason, Reason::MethodUnsupported, "{method}");
+        assert!(matches!(refusal.extra, Extra::Allow(_)));
+    }
+    for method in &METHODS {
+        assert!(METHODS_ALLOWED.split(", ").any(|known| known == method.as_str()));
+        let name: &'static str = method.as_str().to_owned().leak();
+        assert_eq!(get("/").method(name).refused(), None);
+    }
+}
+
+#[test]
+fn ambiguous_headers_are_refused() {
+    use Reason::{ExpectationUnsupported, HeaderNameRefused, HeaderRepeated, UpgradeUnsupported};
+    let table = [
+        ("underscore", get("/").with("x_forwarded_user", "root"), Some(HeaderNameRefused)),
+        ("dot", get("/").with("x.api.key", "a"), Some(HeaderNameRefused)),
+        (
+            "types",
+            get("/").with("content-type", "a/b").with("content-type", "a/b"),
+            Some(HeaderRepeated),
+        ),
+        ("ranges", get("/").with("range", "a").with("range", "b"), Some(HeaderRepeated)),
+        ("agents", get("/").with("user-agent", "a").with("user-agent", "b"), Some(HeaderRepeated)),
+        (
+            "upgrades",
+            get("/").with("upgrade", "websocket").with("upgrade", "h2c"),
+            Some(HeaderRepeated),
+        ),
+        ("lists may repeat", get("/").with("accept", "a/b").with("accept", "c/d"), None),
+        ("keys are authenticate's", get("/").with("x-api-key", "a").with("x-api-key", "b"), None),
+        ("100-continue", get("/").with("expect", "100-Continue"), None),
+        ("another expectation", get("/").with("expect", "200-ok"), Some(ExpectationUnsupported)),
+        (
+            "h2c",
+            get("/").with("connection", "Upgrade, HTTP2-Settings").with("upgrade", "h2c"),
+            Some(UpgradeUnsupported),
+        ),
+        (
+            "several",
+            get("/").with("connection", "upgrade").with("upgrade", "websocket, h2c"),
+            Some(UpgradeUnsupported),
+        ),
+        (
+            "by POST",
+            get("/").method("POST").with("connection", "upgrade").with("upgrade", "websocket"),
+            Some(UpgradeUnsupported),
+        ),
+        ("not named", get("/").with("upgrade", "h2c"), None),
+        (
+            "connection floods",
+            get("/").with("connection", &["a"; 33].join(",")),
+            Some(Reason::HeaderMalformed),
+        ),
+        ("connection at its ceiling", get("/").with("connection", &["a"; 32].join(",")), None),
+        ("key in query", get("/?api_key=x"), Some(Reason::CredentialInQuery)),
+    ];
+    for (name, sent, expected) in table {
+        assert_eq!(sent.refused(), expected, "{name}");
+    }
+    assert!(get("/").with("expect", "100-continue").read().unwrap().headers.is_empty());
+}
+
+#[test]
+fn a_websocket_gets_through_and_only_its_own_way() {
+    let asked = || get("/ws").with("upgrade", "WebSocket");
+    let head = asked().with("connection", "keep-alive, Upgrade").read().unwrap();
+    assert_eq!(head.upgrade.unwrap(), "websocket");
+    assert!(head.headers.is_empty());
+    assert_eq!(asked().read().unwrap().upgrade, None);
+    let old = asked().with("connection", "upgrade").version(Version::HTTP_10).read().unwrap();
+    assert_eq!(old.upgrade, None);
+}
+
+#[test]
+fn what_only_the_gateway_may_say_is_dropped() {
+    for name in [
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-prefix",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-forwarded-uri",
+        "x-forwarded-user",
+        "x-forwarded-client-cert",
+        "x-forwarded",
+        "x-real-ip",
+        "x-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "x-cluster-client-ip",
+        "x-original-url",
+        "x-original-method",
+        "x-rewrite-url",
+        "x-request-id",
+        "traceparent",
+        "tracestate",
+        "x-portcullis-subject",
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        // Hop by hop.
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ] {
+        for peer in ["203.0.113.5:1", "10.0.0.1:1"] {
+            // A header of the caller's own, so that each row also proves that others stay.
+            let sent = get("/").with(name, "a").with("x-kept", "b").from(peer);
+            let head = sent.read().unwrap();
+            assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["x-kept"], "{name}");
+        }
+        let parsed = HeaderName::from_static(name);
+        assert!(headers::is_managed(&parsed) != headers::is_hop_by_hop(&parsed), "{name}");
+    }
+}
+
+#[test]
+fn connection_takes_away_only_what_is_the_callers() {
+    let sent = get("/")
+        .with("connection", "close, X-Mine, Authorization, X-API-Key, Content-Type, Host")
+        .with("connection", "X-Forwarded-For, x-portcullis-subject, content-length, bad name")
+        .with("x-mine", "1")
+        .with("x-other", "1")
+        .with("authorization", "Bearer a")
+        .with("x-api-key", "a")
+        .with("content-type", "application/json")
+        .with("content-length", "2")
+        .with("x-forwarded-for", "198.51.100.7")
+        .from("10.0.0.1:1");
+    let head = sent.read().unwrap();
+    assert_eq!(head.client.to_string(), "198.51.100.7");
+    let mut kept: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["authorization", "content-length", "content-type", "x-api-key", "x-other"]);
+}
+
+#[test]
+fn cookies_of_several_lines_are_joined() {
+    let head = get("/").with("cookie", "a=1").with("cookie", "b=2; c=3").read().unwrap();
+    let lines: Vec<_> = head.all(&http::header::COOKIE).collect();
+    assert_eq!(lines, ["a=1; b=2; c=3"]);
+}
+
+#[test]
+fn the_rest_of_a_head_comes_from_the_connection() {
+    let head = get("/?a=1").with("x-forwarded-proto", "http").with("x-forwarded-for", "6.6.6.6");
+    let head = head.read().unwrap();
+    assert_eq!((head.scheme, head.client.to_string()), ("https", "203.0.113.5".to_owned()));
+    assert_eq!(head.id.as_str().len(), 26);
+    assert_eq!(head.trace.parent.len(), 55);
+    assert_eq!(head.query_pairs().collect::<Vec<_>>(), [("a".into(), "1".into())]);
+}

@@ -1,0 +1,85 @@
+//! Gives the service another path than the caller used, made of the route's own parameters.
+
+use std::sync::Arc;
+
+use crate::head::path::canonical;
+use crate::mistake::code::Code;
+use crate::mistake::source::At;
+use crate::mistake::{Reading, suggest};
+use crate::refusal::{Reason, Refusal};
+use crate::route::Parameters;
+use crate::route::pattern::{Kind, Pattern, Segment, read_parameter, read_path};
+
+/// A route's `rewrite`, compiled: a path whose parameters are those of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite(Box<[Segment]>);
+
+impl Rewrite {
+    /// Reads `rewrite`: a path such as `/v2/tasks/{id}` or `/internal/{rest...}`. Reports as
+    /// [`Code::BadRewrite`] what is not a path, and parameters that `pattern` does not have.
+    pub fn compile(
+        written: &At<String>,
+        pattern: &Pattern,
+        reading: &mut Reading<'_>,
+    ) -> Option<Self> {
+        let mut wrong = Vec::new();
+        let segments = read_path(written, &mut wrong, |braces| read_own_parameter(braces, pattern));
+        if wrong.is_empty() {
+            return Some(Self(segments.into()));
+        }
+        for (says, help) in wrong {
+            reading.wrong(Code::BadRewrite, &written.span, says, help);
+        }
+        None
+    }
+
+    /// The path for the service. Whoever asks must match it again: it may be another route's.
+    ///
+    /// # Errors
+    /// [`Reason::PathAmbiguous`] when the result is not canonical, or is longer than a path may be.
+    /// Parameters of the route's own pattern can only make it too long.
+    pub fn apply(&self, parameters: &Parameters) -> Result<Box<str>, Refusal> {
+        let refused = |why: &'static str| Refusal::new(Reason::PathAmbiguous).because(why);
+        let mut path = String::with_capacity(64);
+        for segment in &self.0 {
+            path.push('/');
+            match segment {
+                Segment::Literal(text) => path.push_str(text),
+                Segment::Parameter(name, _) | Segment::Rest(name) => path.push_str(
+                    parameters.get(name).ok_or_else(|| refused("a rewrite lacks a parameter"))?,
+                ),
+            }
+        }
+        match canonical(&path) {
+            Ok(same) if *same == *path => Ok(same),
+            Ok(_) => Err(refused("a rewrite made a path that is not canonical")),
+            Err(why) => Err(refused(why)),
+        }
+    }
+}
+
+fn read_own_parameter(braces: &str, pattern: &Pattern) -> Result<Segment, (String, String)> {
+    let segment = read_parameter(braces)?;
+    let (name, is_rest): (&Arc<str>, bool) = match &segment {
+        Segment::Parameter(name, Kind::Any) => (name, false),
+        Segment::Rest(name) => (name, true),
+        Segment::Parameter(name, _) => {
+            return Err((
+                format!("`{{{braces}}}` gives a type in a rewrite"),
+                format!("types stand in `match`; write {{{name}}} here"),
+            ));
+        }
+        Segment::Literal(_) => return Ok(segment),
+    };
+    match pattern.parameters().find(|(known, _)| *known == name) {
+        None => Err((
+            format!("`{name}` is not a parameter of \"{pattern}\""),
+            suggest(name, pattern.parameters().map(|(name, _)| &**name).collect::<Vec<_>>()),
+        )),
+        Some((_, kind)) if kind.is_none() != is_rest => Err((
+            format!("`{{{braces}}}` and `match` disagree on whether `{name}` is the rest"),
+            if is_rest { format!("write {{{name}}}") } else { format!("write {{{name}...}}") },
+        )),
+        Some(_) => Ok(segment),
+    }
+}
