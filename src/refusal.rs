@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::mistake::source::Origin;
 
@@ -70,6 +72,27 @@ pub enum Fault {
     Upstream,
     /// The gateway's own, or that of load upon it.
     Gateway,
+}
+
+/// Whether a rule refuses, or only tells the record that it would have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It refuses.
+    #[default]
+    Enforce,
+    /// It only watches.
+    Observe,
+}
+
+impl Mode {
+    /// The name, as policy and metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
 }
 
 /// Defines the reasons: one row a reason, in the order of the way.

@@ -48,6 +48,13 @@ impl Principal {
         self.scheme
     }
 
+    /// A principal that nobody proved, for the tests of later stages; nothing is an anonymous one.
+    #[cfg(test)]
+    pub(crate) fn unproved(grant: Option<Grant>) -> Self {
+        let scheme = if grant.is_some() { "api-key" } else { "none" };
+        Self { grant: grant.map(Arc::new), scheme, digest_covered: false }
+    }
+
     /// Whether a signature covered `Content-Digest`, so that the body must be read whole and compared.
     pub fn digest_covered(&self) -> bool {
         self.digest_covered
