@@ -1,5 +1,9 @@
 //! Finds out who calls: asks the route's schemes in turn and makes a `Principal`.
 
+pub mod digest;
+pub mod nonce;
+pub mod signature;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

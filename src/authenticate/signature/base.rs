@@ -1,0 +1,354 @@
+//! Writes the signature base of a request (RFC 9421, 2.5), piece by piece, to whoever wants it.
+//!
+//! Verifying feeds the pieces to the MAC and builds no text; signing and explaining collect them.
+//! Both go through [`write`], so the two sides cannot differ.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use sfv::{Dictionary, FieldType as _, Parser};
+
+use crate::authenticate::signature::component::{Component, Derived, Form};
+use crate::authenticate::signature::fields::{Input, Malformed, Parameter, field_text};
+use crate::head::Head;
+
+/// What a request says, as far as signatures can cover it: everything as received, before any
+/// rewrite.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// `https` or `http`.
+    pub scheme: &'a str,
+    /// The host in lower case, without port.
+    pub host: &'a str,
+    /// The port, when one is named.
+    pub port: Option<u16>,
+    /// The request target, byte for byte: `/path?query`, an absolute URI, or `*`.
+    pub target: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> Message<'a> {
+    /// What a head says.
+    pub fn of(head: &'a Head) -> Self {
+        Self {
+            method: head.method.as_str(),
+            scheme: head.scheme,
+            host: &head.host,
+            port: head.port,
+            target: &head.target,
+            headers: &head.headers,
+        }
+    }
+}
+
+/// Takes a signature base, piece by piece.
+pub trait Sink {
+    /// Takes the next bytes.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for ring::hmac::Context {
+    fn put(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Writes the signature base of `message` for this signature.
+///
+/// # Errors
+/// When a covered component is not in the message, or cannot be told without doubt. The sink has
+/// then taken a part of the base and must be thrown away.
+pub fn write(
+    message: &Message<'_>,
+    input: &Input<'_>,
+    sink: &mut impl Sink,
+) -> Result<(), Malformed> {
+    let target = Target::of(message.target)?;
+    for component in &input.components {
+        identifier(component, sink);
+        sink.put(b": ");
+        match component {
+            Component::Derived(derived) => self::derived(*derived, message, &target, sink),
+            Component::QueryParameter(name) => query_parameter(name, target.query, sink)?,
+            Component::Field(name, form) => field(name, form, message.headers, sink)?,
+        }
+        sink.put(b"\n");
+    }
+    sink.put(b"\"@signature-params\": ");
+    parameters(input, sink);
+    Ok(())
+}
+
+/// Writes the value of `Signature-Input` under its label: the covered components and the
+/// parameters, strictly serialised (RFC 9651, 4.1) whatever spaces the sender used.
+pub fn parameters(input: &Input<'_>, sink: &mut impl Sink) {
+    sink.put(b"(");
+    for (number, component) in input.components.iter().enumerate() {
+        if number > 0 {
+            sink.put(b" ");
+        }
+        identifier(component, sink);
+    }
+    sink.put(b")");
+    for parameter in &input.parameters {
+        match parameter {
+            Parameter::Created(seconds) => number_parameter(b";created=", *seconds, sink),
+            Parameter::Expires(seconds) => number_parameter(b";expires=", *seconds, sink),
+            Parameter::Nonce(text) => text_parameter(b";nonce=", text, sink),
+            Parameter::Algorithm(text) => text_parameter(b";alg=", text, sink),
+            Parameter::KeyId(text) => text_parameter(b";keyid=", text, sink),
+            Parameter::Tag(text) => text_parameter(b";tag=", text, sink),
+        }
+    }
+}
+
+/// Writes a component identifier: its name as a string, and its parameter.
+pub fn identifier(component: &Component<'_>, sink: &mut impl Sink) {
+    quoted(component.name(), sink);
+    match component {
+        Component::Derived(_) | Component::Field(_, Form::Lines) => {}
+        Component::QueryParameter(name) => text_parameter(b";name=", name, sink),
+        Component::Field(_, Form::Structured) => sink.put(b";sf"),
+        Component::Field(_, Form::Bytes) => sink.put(b";bs"),
+        Component::Field(_, Form::Member(key)) => text_parameter(b";key=", key, sink),
+    }
+}
+
+/// A request target in its parts, all as received.
+struct Target<'a> {
+    /// The whole.
+    raw: &'a str,
+    /// The path: empty for `*`, and for an absolute URI that names none.
+    path: &'a str,
+    /// The query without its `?`.
+    query: Option<&'a str>,
+    /// Path and query together, as they follow the authority in the target URI.
+    after_authority: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn of(raw: &'a str) -> Result<Self, Malformed> {
+        // No parser lets these pass. Were one to, a line end in a target could pose as a component.
+        if raw.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(Malformed("the target holds a control character"));
+        }
+        let after_authority = if raw.starts_with('/') {
+            raw
+        } else if raw == "*" {
+            // RFC 9110, 7.1: path and query of the target URI are then empty.
+            ""
+        } else {
+            let (_, rest) = raw.split_once("://").ok_or(Malformed("an unknown form of target"))?;
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            rest.get(end..).unwrap_or_default()
+        };
+        let (path, query) = match after_authority.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (after_authority, None),
+        };
+        Ok(Self { raw, path, query, after_authority })
+    }
+}
+
+fn derived(derived: Derived, message: &Message<'_>, target: &Target<'_>, sink: &mut impl Sink) {
+    match derived {
+        Derived::Method => sink.put(message.method.as_bytes()),
+        Derived::Authority => authority(message, sink),
+        Derived::Scheme => sink.put(message.scheme.as_bytes()),
+        Derived::RequestTarget => sink.put(target.raw.as_bytes()),
+        Derived::Path if target.path.is_empty() => sink.put(b"/"),
+        Derived::Path => sink.put(target.path.as_bytes()),
+        Derived::Query => {
+            sink.put(b"?");
+            sink.put(target.query.unwrap_or_default().as_bytes());
+        }
+        Derived::TargetUri => {
+            sink.put(message.scheme.as_bytes());
+            sink.put(b"://");
+            authority(message, sink);
+            sink.put(target.after_authority.as_bytes());
+        }
+    }
+}
+
+/// The host, and the port unless it is the scheme's own (RFC 9421, 2.2.3).
+fn authority(message: &Message<'_>, sink: &mut impl Sink) {
+    sink.put(message.host.as_bytes());
+    let own = if message.scheme == "https" { 443 } else { 80 };
+    if let Some(port) = message.port.filter(|port| *port != own) {
+        sink.put(b":");
+        number(u64::from(port), sink);
+    }
+}
+
+/// The one parameter of the query with this name, decoded and encoded anew (RFC 9421, 2.2.8).
+fn query_parameter(
+    name: &str,
+    query: Option<&str>,
+    sink: &mut impl Sink,
+) -> Result<(), Malformed> {
+    let mut found = query
+        .unwrap_or_default()
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(own, _)| !own.is_empty() && encoded(own).eq(name.bytes()));
+    let Some((_, value)) = found.next() else {
+        return Err(Malformed("a covered query parameter is missing"));
+    };
+    if found.next().is_some() {
+        return Err(Malformed("a covered query parameter stands more than once"));
+    }
+    encoded(value).for_each(|byte| sink.put(&[byte]));
+    Ok(())
+}
+
+/// A name or value of a query, decoded as a form and percent-encoded anew. Bytes that are no UTF-8
+/// are kept apart instead of being replaced, so that no two queries become one.
+fn encoded(raw: &str) -> impl Iterator<Item = u8> + '_ {
+    let form_decoded = raw.bytes().map(|byte| if byte == b'+' { b' ' } else { byte });
+    let mut rest = form_decoded;
+    let decoded = std::iter::from_fn(move || {
+        let byte = rest.next()?;
+        if byte != b'%' {
+            return Some(byte);
+        }
+        let mut ahead = rest.clone();
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let (Some(high), Some(low)) = (digit(ahead.next()), digit(ahead.next())) else {
+            return Some(byte);
+        };
+        rest = ahead;
+        u8::try_from(high * 16 + low).ok()
+    });
+    decoded.flat_map(|byte| {
+        let hex = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 };
+        let plain = byte.is_ascii_alphanumeric() || b"*-._".contains(&byte);
+        let written = if plain { [byte, 0, 0] } else { [b'%', hex(byte >> 4), hex(byte & 15)] };
+        written.into_iter().take(if plain { 1 } else { 3 })
+    })
+}
+
+fn field(
+    name: &str,
+    form: &Form<'_>,
+    headers: &HeaderMap,
+    sink: &mut impl Sink,
+) -> Result<(), Malformed> {
+    if !headers.contains_key(name) {
+        return Err(Malformed("a covered field is missing"));
+    }
+    match form {
+        Form::Lines => lines(name, headers, sink, |line, sink| sink.put(line)),
+        Form::Bytes => lines(name, headers, sink, |line, sink| {
+            sink.put(b":");
+            sink.put(STANDARD.encode(line).as_bytes());
+            sink.put(b":");
+        }),
+        Form::Structured => {
+            let members = dictionary(name, headers)?;
+            let text = members.serialize().ok_or(Malformed("a covered field is empty"))?;
+            sink.put(text.as_bytes());
+        }
+        Form::Member(key) => {
+            let mut members = dictionary(name, headers)?;
+            let member = members
+                .swap_remove(key.as_ref())
+                .ok_or(Malformed("a covered member of a field is missing"))?;
+            // A list of one member is written as the member alone.
+            let text = vec![member].serialize().ok_or(Malformed("a covered member is empty"))?;
+            sink.put(text.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Each line of a field, trimmed, with a comma and a space between (RFC 9421, 2.1).
+fn lines<S: Sink>(name: &str, headers: &HeaderMap, sink: &mut S, each: impl Fn(&[u8], &mut S)) {
+    for (number, line) in headers.get_all(name).iter().enumerate() {
+        if number > 0 {
+            sink.put(b", ");
+        }
+        each(line.as_bytes().trim_ascii(), sink);
+    }
+}
+
+/// The request fields that are known to be Dictionaries. `sf` is not for others: whoever does not
+/// know the type of a field cannot serialise it (RFC 9421, 2.1.1).
+const DICTIONARIES: [&str; 7] = [
+    "content-digest",
+    "repr-digest",
+    "want-content-digest",
+    "want-repr-digest",
+    "priority",
+    "signature",
+    "signature-input",
+];
+
+fn dictionary(name: &str, headers: &HeaderMap) -> Result<Dictionary, Malformed> {
+    if !DICTIONARIES.contains(&name) {
+        return Err(Malformed("a covered field is not known to be a dictionary"));
+    }
+    let text: Cow<'_, str> =
+        field_text(headers, name)?.ok_or(Malformed("a covered field is missing"))?;
+    Parser::new(text.as_ref()).parse().map_err(|_| Malformed("a covered field is no dictionary"))
+}
+
+fn text_parameter(key: &[u8], text: &str, sink: &mut impl Sink) {
+    sink.put(key);
+    quoted(text, sink);
+}
+
+fn number_parameter(key: &[u8], value: u64, sink: &mut impl Sink) {
+    sink.put(key);
+    number(value, sink);
+}
+
+/// A string of RFC 9651: only the quote and the backslash are escaped.
+pub fn quoted(text: &str, sink: &mut impl Sink) {
+    sink.put(b"\"");
+    for piece in text.split_inclusive(['"', '\\']) {
+        match piece.as_bytes().split_last() {
+            Some((last @ (b'"' | b'\\'), before)) => {
+                sink.put(before);
+                sink.put(&[b'\\', *last]);
+            }
+            _ => sink.put(piece.as_bytes()),
+        }
+    }
+    sink.put(b"\"");
+}
+
+fn number(value: u64, sink: &mut impl Sink) {
+    let mut digits = Digits { bytes: [0; 20], length: 0 };
+    // Twenty digits hold every u64, so this cannot fail.
+    let _ = write!(digits, "{value}");
+    sink.put(digits.bytes.get(..digits.length).unwrap_or_default());
+}
+
+/// The decimal digits of a number, without a `String`.
+struct Digits {
+    bytes: [u8; 20],
+    length: usize,
+}
+
+impl std::fmt::Write for Digits {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length.saturating_add(text.len());
+        let room = self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! What a signature can cover: derived components and header fields (RFC 9421, 2.1 and 2.2).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::authenticate::signature::fields::Malformed;
+
+/// One covered component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Component<'a> {
+    /// Derived from the head as a whole.
+    Derived(Derived),
+    /// `"@query-param";name="…"`: one parameter of the query, by its encoded name.
+    QueryParameter(Cow<'a, str>),
+    /// A header field, by its name in lower case.
+    Field(Cow<'a, str>, Form<'a>),
+}
+
+/// The derived components of a request that take no parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the component of the same name")]
+pub enum Derived {
+    Method,
+    TargetUri,
+    Authority,
+    Scheme,
+    RequestTarget,
+    Path,
+    Query,
+}
+
+/// In which form a field is covered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form<'a> {
+    /// Its lines, trimmed and joined by a comma and a space.
+    Lines,
+    /// `;sf`: serialised anew as the structured field that it is.
+    Structured,
+    /// `;key="…"`: one member of it, serialised anew.
+    Member(Cow<'a, str>),
+    /// `;bs`: each line as a byte sequence.
+    Bytes,
+}
+
+impl Derived {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Method,
+        Self::TargetUri,
+        Self::Authority,
+        Self::Scheme,
+        Self::RequestTarget,
+        Self::Path,
+        Self::Query,
+    ];
+
+    /// The name, for example `@method`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Method => "@method",
+            Self::TargetUri => "@target-uri",
+            Self::Authority => "@authority",
+            Self::Scheme => "@scheme",
+            Self::RequestTarget => "@request-target",
+            Self::Path => "@path",
+            Self::Query => "@query",
+        }
+    }
+}
+
+impl<'a> Component<'a> {
+    /// The component with this name and this one parameter; a parameter without text is a flag.
+    ///
+    /// # Errors
+    /// When there is none: unknown names, `@status` and `@signature-params`, parameters that do not
+    /// belong, and field names that are not in lower case.
+    pub fn new(
+        name: Cow<'a, str>,
+        parameter: Option<(&str, Option<Cow<'a, str>>)>,
+    ) -> Result<Self, Malformed> {
+        if name.starts_with('@') {
+            let derived = Derived::ALL.into_iter().find(|derived| derived.name() == name);
+            return match (derived, parameter) {
+                (Some(derived), None) => Ok(Self::Derived(derived)),
+                (None, Some(("name", Some(parameter)))) if name == "@query-param" => {
+                    Ok(Self::QueryParameter(parameter))
+                }
+                _ => Err(Malformed("an unknown derived component, or a parameter it has not")),
+            };
+        }
+        let is_plain = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        };
+        if name.is_empty() || !name.bytes().all(is_plain) {
+            return Err(Malformed("a component is no field name in lower case"));
+        }
+        let form = match parameter {
+            None => Form::Lines,
+            Some(("sf", None)) => Form::Structured,
+            Some(("bs", None)) => Form::Bytes,
+            Some(("key", Some(key))) => Form::Member(key),
+            Some(_) => return Err(Malformed("a field has an unknown component parameter")),
+        };
+        Ok(Self::Field(name, form))
+    }
+
+    /// Reads a component as policies and commands write it: `@method`, `content-type`,
+    /// `@query-param;name="page"`.
+    ///
+    /// # Errors
+    /// As [`Component::new`].
+    pub fn read(written: &str) -> Result<Component<'static>, Malformed> {
+        let Some((name, parameter)) = written.split_once(';') else {
+            return Component::new(Cow::Owned(written.to_owned()), None);
+        };
+        let name = Cow::Owned(name.to_owned());
+        let Some((key, value)) = parameter.split_once('=') else {
+            return Component::new(name, Some((parameter, None)));
+        };
+        let text = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'))
+            .filter(|text| text.bytes().all(|b| matches!(b, 0x20..0x7f) && b != b'"' && b != b'\\'))
+            .ok_or(Malformed("a parameter's value must stand in quotes"))?;
+        Component::new(name, Some((key, Some(Cow::Owned(text.to_owned())))))
+    }
+
+    /// Whether this is a field of that name, in whatever form.
+    pub fn is_field(&self, name: &str) -> bool {
+        matches!(self, Self::Field(own, _) if own == name)
+    }
+
+    /// The name, without parameters.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Derived(derived) => derived.name(),
+            Self::QueryParameter(_) => "@query-param",
+            Self::Field(name, _) => name,
+        }
+    }
+}
+
+impl fmt::Display for Component<'_> {
+    /// Writes it as a policy does, without the quotes around its name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Derived(_) | Self::Field(_, Form::Lines) => Ok(()),
+            Self::QueryParameter(name) => write!(f, ";name=\"{name}\""),
+            Self::Field(_, Form::Structured) => f.write_str(";sf"),
+            Self::Field(_, Form::Bytes) => f.write_str(";bs"),
+            Self::Field(_, Form::Member(key)) => write!(f, ";key=\"{key}\""),
+        }
+    }
+}

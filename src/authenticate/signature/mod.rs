@@ -1,0 +1,256 @@
+//! Proves callers by the HMAC signatures on their requests (RFC 9421, hmac-sha256).
+
+pub mod base;
+pub mod component;
+pub mod fields;
+pub mod rule;
+pub mod sign;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use ring::hmac;
+
+use crate::authenticate::nonce::{Claim, Nonces};
+use crate::authenticate::signature::base::Message;
+use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::fields::{Input, Malformed, field_text};
+use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys};
+use crate::clock::Now;
+use crate::head::Head;
+use crate::listen::Length;
+use crate::mistake::source::Origin;
+use crate::refusal::{Reason, Refusal};
+use crate::secret;
+
+/// The one algorithm, as the registry of RFC 9421 names it.
+pub const ALGORITHM: &str = "hmac-sha256";
+
+/// Accepts requests that are signed as a policy's `[signatures.NAME]` demands.
+pub struct SignatureScheme {
+    /// `signature.NAME`.
+    name: String,
+    origin: Origin,
+    keys: Arc<dyn SigningKeys>,
+    nonces: Arc<Nonces>,
+    choice: Choice,
+    /// What must be covered always, and with a body also.
+    components: Box<[Component<'static>]>,
+    body_components: Box<[Component<'static>]>,
+    max_age_s: u64,
+    skew_s: u64,
+    nonce_required: bool,
+    /// What a caller is asked for when it did not sign.
+    accept: HeaderValue,
+    /// The key that is used in place of an unknown one, so that both cost the same.
+    decoy: hmac::Key,
+}
+
+/// Which of a request's signatures counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The one under this label.
+    pub label: Option<Box<str>>,
+    /// The one with this tag.
+    pub tag: Option<Box<str>>,
+}
+
+impl Choice {
+    /// The one signature of `inputs` that counts. Without label and tag it is the only one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one and nothing to choose by.
+    pub fn of<'i, 'a>(&self, inputs: &'i [Input<'a>]) -> Result<&'i Input<'a>, Refusal> {
+        let fits = |input: &&Input<'a>| {
+            self.label.as_deref().is_none_or(|label| input.label == label)
+                && self.tag.as_deref().is_none_or(|tag| input.tag() == Some(tag))
+        };
+        let mut fitting = inputs.iter().filter(fits);
+        match (fitting.next(), fitting.next()) {
+            (Some(input), None) => Ok(input),
+            (None, _) => Err(Refusal::new(Reason::SignatureCoverage)
+                .because("no signature has the label and tag that the policy demands")),
+            (Some(_), Some(_)) => Err(Refusal::new(Reason::SignatureMalformed)
+                .because("more than one signature, and nothing to choose by")),
+        }
+    }
+}
+
+impl Scheme for SignatureScheme {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn attempt(&self, head: &Head, now: Now) -> Attempt {
+        match self.verify(head, now) {
+            Ok(None) => Attempt::Absent,
+            Ok(Some(evidence)) => Attempt::Accepted(evidence),
+            Err(refusal) => Attempt::Rejected(refusal.by(&self.origin)),
+        }
+    }
+}
+
+impl SignatureScheme {
+    /// The value of `Accept-Signature` (RFC 9421, 5.1) that asks for what the policy demands. It
+    /// names only what a caller must send and may choose itself: a nonce cannot be asked for
+    /// without giving its value.
+    pub fn accept_signature(&self) -> HeaderValue {
+        self.accept.clone()
+    }
+
+    /// The rule that this scheme was compiled from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Which of a request's signatures counts.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// Verifies the signature of a head; nothing when it has none. The checks stand in an order
+    /// that makes refusing cheap and tells a caller who holds no key nothing: an unknown key goes
+    /// the same way as a known one, up to the comparison.
+    fn verify(&self, head: &Head, now: Now) -> Result<Option<Evidence>, Refusal> {
+        let Some((inputs, signatures)) = signature_fields(head)? else { return Ok(None) };
+        let inputs = fields::inputs(&inputs)?;
+        let input = self.choice.of(&inputs)?;
+        let signature = fields::signature(&signatures, input.label)?;
+        if let Some(fault) = input.fault {
+            return Err(fault.into());
+        }
+
+        let keyid = input.keyid().ok_or(Malformed("the signature has no keyid"))?;
+        let key = self.keys.find(keyid);
+        self.check_algorithm(input, key.as_deref())?;
+        self.check_coverage(input, head)?;
+        let until_ms = self.check_times(input, now)?;
+
+        // The MAC before the nonce: who holds no key can use up nobody's nonce.
+        let mac = key.as_deref().map_or(&self.decoy, |key| &key.mac);
+        let mut context = hmac::Context::with_key(mac);
+        base::write(&Message::of(head), input, &mut context)?;
+        let is_equal = secret::equal(context.sign().as_ref(), &signature);
+        let Some(key) = key else {
+            return Err(Refusal::new(Reason::SignatureKeyUnknown));
+        };
+        if !is_equal {
+            return Err(Refusal::new(Reason::SignatureWrong));
+        }
+        // A key that no longer holds must not fill the store of nonces either.
+        key.bounds.check(head.client, now)?;
+        self.claim_nonce(input, keyid, until_ms, now)?;
+
+        let digest_covered =
+            input.components.iter().any(|component| component.is_field("content-digest"));
+        Ok(Some(Evidence { grant: Arc::clone(&key.grant), digest_covered }))
+    }
+
+    /// The algorithm is the key's. What the message says of it may only agree: a caller that could
+    /// choose would choose the weakest.
+    fn check_algorithm(&self, input: &Input<'_>, key: Option<&SigningKey>) -> Result<(), Refusal> {
+        if input.algorithm().is_some_and(|algorithm| algorithm != ALGORITHM) {
+            return Err(Refusal::new(Reason::SignatureAlgorithm)
+                .because("alg names another algorithm than the key's"));
+        }
+        if key.is_some_and(|key| key.mac.algorithm() != hmac::HMAC_SHA256) {
+            return Err(Refusal::new(Reason::SignatureAlgorithm)
+                .because("the key is for another algorithm than hmac-sha256"));
+        }
+        Ok(())
+    }
+
+    fn check_coverage(&self, input: &Input<'_>, head: &Head) -> Result<(), Refusal> {
+        let with_body = (head.length != Length::None).then_some(&self.body_components);
+        let mut demanded = self.components.iter().chain(with_body.into_iter().flatten());
+        if let Some(missing) = demanded.find(|demanded| !input.components.contains(demanded)) {
+            return Err(Refusal::new(Reason::SignatureCoverage)
+                .because(format!("{missing} is not covered")));
+        }
+        if self.nonce_required && input.nonce().is_none() {
+            return Err(Refusal::new(Reason::SignatureCoverage).because("there is no nonce"));
+        }
+        Ok(())
+    }
+
+    /// Checks when the signature was made and when it ends. Gives the Unix milliseconds from which
+    /// on it cannot be accepted any more, whatever the clocks.
+    fn check_times(&self, input: &Input<'_>, now: Now) -> Result<u64, Refusal> {
+        let now_s = now.unix_s();
+        let created = input.created().ok_or(Malformed("the signature has no created"))?;
+        if created > now_s.saturating_add(self.skew_s) {
+            let ahead = created - now_s;
+            return Err(Refusal::new(Reason::SignatureFuture).because(format!(
+                "created lies {ahead} s ahead, {} s are allowed",
+                self.skew_s
+            )));
+        }
+        if created.saturating_add(self.max_age_s) < now_s {
+            let age = now_s - created;
+            return Err(Refusal::new(Reason::SignatureExpired)
+                .because(format!("created {age} s ago, {} s are allowed", self.max_age_s)));
+        }
+        if let Some(expires) = input.expires() {
+            if expires <= now_s {
+                let past = now_s - expires;
+                return Err(Refusal::new(Reason::SignatureExpired)
+                    .because(format!("expired {past} s ago")));
+            }
+            if !(1..=self.max_age_s).contains(&expires.saturating_sub(created)) {
+                return Err(Malformed("expires lies before created or too far behind it").into());
+            }
+        }
+        let seconds = created.saturating_add(self.max_age_s).saturating_add(self.skew_s);
+        Ok(seconds.saturating_add(1).saturating_mul(1000))
+    }
+
+    /// Claims the nonce, last of all: from here on it is spent, whatever follows.
+    fn claim_nonce(
+        &self,
+        input: &Input<'_>,
+        keyid: &str,
+        until_ms: u64,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Some(nonce) = input.nonce() else { return Ok(()) };
+        if !input.created().is_some_and(|created| self.nonces.remembers(created)) {
+            return Err(Refusal::new(Reason::SignatureReplayed)
+                .because("signed before the gateway started, which knows no earlier nonces"));
+        }
+        match self.nonces.claim(keyid, nonce, until_ms, now) {
+            Claim::Claimed => Ok(()),
+            Claim::Seen => Err(Refusal::new(Reason::SignatureReplayed)),
+            Claim::Full => Err(Refusal::new(Reason::NonceStoreFull)),
+        }
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(Reason::SignatureMalformed).because(malformed.0)
+    }
+}
+
+impl fmt::Debug for SignatureScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignatureScheme({})", self.origin)
+    }
+}
+
+/// The texts of `Signature-Input` and `Signature`; nothing when both are absent. One without the
+/// other is a broken signature, not an unsigned request.
+fn signature_fields(head: &Head) -> Result<Option<(Cow<'_, str>, Cow<'_, str>)>, Malformed> {
+    let inputs = field_text(&head.headers, "signature-input")?;
+    let signatures = field_text(&head.headers, "signature")?;
+    match (inputs, signatures) {
+        (None, None) => Ok(None),
+        (Some(inputs), Some(signatures)) => Ok(Some((inputs, signatures))),
+        (Some(_), None) => Err(Malformed("Signature-Input without Signature")),
+        (None, Some(_)) => Err(Malformed("Signature without Signature-Input")),
+    }
+}

@@ -1,0 +1,264 @@
+//! What policies write under `[signatures.NAME]`, and how it becomes a scheme.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use ring::hmac;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sfv::KeyRef;
+
+use crate::authenticate::SigningKeys;
+use crate::authenticate::nonce::Nonces;
+use crate::authenticate::signature::base::{identifier, quoted};
+use crate::authenticate::signature::component::{Component, Derived};
+use crate::authenticate::signature::fields::{COMPONENTS_MAX, TAG_BYTES_MAX};
+use crate::authenticate::signature::{ALGORITHM, Choice, SignatureScheme};
+use crate::mistake::code::Code;
+use crate::mistake::source::At;
+use crate::mistake::{Mistake, Reading, suggest};
+use crate::units::Span;
+
+/// How requests must be signed (RFC 9421).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureRule {
+    /// The algorithm. Default: `hmac-sha256`, the only one there is.
+    #[serde(default)]
+    pub algorithm: Option<Algorithm>,
+    /// What every signature must cover. Default: `@method`, `@authority`, `@path`, `@query`.
+    #[serde(default)]
+    pub components: Option<At<Vec<At<String>>>>,
+    /// What it must cover also when the request has a body. Default: `content-digest`,
+    /// `content-type`.
+    #[serde(default)]
+    pub body_components: Option<At<Vec<At<String>>>>,
+    /// How old a signature may be, `1s` to `1h`. Default: `60s`.
+    #[serde(default)]
+    pub max_age: Option<At<Span>>,
+    /// How far a caller's clock may be ahead of ours, at most `5m`. Default: `5s`.
+    #[serde(default)]
+    pub skew: Option<At<Span>>,
+    /// Whether each signature needs a nonce, which is accepted once. Default: `required`.
+    #[serde(default)]
+    pub nonce: Option<At<NonceUse>>,
+    /// The tag that a signature must have. It also says which of several signatures counts.
+    #[serde(default)]
+    pub tag: Option<At<String>>,
+    /// The label of the signature that counts. Default: any, if there is only one.
+    #[serde(default)]
+    pub label: Option<At<String>>,
+}
+
+/// An algorithm to sign with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Algorithm {
+    /// HMAC with SHA-256 (RFC 9421, 3.3.3).
+    #[serde(rename = "hmac-sha256")]
+    HmacSha256,
+}
+
+/// Whether signatures need a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NonceUse {
+    /// Each needs one.
+    Required,
+    /// Without one a request can be sent again for as long as its signature holds.
+    Optional,
+}
+
+impl SignatureRule {
+    /// Compiles the rule `[signatures.NAME]`, whose name stands at `span`.
+    pub fn compile(
+        &self,
+        name: &str,
+        span: &Range<usize>,
+        (keys, nonces): (Arc<dyn SigningKeys>, Arc<Nonces>),
+        reading: &mut Reading<'_>,
+    ) -> Option<SignatureScheme> {
+        let Self { algorithm, components, body_components, max_age, skew, nonce, tag, label } = self;
+        match algorithm {
+            None | Some(Algorithm::HmacSha256) => {}
+        }
+        let always = covered(components.as_ref(), &DEFAULT, &[], reading);
+        let earlier = always.as_deref().unwrap_or_default();
+        let with_body = covered(body_components.as_ref(), &DEFAULT_WITH_BODY, earlier, reading);
+        if components.as_ref().is_some_and(|written| written.is_empty()) {
+            let place = components.as_ref().map_or_else(|| span.clone(), |list| list.span.clone());
+            reading.wrong(
+                Code::WrongValue,
+                &place,
+                "a signature that covers nothing proves nothing",
+                "leave the key out for the default: @method, @authority, @path, @query",
+            );
+        }
+        if let (Some(written), Some(with_body)) = (body_components, &with_body)
+            && !earlier.iter().chain(with_body).any(|component| component.is_field("content-digest"))
+        {
+            reading.mistakes.push(
+                Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")
+                    .at(reading.source.place(written.span.clone()))
+                    .help("add \"content-digest\", which binds the body to the signature"),
+            );
+        }
+        let second = Duration::from_secs(1);
+        let max_age_s = seconds(max_age.as_ref(), 60, second..=60 * 60 * second, reading);
+        let skew_s = seconds(skew.as_ref(), 5, Duration::ZERO..=5 * 60 * second, reading);
+        let tag = chosen(tag.as_ref(), is_tag, "a tag", reading);
+        let label = chosen(label.as_ref(), is_label, "a label", reading);
+
+        let (components, body_components) = (always?, with_body?);
+        let choice = Choice { label: label?, tag: tag? };
+        let accept = accept_signature(&choice, components.iter().chain(&body_components))?;
+        if components.is_empty() {
+            return None;
+        }
+        Some(SignatureScheme {
+            name: format!("signature.{name}"),
+            origin: reading.origin(format!("signatures.{name}"), span),
+            keys,
+            nonces,
+            choice,
+            components: components.into(),
+            body_components: body_components.into(),
+            max_age_s: max_age_s?,
+            skew_s: skew_s?,
+            nonce_required: nonce.as_ref().is_none_or(|nonce| nonce.value == NonceUse::Required),
+            accept,
+            decoy: hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]),
+        })
+    }
+}
+
+/// What is covered when a policy says nothing.
+pub const DEFAULT: [&str; 4] = ["@method", "@authority", "@path", "@query"];
+/// What is covered also with a body, when a policy says nothing.
+pub const DEFAULT_WITH_BODY: [&str; 2] = ["content-digest", "content-type"];
+
+/// Reads a list of components, without those in `earlier`. Reports each that is none.
+fn covered(
+    written: Option<&At<Vec<At<String>>>>,
+    default: &[&str],
+    earlier: &[Component<'static>],
+    reading: &mut Reading<'_>,
+) -> Option<Vec<Component<'static>>> {
+    let Some(written) = written else {
+        let mut components: Vec<_> =
+            default.iter().filter_map(|name| Component::read(name).ok()).collect();
+        components.retain(|component| !earlier.contains(component));
+        return Some(components);
+    };
+    let mut components = Vec::with_capacity(written.len());
+    let mut is_good = true;
+    for text in &written.value {
+        match Component::read(text) {
+            Ok(component) if components.contains(&component) => {
+                is_good = false;
+                let says = format!("`{}` stands twice", text.value);
+                reading.wrong(Code::WrongValue, &text.span, says, "take one of them away");
+            }
+            Ok(component) => components.push(component),
+            Err(fault) => {
+                is_good = false;
+                let says = format!("`{}` cannot be covered: {fault}", text.value);
+                reading.wrong(Code::WrongValue, &text.span, says, help_for(text));
+            }
+        }
+    }
+    if written.len() > COMPONENTS_MAX / 2 {
+        is_good = false;
+        let says = format!("more than {} components are demanded", COMPONENTS_MAX / 2);
+        reading.wrong(Code::WrongValue, &written.span, says, "demand only what must not change");
+    }
+    components.retain(|component| !earlier.contains(component));
+    is_good.then_some(components)
+}
+
+fn help_for(written: &str) -> String {
+    if written.starts_with("@query-param") {
+        return "write it with its name: '@query-param;name=\"page\"'".to_owned();
+    }
+    if written.starts_with('@') {
+        return suggest(written, Derived::ALL.map(Derived::name));
+    }
+    if written.contains(';') {
+        return "a field can have one of ;sf, ;bs and ;key=\"…\"".to_owned();
+    }
+    "write the name of a header in lower case, for example \"content-type\"".to_owned()
+}
+
+fn seconds(
+    written: Option<&At<Span>>,
+    default: u64,
+    range: std::ops::RangeInclusive<Duration>,
+    reading: &mut Reading<'_>,
+) -> Option<u64> {
+    let Some(At { value: Span(length), span }) = written else { return Some(default) };
+    // Signatures tell time in whole seconds.
+    if range.contains(length) && length.subsec_nanos() == 0 {
+        return Some(length.as_secs());
+    }
+    reading.wrong(
+        Code::WrongValue,
+        span,
+        format!("`{}` is out of range", Span(*length)),
+        format!("write whole seconds from {} to {}", Span(*range.start()), Span(*range.end())),
+    );
+    None
+}
+
+/// A text that chooses a signature; the outer `None` says that it was wrong.
+fn chosen(
+    written: Option<&At<String>>,
+    is_valid: fn(&str) -> bool,
+    what: &str,
+    reading: &mut Reading<'_>,
+) -> Option<Option<Box<str>>> {
+    let Some(text) = written else { return Some(None) };
+    if is_valid(text) {
+        return Some(Some(text.as_str().into()));
+    }
+    reading.wrong(
+        Code::WrongValue,
+        &text.span,
+        format!("`{}` is not {what}", text.value),
+        format!(
+            "write 1 to {TAG_BYTES_MAX} characters; a tag takes any printable ASCII, a label only a-z, 0-9, -, _, . and *"
+        ),
+    );
+    None
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=TAG_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| matches!(b, b' '..=b'~'))
+}
+
+fn is_label(text: &str) -> bool {
+    text.len() <= TAG_BYTES_MAX && KeyRef::from_str(text).is_ok()
+}
+
+/// Builds `sig1=("@method" …);created;alg="hmac-sha256";tag="…"` (RFC 9421, 5.1).
+fn accept_signature<'c>(
+    choice: &Choice,
+    components: impl Iterator<Item = &'c Component<'static>>,
+) -> Option<HeaderValue> {
+    let mut value = choice.label.as_deref().unwrap_or("sig1").as_bytes().to_vec();
+    value.extend_from_slice(b"=(");
+    for (number, component) in components.enumerate() {
+        if number > 0 {
+            value.push(b' ');
+        }
+        identifier(component, &mut value);
+    }
+    value.extend_from_slice(b");created;alg=\"");
+    value.extend_from_slice(ALGORITHM.as_bytes());
+    value.push(b'"');
+    if let Some(tag) = &choice.tag {
+        value.extend_from_slice(b";tag=");
+        quoted(tag, &mut value);
+    }
+    HeaderValue::from_bytes(&value).ok()
+}

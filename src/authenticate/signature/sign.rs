@@ -1,0 +1,162 @@
+//! Signs requests, and shows the base that the gateway computes for a signature it received.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue};
+use ring::hmac;
+
+use crate::authenticate::digest::sha256_value;
+use crate::authenticate::signature::base::{self, Message};
+use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::fields::{self, Input, Malformed, Parameter, field_text};
+use crate::authenticate::signature::{ALGORITHM, Choice};
+use crate::refusal::Refusal;
+use crate::secret::Secret;
+
+/// A request that is to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct ToSign<'a> {
+    /// Method, target and headers, as they will be sent.
+    pub message: Message<'a>,
+    /// The body, as it will be sent; empty when there is none.
+    pub body: &'a [u8],
+}
+
+/// What a signature shall cover and say.
+#[derive(Clone, Debug)]
+pub struct Terms<'a> {
+    /// The label of the signature.
+    pub label: &'a str,
+    /// The components, as policies write them.
+    pub components: &'a [&'a str],
+    /// The id of the key, 1 to 64 characters.
+    pub keyid: &'a str,
+    /// When it is made, in Unix seconds.
+    pub created: u64,
+    /// When it shall end, in Unix seconds.
+    pub expires: Option<u64>,
+    /// What makes it unique, 8 to 128 characters.
+    pub nonce: Option<&'a str>,
+    /// The application that it is meant for.
+    pub tag: Option<&'a str>,
+}
+
+/// The headers to add to a signed request, and the base they were computed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedHeaders {
+    /// `Content-Digest`, when it is covered and the request did not have it.
+    pub content_digest: Option<String>,
+    /// `Signature-Input`.
+    pub signature_input: String,
+    /// `Signature`.
+    pub signature: String,
+    /// The signature base.
+    pub base: String,
+}
+
+/// A request that cannot be signed so, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsignable(pub String);
+
+impl fmt::Display for Unsignable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsignable {}
+
+impl From<Malformed> for Unsignable {
+    fn from(malformed: Malformed) -> Self {
+        Self(malformed.0.to_owned())
+    }
+}
+
+/// Signs a request as [`SignatureScheme`](crate::authenticate::signature::SignatureScheme) verifies
+/// it: the base comes from the same code.
+///
+/// # Errors
+/// When a component is unknown or not in the request, or a term is out of its bounds.
+pub fn sign(
+    request: &ToSign<'_>,
+    terms: &Terms<'_>,
+    secret: &Secret,
+) -> Result<SignedHeaders, Unsignable> {
+    let mut input = input(terms)?;
+    let covers_digest = input.components.iter().any(|part| part.is_field("content-digest"));
+    let content_digest = (covers_digest
+        && !request.message.headers.contains_key("content-digest"))
+    .then(|| sha256_value(request.body));
+
+    let mut headers: Cow<'_, HeaderMap> = Cow::Borrowed(request.message.headers);
+    if let Some(value) = &content_digest {
+        let value = HeaderValue::from_str(value).map_err(|error| Unsignable(error.to_string()))?;
+        headers.to_mut().insert("content-digest", value);
+    }
+    let message = Message { headers: &headers, ..request.message };
+
+    let mut base = Vec::new();
+    base::write(&message, &input, &mut base)?;
+    let mut signature_input = Vec::new();
+    base::parameters(&input, &mut signature_input);
+    let signature_input = format!("{}={}", terms.label, text(&signature_input));
+    // What was written must read back as it was meant, within the verifier's own bounds.
+    let mut read = fields::inputs(&signature_input)?;
+    let read = read.pop().ok_or(Malformed("the label is not valid"))?;
+    if let Some(fault) = read.fault {
+        return Err(fault.into());
+    }
+    input.label = read.label;
+    if read != input || field_is_long(&signature_input) {
+        return Err(Unsignable("the terms cannot be written as a header".to_owned()));
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+    let signature = STANDARD.encode(hmac::sign(&key, &base));
+    let signature = format!("{}=:{signature}:", terms.label);
+    Ok(SignedHeaders { content_digest, signature, base: text(&base), signature_input })
+}
+
+/// The signature base that the gateway computes for the signature that `choice` picks from a
+/// request. Side by side with the signer's own it shows why the two do not agree.
+///
+/// # Errors
+/// As verifying would: the signature is missing or malformed, or a covered component is missing.
+pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal> {
+    let inputs = field_text(message.headers, "signature-input")?
+        .ok_or(Malformed("there is no Signature-Input"))?;
+    let inputs = fields::inputs(&inputs)?;
+    let input = choice.of(&inputs)?;
+    if let Some(fault) = input.fault {
+        return Err(fault.into());
+    }
+    let mut base = Vec::new();
+    base::write(message, input, &mut base)?;
+    Ok(text(&base))
+}
+
+fn input<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
+    let mut components: Vec<Component<'a>> = Vec::with_capacity(terms.components.len());
+    for written in terms.components {
+        let component = Component::read(written)
+            .map_err(|fault| Unsignable(format!("`{written}` cannot be covered: {fault}")))?;
+        components.push(component);
+    }
+    let mut parameters = vec![Parameter::Created(terms.created)];
+    parameters.extend(terms.expires.map(Parameter::Expires));
+    parameters.extend(terms.nonce.map(|nonce| Parameter::Nonce(nonce.into())));
+    parameters.push(Parameter::KeyId(terms.keyid.into()));
+    parameters.push(Parameter::Algorithm(ALGORITHM.into()));
+    parameters.extend(terms.tag.map(|tag| Parameter::Tag(tag.into())));
+    Ok(Input { label: terms.label, components, parameters, fault: None })
+}
+
+fn field_is_long(text: &str) -> bool {
+    text.len() > fields::FIELD_BYTES_MAX
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
