@@ -17,6 +17,7 @@ pub mod name;
 pub mod units;
 pub mod mistake;
 pub mod refusal;
+pub mod store;
 
 // way
 pub mod listen;

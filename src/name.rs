@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The name of a role, scope, tier or owner. Two are equal when their texts are.
 ///
@@ -60,9 +60,9 @@ impl fmt::Debug for Name {
     }
 }
 
-/// A set of names: sorted, small, compared without looking at a string.
+/// A set of names: sorted, small, compared without looking at a string, and shared when cloned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names(Box<[Name]>);
+pub struct Names(Arc<[Name]>);
 
 impl Names {
     /// Whether the set holds `name`.

@@ -1,0 +1,245 @@
+//! Keeps what must outlive the process, sealed, in one file with one owner.
+
+pub mod embedded;
+pub mod seal;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::secret::{NoRandomness, Secret};
+use crate::store::embedded::Embedded;
+use crate::store::seal::Seal;
+
+/// The name of the store's file in the state directory.
+pub const FILE_NAME: &str = "store.redb";
+
+/// The only layout of the store that this program reads and writes.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The tables. Every value in them is sealed; the ids are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// API keys, generated and imported, as keyed hashes.
+    Keys,
+    /// Secrets that sign requests.
+    Signing,
+    /// Addresses and credentials that are shut out.
+    Bans,
+    /// Facts about the gateway itself.
+    Meta,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 4] = [Self::Keys, Self::Signing, Self::Bans, Self::Meta];
+
+    /// The name, as messages and the file show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Signing => "signing",
+            Self::Bans => "bans",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// Changes that happen together or not at all.
+#[derive(Default)]
+pub struct Batch(Vec<Change>);
+
+/// One change of a batch; nothing as the value deletes.
+struct Change {
+    table: Table,
+    id: String,
+    value: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Batch {
+    /// Sets the value of a record, whether there was one before or not.
+    pub fn put(&mut self, table: Table, id: impl Into<String>, value: Zeroizing<Vec<u8>>) {
+        self.0.push(Change { table, id: id.into(), value: Some(value) });
+    }
+
+    /// Removes a record. Nothing happens when there is none.
+    pub fn delete(&mut self, table: Table, id: impl Into<String>) {
+        self.0.push(Change { table, id: id.into(), value: None });
+    }
+}
+
+/// The embedded store. Its calls wait for the disk, so they belong on a thread that may block and
+/// never on the way of a request.
+pub struct Store {
+    embedded: Embedded,
+    seal: Seal,
+}
+
+impl Store {
+    /// Opens the store in this directory, or makes a new one there with mode 0600.
+    ///
+    /// `master` wraps the store's own data key; it needs at least 32 bytes and stays outside.
+    ///
+    /// # Errors
+    /// When another process has it open, when it was sealed with another master key, when others
+    /// may read the file, when it is of an unknown version, or when the disk fails. Nothing is
+    /// changed then.
+    pub fn open(dir: &Path, master: &Secret) -> Result<Self, StoreFault> {
+        Self::unlock(Embedded::open(&dir.join(FILE_NAME))?, master)
+    }
+
+    /// A store that is forgotten with the process, for policy tests and `explain`.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn in_memory() -> Result<Self, StoreFault> {
+        Self::unlock(Embedded::in_memory()?, &Secret::random(seal::MASTER_BYTES_MIN)?)
+    }
+
+    /// The value of a record, if there is one.
+    ///
+    /// # Errors
+    /// When the disk fails, or the record was changed by anything but this store.
+    pub fn get(&self, table: Table, id: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreFault> {
+        match self.embedded.get(table, id)? {
+            Some(sealed) => self.seal.open(table, id, &sealed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Shows every record of a table to `visit`, in the order of ids, until it fails.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and whatever `visit` says.
+    pub fn scan(
+        &self,
+        table: Table,
+        mut visit: impl FnMut(&str, &[u8]) -> Result<(), StoreFault>,
+    ) -> Result<(), StoreFault> {
+        self.embedded.scan(table, &mut |id, sealed| {
+            let value = self.seal.open(table, id, sealed)?;
+            visit(id, &value)
+        })
+    }
+
+    /// Makes all changes of the batch in one transaction. When this returns, they are on disk and
+    /// survive whatever happens to the process.
+    ///
+    /// # Errors
+    /// When the disk fails or the system has no randomness; none of the changes was made then.
+    pub fn write(&self, batch: Batch) -> Result<(), StoreFault> {
+        let mut sealed = Vec::with_capacity(batch.0.len());
+        for Change { table, id, value } in batch.0 {
+            let value = match value {
+                Some(plain) => Some(self.seal.seal(table, &id, &plain)?),
+                None => None,
+            };
+            sealed.push((table, id, value));
+        }
+        self.embedded.write(&sealed)
+    }
+
+    fn unlock(embedded: Embedded, master: &Secret) -> Result<Self, StoreFault> {
+        if master.expose().len() < seal::MASTER_BYTES_MIN {
+            return Err(StoreFault::WeakMaster { bytes: master.expose().len() });
+        }
+        let seal = match embedded.header()? {
+            Some(header) if header.schema_version != SCHEMA_VERSION => {
+                return Err(StoreFault::UnknownVersion { found: header.schema_version });
+            }
+            Some(header) => Seal::unwrap(master, &header.wrapped_data_key)?,
+            None => {
+                let (seal, wrapped_data_key) = Seal::fresh(master)?;
+                let header = embedded::Header { schema_version: SCHEMA_VERSION, wrapped_data_key };
+                embedded.begin(&header)?;
+                seal
+            }
+        };
+        Ok(Self { embedded, seal })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// What keeps the store from doing what it was asked.
+#[derive(Debug)]
+pub enum StoreFault {
+    /// Another process, or another part of this one, has the file open.
+    InUse(PathBuf),
+    /// The file can be read by others than its owner.
+    Exposed(PathBuf),
+    /// The master key does not unwrap the store's data key.
+    WrongMaster,
+    /// The master key is too short to be one.
+    WeakMaster {
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// The file was written by a version of this program that we do not know.
+    UnknownVersion {
+        /// The version that the file names.
+        found: u32,
+    },
+    /// A record, or the file's header, is not what this store wrote.
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The record.
+        id: String,
+    },
+    /// The file cannot be read or written.
+    Disk(redb::Error),
+    /// The system gave no random bytes.
+    NoRandomness,
+}
+
+impl fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse(path) => write!(
+                f,
+                "{} is already in use by a running gateway; stop it, or ask it through its admin listener",
+                path.display()
+            ),
+            Self::Exposed(path) => write!(
+                f,
+                "{} can be read by others; give it to its owner alone with chmod 600",
+                path.display()
+            ),
+            Self::WrongMaster => f.write_str(
+                "the store was sealed with another master key; nothing was changed, give the key it was made with",
+            ),
+            Self::WeakMaster { bytes } => write!(
+                f,
+                "the master key has {bytes} bytes; it needs at least {}, all of them random",
+                seal::MASTER_BYTES_MIN
+            ),
+            Self::UnknownVersion { found } => write!(
+                f,
+                "the store has layout {found} and this program knows layout {SCHEMA_VERSION}; use the version that wrote it"
+            ),
+            Self::Damaged { table, id } => write!(
+                f,
+                "record `{id}` of `{table}` in the store is damaged or was changed from outside; restore the store from a copy"
+            ),
+            Self::Disk(error) => write!(f, "the store cannot be read or written: {error}"),
+            Self::NoRandomness => NoRandomness.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StoreFault {}
+
+impl From<NoRandomness> for StoreFault {
+    fn from(NoRandomness: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}
+
+#[cfg(test)]
+mod tests;
