@@ -21,3 +21,11 @@ impl Permit {
         self.door.as_ref()
     }
 }
+
+#[cfg(test)]
+impl Permit {
+    /// A permit for tests of later stages.
+    pub(crate) fn for_tests(principal: Principal) -> Self {
+        Self { principal, door: None }
+    }
+}

@@ -22,3 +22,11 @@ impl Admission {
         self.tightest.as_ref()
     }
 }
+
+#[cfg(test)]
+impl Admission {
+    /// An admission for tests of later stages.
+    pub(crate) fn for_tests(permit: Permit) -> Self {
+        Self { permit, tightest: None }
+    }
+}
