@@ -146,3 +146,12 @@ pub trait SigningKeys: Send + Sync {
     /// The key with this id.
     fn find(&self, id: &str) -> Option<Arc<SigningKey>>;
 }
+
+#[cfg(test)]
+impl Principal {
+    /// A caller for tests of later stages: proved by `api-key`, or anonymous.
+    pub(crate) fn for_tests(grant: Option<Arc<Grant>>) -> Self {
+        let scheme = if grant.is_some() { "api-key" } else { "none" };
+        Self { grant, scheme, digest_covered: false }
+    }
+}

@@ -143,3 +143,11 @@ fn no_door(span: &Range<usize>, reading: &mut Reading<'_>) {
          `allow = [{ anyone = true }]` for every caller who is authenticated",
     );
 }
+
+#[cfg(test)]
+impl Permit {
+    /// A permit for tests of later stages.
+    pub(crate) fn for_tests(principal: Principal) -> Self {
+        Self { principal, door: None }
+    }
+}

@@ -28,3 +28,11 @@ impl Cleared {
         (self.head, self.body, self.admission)
     }
 }
+
+#[cfg(test)]
+impl Cleared {
+    /// A cleared request for tests of later stages.
+    pub(crate) fn for_tests(head: Head, body: Body, admission: Admission) -> Self {
+        Self { head, body, admission }
+    }
+}

@@ -288,3 +288,11 @@ fn network_of(client: IpAddr) -> u64 {
         IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+impl Admission {
+    /// An admission for tests of later stages.
+    pub(crate) fn for_tests(permit: Permit) -> Self {
+        Self { permit, tightest: None, observed: Vec::new() }
+    }
+}
