@@ -10,6 +10,8 @@ pub mod target;
 pub mod trace;
 
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;

@@ -8,7 +8,7 @@ use crate::listen::TlsFacts;
 
 /// A request as the tables write it.
 #[derive(Clone)]
-struct Sent {
+pub(in crate::head) struct Sent {
     method: &'static str,
     target: String,
     version: Version,
@@ -22,7 +22,7 @@ struct Sent {
 /// Name, target, and what is read of it: path and query, or the reason of a refusal.
 type Target<'a> = (&'a str, &'a str, Result<(&'a str, Option<&'a str>), Reason>);
 
-fn get(target: &str) -> Sent {
+pub(in crate::head) fn get(target: &str) -> Sent {
     Sent {
         method: "GET",
         target: target.to_owned(),
@@ -40,12 +40,12 @@ fn h2(target: &str, authority: Option<&'static str>) -> Sent {
 }
 
 impl Sent {
-    fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub(in crate::head) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    fn host(mut self, value: &str) -> Self {
+    pub(in crate::head) fn host(mut self, value: &str) -> Self {
         self.headers.retain(|(name, _)| *name != "host");
         self.with("host", value)
     }
@@ -65,12 +65,12 @@ impl Sent {
         self
     }
 
-    fn from(mut self, peer: &'static str) -> Self {
+    pub(in crate::head) fn from(mut self, peer: &'static str) -> Self {
         self.peer = peer;
         self
     }
 
-    fn read(self) -> Result<Head, Refusal> {
+    pub(in crate::head) fn read(self) -> Result<Head, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());

@@ -209,7 +209,7 @@ fn patterns_that_cannot_be_read_say_what_would_be_right() {
         ("GET /{a b}", "does not name", "{id}"),
         ("GET /{id:uui}", "not a type", "did you mean `uuid`?"),
         ("GET /{id:}", "not a type", "known are: hex, int, slug, ulid, uuid"),
-        ("GET /{a...:int}", "does not name", "{id}"),
+        ("GET /{a...:int}", "the rest of a path a type", "write {a...}"),
         ("GET /{a...}/b", "not at the end", "last segment"),
         ("GET /x{a}", "mixes text", "whole segment"),
         ("GET /{a}{b}", "mixes text", "whole segment"),
