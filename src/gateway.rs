@@ -29,7 +29,8 @@ use crate::head::bans::Bans;
 use crate::head::{self, Head};
 use crate::inspect::room::Room;
 use crate::listen::{Arrival, Handler, Outgoing, Peer, Tunnel};
-use crate::policy::{Policy, Route};
+use crate::policy::Policy;
+use crate::policy::route::Route;
 use crate::record::Record;
 use crate::record::body::Recorded;
 use crate::record::entry::Entry;
@@ -117,7 +118,8 @@ impl Gateway {
         let cleared = route.filters.inspect(head, body, admission, &parameters, &self.shared.room, entry.watch()).await?;
         entry.passed(Stage::Inspect, route.filters.origin());
 
-        let answer = self.sender.send(&route.upstream, cleared, &route.send_options(&parameters, now)).await?;
+        let path = route.rewritten(&parameters)?;
+        let answer = self.sender.send(&route.upstream, cleared, &route.send_options(path.as_deref(), now)).await?;
         entry.forwarded(&route.upstream, &answer);
         Ok(Passed::Answered(answer))
     }

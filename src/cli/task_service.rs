@@ -44,7 +44,7 @@ pub fn run(_: &Globals, options: &Options) -> Ended {
             .await
             .map_err(|error| Exit::CouldNot(format!("{} cannot be bound: {error}", options.bind)))?;
         say(&format!("task service on http://{}   Ctrl-C stops", options.bind));
-        let service = Service::new(Verifier::new(secret), Clock::system());
+        let service = Service::new(Verifier::new(&secret), Clock::system());
         plain::serve(listener, service, interrupted()).await;
         Ok(Exit::Fine)
     })

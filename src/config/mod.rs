@@ -15,7 +15,9 @@ use crate::config::reference::Reference;
 use crate::config::rule::{
     AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule, TaskServiceRule,
 };
-use crate::forward::settings::{Upstream, UpstreamRule};
+use crate::forward::reference::Surroundings;
+use crate::forward::settings::{self, UpstreamRule};
+use crate::forward::upstream::Upstreams;
 use crate::listen::settings::{ListenerRule, Settings};
 use crate::mistake::code::Code;
 use crate::mistake::read::{self, Entry};
@@ -37,7 +39,7 @@ pub struct Config {
     /// The listeners.
     pub listeners: Vec<Settings>,
     /// The upstreams.
-    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstreams: Arc<Upstreams>,
     /// The state directory.
     pub state_dir: PathBuf,
     /// Where the master key is, when not in the state directory.
@@ -217,14 +219,11 @@ impl Sections {
             .filter_map(|rule| Settings::compile(rule, base, Some(&fallback), now, reading))
             .collect();
         let forbidden: Vec<SocketAddr> = admin.into_iter().collect();
-        let upstreams = self
-            .upstreams
-            .iter()
-            .filter_map(|(name, span, rule)| {
-                let name = At { value: name.clone(), span: span.clone() };
-                Upstream::compile(rule, &name, base, &forbidden, reading).map(Arc::new)
-            })
-            .collect();
+        let environment = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+        let surroundings = Surroundings { base_dir: base, forbidden: &forbidden, environment: &environment };
+        let upstreams = Upstreams::new(self.upstreams.iter().filter_map(|(name, span, rule)| {
+            settings::compile(rule, name, span, &surroundings, reading)
+        }));
         self.task_upstream(reading);
         self.environment(reading);
         Some(Config {
@@ -233,7 +232,7 @@ impl Sections {
             watch: self.policy.watch,
             run_tests: self.policy.run_tests,
             listeners,
-            upstreams,
+            upstreams: Arc::new(upstreams),
             state_dir,
             master_key: self.state.master_key.as_ref().map(|at| at.value.clone()),
             pepper: self.state.pepper.as_ref().map(|at| at.value.clone()),

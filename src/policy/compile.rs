@@ -6,12 +6,11 @@ use std::sync::Arc;
 use crate::authenticate::api_key::ApiKeyScheme;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
-use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{AuthRule, Authenticate, Scheme};
 use crate::authorize::vocabulary::Vocabulary;
 use crate::authorize::{Doors, Frame};
 use crate::clock::Clock;
-use crate::forward::settings::Upstream;
+use crate::forward::upstream::{Upstream, Upstreams};
 use crate::inspect::detect::Filter;
 use crate::inspect::field::Examine;
 use crate::inspect::{Filters, InspectRule};
@@ -32,13 +31,14 @@ use crate::record::metrics::Metrics;
 use crate::respond::headers::{ResponseRule, Rules};
 use crate::route::pattern::Pattern;
 use crate::route::rewrite::Rewrite;
+use crate::route::host::HostPattern;
 use crate::route::table::{Shape, Table};
 
 /// What a policy is compiled upon: the process's own things, which outlive every policy.
 #[derive(Clone)]
 pub struct Ground {
     /// The upstreams of `gateway.toml`.
-    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstreams: Arc<Upstreams>,
     /// All credentials.
     pub directory: Arc<Directory>,
     /// Nonces that were seen.
@@ -168,10 +168,9 @@ impl Workshop<'_> {
         self.schemes.insert("api-key".to_owned(), Arc::new(ApiKeyScheme::new(Arc::clone(directory))));
         for Named { name, rule, source } in written {
             let mut reading = Reading { source, mistakes };
-            let origin = reading.origin(format!("signatures.{}", name.value), &name.span);
             let keys = Arc::clone(directory) as Arc<dyn crate::authenticate::SigningKeys>;
             let nonces = Arc::clone(&self.ground.nonces);
-            if let Some(scheme) = SignatureScheme::compile(&name.value, rule, (keys, nonces), &origin, &mut reading) {
+            if let Some(scheme) = rule.compile(&name.value, &name.span, (keys, nonces), &mut reading) {
                 self.schemes.insert(format!("signature.{}", name.value), Arc::new(scheme));
             }
         }
@@ -232,10 +231,18 @@ impl Workshop<'_> {
         let filters = self.inspection(rule, &origin, source, pattern.as_ref(), reading.mistakes);
         let rules = self.response(&rule.response, source, reading.mistakes);
         let hosts = rule.hosts.clone().unwrap_or_default();
+        let matching: Vec<HostPattern> =
+            hosts.iter().filter_map(|host| HostPattern::compile(host, reading)).collect();
         advise(rule, name, filters.as_ref(), reading);
 
         let pattern = pattern?;
-        let shape = Shape::compile(number, &name.value, &pattern, &hosts, reading)?;
+        let shape = Shape {
+            route: number,
+            name: name.value.as_str().into(),
+            pattern: pattern.clone(),
+            hosts: matching,
+            place: reading.source.place(rule.pattern.span.clone()),
+        };
         let route = Route {
             name: name.value.as_str().into(),
             origin,
@@ -261,7 +268,7 @@ impl Workshop<'_> {
     }
 
     fn upstream(&self, name: &At<String>, reading: &mut Reading<'_>) -> Option<Arc<Upstream>> {
-        let found = self.ground.upstreams.iter().find(|upstream| upstream.name() == name.value);
+        let found = self.ground.upstreams.find(name);
         if found.is_none() {
             let known: Vec<&str> = self.ground.upstreams.iter().map(|upstream| upstream.name()).collect();
             reading.wrong(
@@ -295,7 +302,9 @@ impl Workshop<'_> {
             );
             return None;
         };
-        let parameters: Vec<&str> = pattern.map(|pattern| pattern.parameters().collect()).unwrap_or_default();
+        let parameters: Vec<&str> = pattern
+            .map(|pattern| pattern.parameters().map(|(name, _)| &**name).collect())
+            .unwrap_or_default();
         let frame = Frame { vocabulary: self.vocabulary, parameters: &parameters, route: origin };
         Doors::compile(allow, frame, reading)
     }

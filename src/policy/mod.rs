@@ -3,6 +3,7 @@
 pub mod rule;
 pub mod files;
 pub mod case;
+pub mod sections;
 pub mod compile;
 pub mod route;
 pub mod reload;
@@ -12,14 +13,16 @@ use std::sync::Arc;
 use crate::authenticate::Authenticate;
 use crate::clock::Now;
 use crate::head::Head;
-use crate::limit::AddressBudgets;
+use crate::authorize::vocabulary::Vocabulary;
+use crate::limit::address::AddressBudgets;
 use crate::policy::case::Case;
 use crate::policy::route::Route;
 use crate::record::metrics::RouteMeters;
 use crate::refusal::{Extra, Reason, Refusal};
 use crate::respond::Challenges;
 use crate::respond::headers::Rules;
-use crate::route::{Found, Parameters, Table};
+use crate::route::table::Table;
+use crate::route::{Found, Parameters};
 
 /// A whole policy, compiled. A request keeps the one it began with.
 pub struct Policy {
@@ -30,6 +33,7 @@ pub struct Policy {
     unmatched: Unmatched,
     address: AddressBudgets,
     cases: Vec<Case>,
+    vocabulary: Vocabulary,
 }
 
 /// What holds for requests that no route matches.
@@ -53,6 +57,11 @@ impl Policy {
     /// All routes, in the order of their names' files.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// The names that it defines.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
     }
 
     /// Its tests.

@@ -7,7 +7,8 @@ use crate::authenticate::Authenticate;
 use crate::authorize::Doors;
 use crate::clock::Now;
 use crate::forward::SendOptions;
-use crate::forward::settings::Upstream;
+use crate::forward::upstream::Upstream;
+use crate::refusal::Refusal;
 use crate::inspect::Filters;
 use crate::limit::Budgets;
 use crate::mistake::source::Origin;
@@ -54,13 +55,17 @@ pub struct Route {
 }
 
 impl Route {
+    /// The path that the upstream sees, when it is another than the caller's.
+    ///
+    /// # Errors
+    /// When the parameters make it too long.
+    pub fn rewritten(&self, parameters: &Parameters) -> Result<Option<Box<str>>, Refusal> {
+        self.rewrite.as_ref().map(|rewrite| rewrite.apply(parameters)).transpose()
+    }
+
     /// How a request of this route is sent.
-    pub fn send_options(&self, parameters: &Parameters, now: Now) -> SendOptions {
-        SendOptions {
-            path: self.rewrite.as_ref().map(|rewrite| rewrite.apply(parameters)),
-            total: self.timeout,
-            keep_credentials: self.keep_credentials,
-            now,
-        }
+    pub fn send_options<'a>(&self, path: Option<&'a str>, now: Now) -> SendOptions<'a> {
+        let keep_credentials = self.keep_credentials;
+        SendOptions { path, total: self.timeout, keep_credentials, identity: true, now }
     }
 }

@@ -7,12 +7,14 @@ use serde::Deserialize;
 
 use crate::authenticate::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
-use crate::authorize::{DoorRule, RoleRule, TierRule};
+use crate::authorize::door::DoorRule;
+use crate::authorize::vocabulary::{RoleRule, TierRule};
 use crate::inspect::body::BodyRule;
 use crate::inspect::detect::FilterRule;
-use crate::inspect::headers::HeaderRule;
+use crate::inspect::headers::HeadersRule;
 use crate::inspect::query::QueryRule;
-use crate::limit::{AddressRule, LimitRule};
+use crate::limit::address::AddressRule;
+use crate::limit::rule::LimitRule;
 use crate::mistake::source::At;
 use crate::policy::case::CaseRule;
 use crate::respond::headers::ResponseRule;
@@ -79,7 +81,7 @@ pub struct DefaultsRule {
     /// What the query may be.
     pub query: Option<At<QueryRule>>,
     /// What headers must be.
-    pub headers: Option<At<HeaderRule>>,
+    pub headers: Option<At<HeadersRule>>,
     /// What happens to the headers of answers.
     pub response: Option<At<ResponseRule>>,
 }
@@ -111,7 +113,7 @@ pub struct RouteRule {
     /// What the query may be.
     pub query: Option<At<QueryRule>>,
     /// What headers must be.
-    pub headers: Option<At<HeaderRule>>,
+    pub headers: Option<At<HeadersRule>>,
     /// From the request's first byte to the head of its answer. Default: the upstream's `timeout.total`.
     pub timeout: Option<Span>,
     /// The path that the upstream sees: "/v2/tasks/{id}". Default: the path that was matched.

@@ -38,7 +38,7 @@ impl Caller {
     /// The caller that a verified identity names; nobody when it has no role that is known here.
     pub fn of(identity: &Identity) -> Option<Self> {
         let role = identity.roles.iter().filter_map(|role| Role::parse(role)).max()?;
-        Some(Self { id: identity.subject.to_string(), role })
+        Some(Self { id: identity.subject.as_deref()?.to_owned(), role })
     }
 
     /// A caller with this id and role.

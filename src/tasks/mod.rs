@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 
 use crate::clock::Clock;
-use crate::forward::identity::{IDENTITY_HEADER, Verifier};
+use crate::forward::identity::{IDENTITY, Verifier};
 use crate::listen::plain::Answers;
 use crate::tasks::answer::Failure;
 use crate::tasks::api::{Call, Caller};
@@ -47,11 +47,10 @@ impl Answers for Service {
             return answer::ok();
         }
         let now = self.clock.now();
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let identity = parts
             .headers
-            .get(&IDENTITY_HEADER)
-            .and_then(|value| self.verifier.verify(value, &parts.method, target, now).ok());
+            .get(&IDENTITY)
+            .and_then(|value| self.verifier.verify(value.as_bytes(), parts.method.as_str(), parts.uri.path(), now).ok());
         let Some(caller) = identity.as_ref().and_then(Caller::of) else {
             return Failure::unauthorized().response();
         };
