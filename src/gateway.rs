@@ -24,7 +24,8 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::clock::{Clock, Now};
-use crate::forward::{self, Answer, AnswerBody, Sender};
+use crate::forward::sender::Sender;
+use crate::forward::{Answer, AnswerBody};
 use crate::head::bans::Bans;
 use crate::head::{self, Head};
 use crate::inspect::room::Room;

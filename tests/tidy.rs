@@ -62,9 +62,11 @@ fn imports_look_only_back_along_the_order_of_lib() {
         if ["lib.rs", "main.rs"].contains(&path.as_str()) || path.ends_with("tests.rs") {
             continue;
         }
-        let own = rank(module_of(&path)).unwrap_or_else(|| panic!("{path} is in no module of lib.rs"));
+        let own =
+            rank(module_of(&path)).unwrap_or_else(|| panic!("{path} is in no module of lib.rs"));
         for piece in code(&text).split("crate::").skip(1) {
-            let named: String = piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let named: String =
+                piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             match rank(&named) {
                 Some(rank) if rank <= own => {}
                 Some(_) => wrong.push(format!("{path} imports {named}, which comes after it")),
@@ -124,7 +126,9 @@ fn every_file_is_reached_from_lib() {
         };
         let hub = match parent.as_str() {
             "" => "lib.rs".to_owned(),
-            parent if sources.contains_key(&format!("{parent}/mod.rs")) => format!("{parent}/mod.rs"),
+            parent if sources.contains_key(&format!("{parent}/mod.rs")) => {
+                format!("{parent}/mod.rs")
+            }
             parent => format!("{parent}.rs"),
         };
         let declared = sources.get(&hub).is_some_and(|text| text.contains(&format!("mod {name};")));
@@ -210,11 +214,18 @@ fn metrics_that_the_shipped_files_name_exist() {
         for entry in entries.flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             for piece in text.split("portcullis_").skip(1) {
-                let word: String = piece.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let word: String =
+                    piece.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
                 let name = format!("portcullis_{word}");
-                let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-                let exists = known.contains(name.as_str()) || base.is_some_and(|base| known.contains(base));
-                assert!(exists, "{} names {name}, which is exported nowhere", entry.path().display());
+                let base =
+                    ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                let exists =
+                    known.contains(name.as_str()) || base.is_some_and(|base| known.contains(base));
+                assert!(
+                    exists,
+                    "{} names {name}, which is exported nowhere",
+                    entry.path().display()
+                );
             }
         }
     }

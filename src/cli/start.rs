@@ -16,10 +16,9 @@ use crate::cli::first_run;
 use crate::clock::Clock;
 use crate::config::reference::Reference;
 use crate::config::{Config, state_files};
-use crate::forward::Sender;
 use crate::forward::health;
 use crate::forward::identity::Verifier;
-use crate::forward::pool::Pool;
+use crate::forward::sender::Sender;
 use crate::gateway::{Gateway, Shared};
 use crate::head::bans::Bans;
 use crate::inspect::room::Room;
@@ -306,7 +305,7 @@ fn workers(
                 serving.push((socket, Arc::clone(listener)));
             }
         }
-        let gateway = Gateway::new(Arc::clone(shared), Arc::new(Sender::Pool(Pool::new(&config.upstreams))));
+        let gateway = Gateway::new(Arc::clone(shared), Arc::new(Sender::to(&config.upstreams)));
         let drain = drain.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -335,10 +334,10 @@ fn control(
     stopped: tokio::sync::watch::Receiver<bool>,
     clock: &Clock,
 ) -> Result<JoinHandle<()>, String> {
-    let upstreams = config.upstreams.clone();
+    let upstreams = Arc::clone(&config.upstreams);
     let service = config.task_service.as_ref().and_then(|(_, name)| {
-        let upstream = config.upstreams.iter().find(|upstream| upstream.name() == name)?;
-        Some(Service::new(Verifier::new(upstream.identity_secret()?.clone()), clock.clone()))
+        let upstream = config.upstreams.find(name)?;
+        Some(Service::new(Verifier::new(upstream.identity_secret()?), clock.clone()))
     });
     if task_socket.is_some() && service.is_none() {
         return Err("the task service believes a signed identity only, and its upstream has no `identity`".to_owned());

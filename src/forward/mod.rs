@@ -13,6 +13,7 @@ pub mod pool;
 mod headers;
 mod inbound;
 mod attempt;
+pub mod sender;
 pub mod health;
 
 use std::sync::Arc;

@@ -194,11 +194,7 @@ fn authority(message: &Message<'_>, sink: &mut impl Sink) {
 }
 
 /// The one parameter of the query with this name, decoded and encoded anew (RFC 9421, 2.2.8).
-fn query_parameter(
-    name: &str,
-    query: Option<&str>,
-    sink: &mut impl Sink,
-) -> Result<(), Malformed> {
+fn query_parameter(name: &str, query: Option<&str>, sink: &mut impl Sink) -> Result<(), Malformed> {
     let mut found = query
         .unwrap_or_default()
         .split('&')

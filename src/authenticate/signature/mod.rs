@@ -185,10 +185,8 @@ impl SignatureScheme {
         let created = input.created().ok_or(Malformed("the signature has no created"))?;
         if created > now_s.saturating_add(self.skew_s) {
             let ahead = created - now_s;
-            return Err(Refusal::new(Reason::SignatureFuture).because(format!(
-                "created lies {ahead} s ahead, {} s are allowed",
-                self.skew_s
-            )));
+            return Err(Refusal::new(Reason::SignatureFuture)
+                .because(format!("created lies {ahead} s ahead, {} s are allowed", self.skew_s)));
         }
         if created.saturating_add(self.max_age_s) < now_s {
             let age = now_s - created;
@@ -198,8 +196,9 @@ impl SignatureScheme {
         if let Some(expires) = input.expires() {
             if expires <= now_s {
                 let past = now_s - expires;
-                return Err(Refusal::new(Reason::SignatureExpired)
-                    .because(format!("expired {past} s ago")));
+                return Err(
+                    Refusal::new(Reason::SignatureExpired).because(format!("expired {past} s ago"))
+                );
             }
             if !(1..=self.max_age_s).contains(&expires.saturating_sub(created)) {
                 return Err(Malformed("expires lies before created or too far behind it").into());

@@ -79,7 +79,8 @@ impl SignatureRule {
         (keys, nonces): (Arc<dyn SigningKeys>, Arc<Nonces>),
         reading: &mut Reading<'_>,
     ) -> Option<SignatureScheme> {
-        let Self { algorithm, components, body_components, max_age, skew, nonce, tag, label } = self;
+        let Self { algorithm, components, body_components, max_age, skew, nonce, tag, label } =
+            self;
         match algorithm {
             None | Some(Algorithm::HmacSha256) => {}
         }
@@ -96,7 +97,10 @@ impl SignatureRule {
             );
         }
         if let (Some(written), Some(with_body)) = (body_components, &with_body)
-            && !earlier.iter().chain(with_body).any(|component| component.is_field("content-digest"))
+            && !earlier
+                .iter()
+                .chain(with_body)
+                .any(|component| component.is_field("content-digest"))
         {
             reading.mistakes.push(
                 Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")

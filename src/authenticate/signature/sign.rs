@@ -87,9 +87,8 @@ pub fn sign(
 ) -> Result<SignedHeaders, Unsignable> {
     let mut input = input(terms)?;
     let covers_digest = input.components.iter().any(|part| part.is_field("content-digest"));
-    let content_digest = (covers_digest
-        && !request.message.headers.contains_key("content-digest"))
-    .then(|| sha256_value(request.body));
+    let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
+        .then(|| sha256_value(request.body));
 
     let mut headers: Cow<'_, HeaderMap> = Cow::Borrowed(request.message.headers);
     if let Some(value) = &content_digest {
