@@ -1,12 +1,12 @@
-//! The way of a request: the stages, called in order.
+//! The way of a request: the stages, called in order. Read this first.
 //!
 //! ```text
 //! listen → head → route → authenticate → authorize → limit → inspect → forward → respond → record
 //! ```
 //!
-//! Two functions know this order. [`Gateway::handle`] opens the record, calls the way, turns a
-//! refusal into a response and hands the record to the response's body, which closes it.
-//! [`Gateway::pass`] is the way itself: stage calls only, each of which demands what the stage
+//! Two functions know this order. [`Gateway::handle`](Handler::handle) opens the record, calls the
+//! way, turns a refusal into a response and hands the record to the response's body, which closes
+//! it. [`Gateway::pass`] is the way itself: stage calls only, each of which demands what the stage
 //! before has proved, so that skipping one does not compile.
 //!
 //! What a straight reading hides:
@@ -27,16 +27,17 @@ use crate::clock::{Clock, Now};
 use crate::forward::sender::Sender;
 use crate::forward::{Answer, AnswerBody};
 use crate::head::bans::Bans;
-use crate::head::{self, Head};
+use crate::head::{self, RequestId};
 use crate::inspect::room::Room;
-use crate::listen::{Arrival, Handler, Outgoing, Peer, Tunnel};
+use crate::listen::{Arrival, Handler, Outgoing, Peer, Stream, Tunnel};
 use crate::policy::Policy;
 use crate::policy::route::Route;
 use crate::record::Record;
-use crate::record::body::Recorded;
-use crate::record::entry::Entry;
-use crate::refusal::{Reason, Refusal, Spent, Stage};
-use crate::respond::{self, Challenges, Facts, body::Shape};
+use crate::record::entry::{Entry, Recorded};
+use crate::record::meters::{AnsweredBy, ListenerMeters};
+use crate::refusal::{Refusal, Spent, Stage};
+use crate::respond::body::Shape;
+use crate::respond::{self, Challenges, Facts};
 
 /// Everything that requests share. One for the process.
 pub struct Shared {
@@ -52,19 +53,23 @@ pub struct Shared {
     pub room: Arc<Room>,
 }
 
-/// The gateway, as one worker holds it: what is shared, and the worker's own upstream connections.
+/// The gateway, as one listener of one worker holds it: what is shared, the worker's own upstream
+/// connections, and where the listener's requests are counted.
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
     sender: Arc<Sender>,
+    listener: Arc<ListenerMeters>,
 }
 
-/// What has been learned of a request so far; the response needs it whichever way the request ends.
+/// What has been learned of a request so far; its response needs it whichever way it ends.
+#[derive(Default)]
 struct Seen<'p> {
-    head: Option<(head::RequestId, Shape)>,
+    id: Option<RequestId>,
+    shape: Shape,
     route: Option<&'p Route>,
     authenticated: bool,
-    budget: Option<(Box<str>, Spent)>,
+    budget: Option<(&'p str, Spent)>,
 }
 
 /// How the way ended, when it did not end in a refusal.
@@ -76,9 +81,9 @@ enum Passed {
 }
 
 impl Gateway {
-    /// A worker's gateway.
-    pub fn new(shared: Arc<Shared>, sender: Arc<Sender>) -> Self {
-        Self { shared, sender }
+    /// A gateway for one listener of one worker.
+    pub fn new(shared: Arc<Shared>, sender: Arc<Sender>, listener: Arc<ListenerMeters>) -> Self {
+        Self { shared, sender, listener }
     }
 
     /// Passes one request through the stages. Each line makes the proof that the next one asks for.
@@ -90,38 +95,46 @@ impl Gateway {
         entry: &mut Entry,
         seen: &mut Seen<'p>,
     ) -> Result<Passed, Refusal> {
-        let (raw, body) = arrival.into_request()?;
-        entry.arrived(&raw);
-        let head = head::read(*raw, peer, now)?;
-        seen.head = Some((head.id, Shape::asked(&head.headers)));
-        entry.read(&head);
+        let (raw, body) = arrival.request()?;
+        let head = head::read(raw, peer, &peer.trusted, now)?;
+        (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
+        entry.headed(&head);
         if let Some(location) = head.redirect() {
             return Ok(Passed::Redirected(location));
         }
         self.shared.bans.check(head.client, now)?;
         policy.address().spend(head.client, now)?;
+        entry.passed(Stage::Head, None);
 
         let (route, parameters) = policy.find(&head, now)?;
         seen.route = Some(route);
-        entry.routed(&route.name, &route.meters, &route.origin);
+        entry.routed(&route.meters);
+        entry.passed(Stage::Route, Some(&route.origin));
 
-        let principal = route.authenticate.who(&head, now).map_err(|refusal| policy.failed(refusal, &head, now))?;
+        let principal = route.authenticate.who(&head, now);
+        let principal = principal.map_err(|refusal| policy.failed(refusal, &head, now))?;
         seen.authenticated = principal.grant().is_some();
         entry.identified(&principal);
+        entry.passed(Stage::Authenticate, None);
 
         let permit = route.doors.allow(principal, &head, &parameters)?;
         entry.passed(Stage::Authorize, permit.door());
 
-        let admission = route.budgets.spend(permit, &head, route.number, now)?;
-        seen.budget = admission.tightest().map(|(origin, spent)| (respond::limits::short(origin.rule()).into(), *spent));
+        let admission = route.budgets.spend(permit, &head, now)?;
+        seen.budget = route.budgets.reported(&admission);
+        admission.observed().iter().for_each(|refusal| entry.observed(refusal));
         entry.passed(Stage::Limit, admission.tightest().map(|(origin, _)| origin));
 
-        let cleared = route.filters.inspect(head, body, admission, &parameters, &self.shared.room, entry.watch()).await?;
-        entry.passed(Stage::Inspect, route.filters.origin());
+        let body = entry.count(body);
+        let cleared = route.filters.inspect(head, body, admission, &parameters, &self.shared.room).await?;
+        cleared.observed().iter().for_each(|refusal| entry.observed(refusal));
+        entry.passed(Stage::Inspect, None);
 
         let path = route.rewritten(&parameters)?;
-        let answer = self.sender.send(&route.upstream, cleared, &route.send_options(path.as_deref(), now)).await?;
-        entry.forwarded(&route.upstream, &answer);
+        let options = route.send_options(path.as_deref(), now);
+        let answer = self.sender.send(&route.upstream, cleared, &options).await?;
+        entry.forwarded(route.upstream.target_name(answer.target), answer.first_byte);
+        entry.passed(Stage::Forward, None);
         Ok(Passed::Answered(answer))
     }
 }
@@ -132,39 +145,44 @@ impl Handler for Gateway {
     async fn handle(&self, peer: &Arc<Peer>, arrival: Arrival) -> Outgoing<Self::Body> {
         let now = self.shared.clock.now();
         let policy = self.shared.policy.load_full();
-        let malformed = matches!(arrival, Arrival::Malformed(_));
-        let mut entry = self.shared.record.open(peer, policy.hash(), now);
-        let mut seen = Seen { head: None, route: None, authenticated: false, budget: None };
+        let close = matches!(arrival, Arrival::Malformed(_));
+        let mut entry = self.shared.record.open(peer, &self.listener, policy.hash(), now);
+        let mut seen = Seen::default();
         let passed = self.pass(&policy, (peer, arrival), now, &mut entry, &mut seen).await;
 
         let facts = Facts {
-            id: seen.head.map(|(id, _)| id),
+            id: seen.id.unwrap_or_else(|| RequestId::new(now)),
             tls: peer.tls.is_some(),
             authenticated: seen.authenticated,
-            shape: seen.head.map(|(_, shape)| shape).unwrap_or_default(),
-            budget: seen.budget.as_ref().map(|(name, spent)| (&**name, *spent)),
+            shape: seen.shape,
+            budget: seen.budget,
         };
-        let rules = seen.route.map_or(policy.unmatched_rules(), |route| &route.rules);
+        let rules = seen.route.map_or_else(|| policy.unmatched_rules(), |route| &route.rules);
+        let ended = self.shared.clock.now();
         let mut upgraded = None;
         let response = match passed {
             Ok(Passed::Answered(mut answer)) => {
                 upgraded = answer.upgraded.take();
-                entry.answered(answer.status, Stage::Forward);
+                entry.answered(answer.status, AnsweredBy::Upstream, ended);
                 respond::answer(answer, &facts, rules)
             }
             Ok(Passed::Redirected(location)) => {
-                entry.answered(StatusCode::PERMANENT_REDIRECT, Stage::Head);
+                entry.answered(StatusCode::PERMANENT_REDIRECT, AnsweredBy::Gateway, ended);
                 respond::redirect(&location, &facts)
             }
             Err(refusal) => {
                 entry.refused(&refusal);
-                let challenges = policy.challenges(seen.route, refusal.reason);
+                entry.answered(refusal.reason.status(), AnsweredBy::Gateway, ended);
+                let challenges: Challenges<'_> = policy.challenges(seen.route, &refusal);
                 respond::refuse(&refusal, &facts, &challenges, rules)
             }
         };
         match upgraded {
-            None => Outgoing { response: response.map(|body| Recorded::new(body, entry)), tunnel: None, close: malformed },
-            Some(upstream) => tunnel(response, upstream, entry),
+            None => Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close },
+            Some(upstream) => {
+                let idle = seen.route.map_or_else(Default::default, |route| route.upstream.idle_timeout());
+                tunnel(response, upstream, entry, idle)
+            }
         }
     }
 }
@@ -172,10 +190,10 @@ impl Handler for Gateway {
 /// A connection that has become a tunnel carries the record's entry to its end.
 fn tunnel(
     response: Response<AnswerBody>,
-    upstream: Box<dyn crate::listen::Stream>,
+    upstream: Box<dyn Stream>,
     entry: Entry,
+    idle: std::time::Duration,
 ) -> Outgoing<Recorded<AnswerBody>> {
-    let idle = forward::TUNNEL_IDLE;
     let tunnel = Tunnel { upstream, keep: Box::new(entry), idle };
-    Outgoing { response: response.map(Recorded::unrecorded), tunnel: Some(tunnel), close: false }
+    Outgoing { response: response.map(Recorded::untold), tunnel: Some(tunnel), close: false }
 }

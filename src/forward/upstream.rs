@@ -209,6 +209,7 @@ pub(in crate::forward) struct Health {
 #[derive(Debug)]
 pub struct Target {
     pub(in crate::forward) address: Address,
+    name: Arc<str>,
     healthy: AtomicBool,
     /// Counts how often the target went down. Connections of an earlier count are not used again.
     generation: AtomicU32,
@@ -239,6 +240,7 @@ pub struct Results {
 impl Target {
     pub(in crate::forward) fn new(address: Address) -> Self {
         Self {
+            name: address.to_string().into(),
             address,
             healthy: AtomicBool::new(true),
             generation: AtomicU32::new(0),
@@ -250,6 +252,11 @@ impl Target {
             results: Results::default(),
             went_down: Notify::new(),
         }
+    }
+
+    /// Its address as text, for records.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Where it is.
