@@ -85,7 +85,7 @@ impl<'a> DictionaryVisitor<'a> for &mut Found {
     type Error = NoBytes;
 
     fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, NoBytes> {
-        Ok(Member { algorithm: key.as_str(), found: &mut **self })
+        Ok(Member { algorithm: key.as_str(), found: self })
     }
 
     fn finish(self) -> Result<(), NoBytes> {
@@ -154,7 +154,10 @@ mod tests {
         assert_eq!(sha256_value(BODY), SHA256_VALUE);
         assert_eq!(compare(&[SHA256_VALUE], BODY), Ok(()));
         assert_eq!(compare(&[SHA512_VALUE], BODY), Ok(()));
-        assert_eq!(compare(&[SHA256_VALUE], b"{\"hello\": \"World\"}"), Err(Reason::DigestMismatch));
+        assert_eq!(
+            compare(&[SHA256_VALUE], b"{\"hello\": \"World\"}"),
+            Err(Reason::DigestMismatch)
+        );
         assert_eq!(sha256_value(b""), "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:");
     }
 
@@ -180,8 +183,15 @@ mod tests {
 
     #[test]
     fn what_is_no_digest_is_refused() {
-        for line in ["", "sha-256", "sha-256=abc", "sha-256=(:YQ==:)", "sha-256=:%%:", "SHA-256=:YQ==:", "="]
-        {
+        for line in [
+            "",
+            "sha-256",
+            "sha-256=abc",
+            "sha-256=(:YQ==:)",
+            "sha-256=:%%:",
+            "SHA-256=:YQ==:",
+            "=",
+        ] {
             assert_eq!(read(&[line]), Err(Reason::DigestUnsupported), "{line}");
         }
         assert_eq!(read(&["sha-256=:YQ==:"]), Err(Reason::DigestMismatch));

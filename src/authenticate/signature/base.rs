@@ -12,7 +12,8 @@ use http::HeaderMap;
 use sfv::{Dictionary, FieldType as _, Parser};
 
 use crate::authenticate::signature::component::{Component, Derived, Form};
-use crate::authenticate::signature::fields::{Input, Malformed, Parameter, field_text};
+use crate::authenticate::signature::fields::{Malformed, field_text};
+use crate::authenticate::signature::input::{Input, Parameter};
 use crate::head::Head;
 
 /// What a request says, as far as signatures can cover it: everything as received, before any
@@ -194,11 +195,7 @@ fn authority(message: &Message<'_>, sink: &mut impl Sink) {
 }
 
 /// The one parameter of the query with this name, decoded and encoded anew (RFC 9421, 2.2.8).
-fn query_parameter(
-    name: &str,
-    query: Option<&str>,
-    sink: &mut impl Sink,
-) -> Result<(), Malformed> {
+fn query_parameter(name: &str, query: Option<&str>, sink: &mut impl Sink) -> Result<(), Malformed> {
     let mut found = query
         .unwrap_or_default()
         .split('&')
