@@ -85,7 +85,7 @@ impl<'a> DictionaryVisitor<'a> for &mut Found {
     type Error = NoBytes;
 
     fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, NoBytes> {
-        Ok(Member { algorithm: key.as_str(), found: &mut **self })
+        Ok(Member { algorithm: key.as_str(), found: self })
     }
 
     fn finish(self) -> Result<(), NoBytes> {

@@ -88,6 +88,8 @@ impl Nonces {
     /// with it is accepted anyway. Of several claims at once exactly one succeeds.
     ///
     /// The time is reckoned on the steady clock, so a calendar that jumps ahead forgets nothing.
+    /// One that is set back makes forgotten signatures young again: callers add to `until_ms` what
+    /// they allow clocks to differ by.
     pub fn claim(&self, keyid: &str, nonce: &str, until_ms: u64, now: Now) -> Claim {
         let fingerprint = fingerprint(keyid, nonce);
         let steady_ms = now.steady_ns / 1_000_000;
@@ -103,14 +105,12 @@ impl Nonces {
                 self.make_room(steady_ms);
             }
             let mut shard = locked(own);
-            let swept = shard.sweep(steady_ms);
-            self.held.fetch_sub(swept, Ordering::AcqRel);
+            self.give_back(shard.sweep(steady_ms));
             if shard.holds(&fingerprint, steady_ms) {
                 return Claim::Seen;
             }
             if self.reserve() {
-                let replaced = shard.insert(fingerprint, until);
-                self.held.fetch_sub(usize::from(replaced), Ordering::AcqRel);
+                self.give_back(usize::from(shard.insert(fingerprint, until)));
                 return Claim::Claimed;
             }
         }
@@ -126,12 +126,18 @@ impl Nonces {
             .is_ok()
     }
 
+    fn give_back(&self, places: usize) {
+        if places > 0 {
+            self.held.fetch_sub(places, Ordering::AcqRel);
+        }
+    }
+
     /// Sweeps shards until one had something to forget.
     fn make_room(&self, steady_ms: u64) {
         for shard in &self.shards {
             let swept = locked(shard).sweep(steady_ms);
             if swept > 0 {
-                self.held.fetch_sub(swept, Ordering::AcqRel);
+                self.give_back(swept);
                 return;
             }
         }

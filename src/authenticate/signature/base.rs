@@ -12,7 +12,8 @@ use http::HeaderMap;
 use sfv::{Dictionary, FieldType as _, Parser};
 
 use crate::authenticate::signature::component::{Component, Derived, Form};
-use crate::authenticate::signature::fields::{Input, Malformed, Parameter, field_text};
+use crate::authenticate::signature::fields::{Malformed, field_text};
+use crate::authenticate::signature::input::{Input, Parameter};
 use crate::head::Head;
 
 /// What a request says, as far as signatures can cover it: everything as received, before any

@@ -1,15 +1,15 @@
 //! Proves callers by the HMAC signatures on their requests (RFC 9421, hmac-sha256).
 
-pub mod base;
-pub mod component;
 pub mod fields;
+pub mod component;
+pub mod input;
+pub mod base;
 pub mod rule;
 pub mod sign;
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use ring::hmac;
 use crate::authenticate::nonce::{Claim, Nonces};
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::component::Component;
-use crate::authenticate::signature::fields::{Input, Malformed, field_text};
+use crate::authenticate::signature::fields::{Malformed, Texts};
+use crate::authenticate::signature::input::Input;
 use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::head::Head;
@@ -73,6 +74,7 @@ impl Choice {
         let mut fitting = inputs.iter().filter(fits);
         match (fitting.next(), fitting.next()) {
             (Some(input), None) => Ok(input),
+            (None, _) if inputs.is_empty() => Err(Malformed("Signature-Input is empty").into()),
             (None, _) => Err(Refusal::new(Reason::SignatureCoverage)
                 .because("no signature has the label and tag that the policy demands")),
             (Some(_), Some(_)) => Err(Refusal::new(Reason::SignatureMalformed)
@@ -117,10 +119,10 @@ impl SignatureScheme {
     /// that makes refusing cheap and tells a caller who holds no key nothing: an unknown key goes
     /// the same way as a known one, up to the comparison.
     fn verify(&self, head: &Head, now: Now) -> Result<Option<Evidence>, Refusal> {
-        let Some((inputs, signatures)) = signature_fields(head)? else { return Ok(None) };
-        let inputs = fields::inputs(&inputs)?;
+        let Some(texts) = Texts::of(&head.headers)? else { return Ok(None) };
+        let inputs = input::inputs(&texts.inputs)?;
         let input = self.choice.of(&inputs)?;
-        let signature = fields::signature(&signatures, input.label)?;
+        let signature = fields::signature(&texts.signatures, input.label)?;
         if let Some(fault) = input.fault {
             return Err(fault.into());
         }
@@ -238,18 +240,5 @@ impl From<Malformed> for Refusal {
 impl fmt::Debug for SignatureScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SignatureScheme({})", self.origin)
-    }
-}
-
-/// The texts of `Signature-Input` and `Signature`; nothing when both are absent. One without the
-/// other is a broken signature, not an unsigned request.
-fn signature_fields(head: &Head) -> Result<Option<(Cow<'_, str>, Cow<'_, str>)>, Malformed> {
-    let inputs = field_text(&head.headers, "signature-input")?;
-    let signatures = field_text(&head.headers, "signature")?;
-    match (inputs, signatures) {
-        (None, None) => Ok(None),
-        (Some(inputs), Some(signatures)) => Ok(Some((inputs, signatures))),
-        (Some(_), None) => Err(Malformed("Signature-Input without Signature")),
-        (None, Some(_)) => Err(Malformed("Signature without Signature-Input")),
     }
 }

@@ -14,7 +14,7 @@ use crate::authenticate::SigningKeys;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::signature::base::{identifier, quoted};
 use crate::authenticate::signature::component::{Component, Derived};
-use crate::authenticate::signature::fields::{COMPONENTS_MAX, TAG_BYTES_MAX};
+use crate::authenticate::signature::input::{COMPONENTS_MAX, TAG_BYTES_MAX};
 use crate::authenticate::signature::{ALGORITHM, Choice, SignatureScheme};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -71,12 +71,15 @@ pub enum NonceUse {
 }
 
 impl SignatureRule {
-    /// Compiles the rule `[signatures.NAME]`, whose name stands at `span`.
+    /// Compiles the rule `[signatures.NAME]`, whose name stands at `span`, to a scheme that finds
+    /// its keys in `keys` and spends nonces of `nonces`, which all schemes of a process share.
+    /// Nothing comes of it when a mistake was reported; advice does not count as one.
     pub fn compile(
         &self,
         name: &str,
         span: &Range<usize>,
-        (keys, nonces): (Arc<dyn SigningKeys>, Arc<Nonces>),
+        keys: Arc<dyn SigningKeys>,
+        nonces: Arc<Nonces>,
         reading: &mut Reading<'_>,
     ) -> Option<SignatureScheme> {
         let Self { algorithm, components, body_components, max_age, skew, nonce, tag, label } =
@@ -87,11 +90,12 @@ impl SignatureRule {
         let always = covered(components.as_ref(), &DEFAULT, &[], reading);
         let earlier = always.as_deref().unwrap_or_default();
         let with_body = covered(body_components.as_ref(), &DEFAULT_WITH_BODY, earlier, reading);
-        if components.as_ref().is_some_and(|written| written.is_empty()) {
-            let place = components.as_ref().map_or_else(|| span.clone(), |list| list.span.clone());
+        if let Some(written) = components
+            && written.is_empty()
+        {
             reading.wrong(
                 Code::WrongValue,
-                &place,
+                &written.span,
                 "a signature that covers nothing proves nothing",
                 "leave the key out for the default: @method, @authority, @path, @query",
             );

@@ -11,7 +11,8 @@ use ring::hmac;
 use crate::authenticate::digest::sha256_value;
 use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::component::Component;
-use crate::authenticate::signature::fields::{self, Input, Malformed, Parameter, field_text};
+use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, field_text};
+use crate::authenticate::signature::input::{Input, Parameter, inputs};
 use crate::authenticate::signature::{ALGORITHM, Choice};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -85,7 +86,7 @@ pub fn sign(
     terms: &Terms<'_>,
     secret: &Secret,
 ) -> Result<SignedHeaders, Unsignable> {
-    let mut input = input(terms)?;
+    let input = input_of(terms)?;
     let covers_digest = input.components.iter().any(|part| part.is_field("content-digest"));
     let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
         .then(|| sha256_value(request.body));
@@ -101,21 +102,19 @@ pub fn sign(
     base::write(&message, &input, &mut base)?;
     let mut signature_input = Vec::new();
     base::parameters(&input, &mut signature_input);
-    let signature_input = format!("{}={}", terms.label, text(&signature_input));
+    let signature_input = format!("{}={}", terms.label, lossy(&signature_input));
     // What was written must read back as it was meant, within the verifier's own bounds.
-    let mut read = fields::inputs(&signature_input)?;
-    let read = read.pop().ok_or(Malformed("the label is not valid"))?;
-    if let Some(fault) = read.fault {
+    let read = inputs(&signature_input)?;
+    if let Some(fault) = read.iter().find_map(|input| input.fault) {
         return Err(fault.into());
     }
-    input.label = read.label;
-    if read != input || field_is_long(&signature_input) {
+    if read != [input] || signature_input.len() > FIELD_BYTES_MAX {
         return Err(Unsignable("the terms cannot be written as a header".to_owned()));
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
     let signature = STANDARD.encode(hmac::sign(&key, &base));
     let signature = format!("{}=:{signature}:", terms.label);
-    Ok(SignedHeaders { content_digest, signature, base: text(&base), signature_input })
+    Ok(SignedHeaders { content_digest, signature, base: lossy(&base), signature_input })
 }
 
 /// The signature base that the gateway computes for the signature that `choice` picks from a
@@ -124,19 +123,19 @@ pub fn sign(
 /// # Errors
 /// As verifying would: the signature is missing or malformed, or a covered component is missing.
 pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal> {
-    let inputs = field_text(message.headers, "signature-input")?
+    let text = field_text(message.headers, "signature-input")?
         .ok_or(Malformed("there is no Signature-Input"))?;
-    let inputs = fields::inputs(&inputs)?;
+    let inputs = inputs(&text)?;
     let input = choice.of(&inputs)?;
     if let Some(fault) = input.fault {
         return Err(fault.into());
     }
     let mut base = Vec::new();
     base::write(message, input, &mut base)?;
-    Ok(text(&base))
+    Ok(lossy(&base))
 }
 
-fn input<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
+fn input_of<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
     let mut components: Vec<Component<'a>> = Vec::with_capacity(terms.components.len());
     for written in terms.components {
         let component = Component::read(written)
@@ -152,10 +151,6 @@ fn input<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
     Ok(Input { label: terms.label, components, parameters, fault: None })
 }
 
-fn field_is_long(text: &str) -> bool {
-    text.len() > fields::FIELD_BYTES_MAX
-}
-
-fn text(bytes: &[u8]) -> String {
+fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

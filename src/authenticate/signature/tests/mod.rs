@@ -1,0 +1,229 @@
+//! Tests of signatures: the standard's vectors, every reason to refuse, and what must hold always.
+
+mod bases;
+mod matrix;
+mod properties;
+mod rules;
+mod vectors;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use ring::hmac;
+
+use crate::authenticate::nonce::Nonces;
+use crate::authenticate::signature::SignatureScheme;
+use crate::authenticate::signature::base::Message;
+use crate::authenticate::signature::rule::SignatureRule;
+use crate::authenticate::signature::sign::{SignedHeaders, Terms, ToSign, sign};
+use crate::authenticate::{Attempt, Bounds, Evidence, Grant, Scheme, SigningKey, SigningKeys};
+use crate::clock::Now;
+use crate::head::{Head, RequestId, Trace};
+use crate::listen::{Length, Peer};
+use crate::mistake::source::Source;
+use crate::mistake::{Mistakes, Reading, read};
+use crate::refusal::{Reason, Refusal};
+use crate::secret::Secret;
+
+/// The shared secret of RFC 9421, B.1.5.
+const SECRET: &str =
+    "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==";
+const KEYID: &str = "task-writer-1";
+const CREATED: u64 = 1_767_225_600;
+const BODY: &[u8] = br#"{"title":"Rotate keys"}"#;
+const COVERED: [&str; 6] =
+    ["@method", "@authority", "@path", "@query", "content-type", "content-digest"];
+
+/// Some keys, by their id.
+#[derive(Default)]
+struct Keys(HashMap<String, Arc<SigningKey>>);
+
+impl SigningKeys for Keys {
+    fn find(&self, id: &str) -> Option<Arc<SigningKey>> {
+        self.0.get(id).cloned()
+    }
+}
+
+fn secret() -> Secret {
+    Secret::new(STANDARD.decode(SECRET).unwrap())
+}
+
+fn key(id: &str, bounds: Bounds) -> (String, Arc<SigningKey>) {
+    let grant = Arc::new(Grant { credential: id.into(), ..Grant::default() });
+    let mac = hmac::Key::new(hmac::HMAC_SHA256, secret().expose());
+    (id.to_owned(), Arc::new(SigningKey { mac, grant, bounds }))
+}
+
+/// Keys for every case: one that holds, the standard's, a revoked one, and one for another algorithm.
+fn keys() -> Arc<Keys> {
+    let other = SigningKey {
+        mac: hmac::Key::new(hmac::HMAC_SHA512, secret().expose()),
+        grant: Arc::default(),
+        bounds: Bounds::default(),
+    };
+    Arc::new(Keys(HashMap::from([
+        key(KEYID, Bounds::default()),
+        key("test-shared-secret", Bounds::default()),
+        key("revoked", Bounds { revoked: true, ..Bounds::default() }),
+        ("sha512".to_owned(), Arc::new(other)),
+    ])))
+}
+
+fn compile(rule: &str, nonces: Nonces) -> (Option<SignatureScheme>, Mistakes) {
+    let source = Source::new("policy.toml", format!("[signatures.request]\n{rule}"));
+    let mut mistakes = Mistakes::default();
+    let section = read::top(&source, &mut mistakes).pop().unwrap();
+    let entry = read::members(section, &source, &mut mistakes).pop().unwrap();
+    let rule = read::rule::<SignatureRule>("a signature", entry.node, &source, &mut mistakes);
+    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
+    let scheme = rule.and_then(|rule| {
+        rule.compile("request", &entry.span, keys(), Arc::new(nonces), &mut reading)
+    });
+    (scheme, mistakes)
+}
+
+fn scheme(rule: &str) -> SignatureScheme {
+    let (scheme, mistakes) = compile(rule, Nonces::with_history(100));
+    scheme.unwrap_or_else(|| panic!("{mistakes:?}"))
+}
+
+fn at(unix_s: u64) -> Now {
+    Now { steady_ns: 0, unix_ms: unix_s * 1000 }
+}
+
+/// A request that is about to be signed.
+#[derive(Clone)]
+struct Draft {
+    components: Vec<&'static str>,
+    keyid: &'static str,
+    created: u64,
+    expires: Option<u64>,
+    nonce: Option<&'static str>,
+    tag: Option<&'static str>,
+    label: &'static str,
+    method: Method,
+    host: &'static str,
+    port: Option<u16>,
+    target: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+    body: &'static [u8],
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            components: COVERED.into(),
+            keyid: KEYID,
+            created: CREATED,
+            expires: Some(CREATED + 60),
+            nonce: Some("k7J2mQpX9sT4vB1c"),
+            tag: Some("task-api"),
+            label: "sig1",
+            method: Method::POST,
+            host: "api.example.com",
+            port: None,
+            target: "/v1/tasks?notify=1",
+            headers: vec![("content-type", "application/json")],
+            body: BODY,
+        }
+    }
+}
+
+impl Draft {
+    fn unsigned(&self) -> Head {
+        head(self.method.as_str(), self.host, self.port, self.target, &self.headers, self.body)
+    }
+
+    fn sign(&self) -> (Head, SignedHeaders) {
+        let mut head = self.unsigned();
+        let terms = Terms {
+            label: self.label,
+            components: &self.components,
+            keyid: self.keyid,
+            created: self.created,
+            expires: self.expires,
+            nonce: self.nonce,
+            tag: self.tag,
+        };
+        let request = ToSign { message: Message::of(&head), body: self.body };
+        let signed = sign(&request, &terms, &secret()).unwrap();
+        if let Some(digest) = &signed.content_digest {
+            put(&mut head, "content-digest", digest);
+        }
+        put(&mut head, "signature-input", &signed.signature_input);
+        put(&mut head, "signature", &signed.signature);
+        (head, signed)
+    }
+
+    fn head(&self) -> Head {
+        self.sign().0
+    }
+}
+
+fn put(head: &mut Head, name: &str, value: &str) {
+    let name: HeaderName = name.parse().unwrap();
+    head.headers.insert(name, HeaderValue::from_str(value).unwrap());
+}
+
+fn head(
+    method: &str,
+    host: &str,
+    port: Option<u16>,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Head {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    }
+    let length = match body.len() as u64 {
+        0 => Length::None,
+        length => Length::Exactly(length),
+    };
+    let peer = Peer {
+        address: ([192, 0, 2, 7], 40_000).into(),
+        local: ([127, 0, 0, 1], 8443).into(),
+        listener: "public".into(),
+        tls: None,
+    };
+    Head {
+        method: method.parse().unwrap(),
+        path: "/".into(),
+        query: None,
+        host: host.into(),
+        port,
+        scheme: "https",
+        target: target.into(),
+        version: Version::HTTP_11,
+        headers,
+        length,
+        upgrade: None,
+        client: [192, 0, 2, 7].into(),
+        peer: Arc::new(peer),
+        id: RequestId([b'0'; 26]),
+        trace: Trace { parent: HeaderValue::from_static("00"), state: None },
+    }
+}
+
+fn accepted(attempt: Attempt) -> Evidence {
+    match attempt {
+        Attempt::Accepted(evidence) => evidence,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+fn rejected(attempt: Attempt) -> Refusal {
+    match attempt {
+        Attempt::Rejected(refusal) => refusal,
+        other => panic!("not rejected: {other:?}"),
+    }
+}
+
+/// Why a scheme with the rule's defaults refuses this head at the time it was signed.
+fn reason(head: &Head) -> Reason {
+    rejected(scheme("").attempt(head, at(CREATED))).reason
+}
