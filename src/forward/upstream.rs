@@ -57,6 +57,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// The text of a target's address, by the target's number.
+    pub fn target_name(&self, target: usize) -> &Arc<str> {
+        static UNKNOWN: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from("-"));
+        self.targets.get(target).map_or(&UNKNOWN, |target| target.name())
+    }
+
     /// The name, as `gateway.toml` has it.
     pub fn name(&self) -> &str {
         &self.name

@@ -42,7 +42,8 @@ impl Bans {
             return Ok(());
         }
         let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
-        let banned = bans.iter().any(|ban| now.unix_ms < ban.until_ms && ban.network.contains(client));
+        let banned =
+            bans.iter().any(|ban| now.unix_ms < ban.until_ms && ban.network.contains(client));
         if banned { Err(Reason::AddressBanned.into()) } else { Ok(()) }
     }
 
@@ -53,7 +54,11 @@ impl Bans {
         if bans.len() >= BANS_MAX {
             return false;
         }
-        let why = why.chars().filter(|character| !character.is_control()).take(WHY_CHARS_MAX).collect::<String>();
+        let why = why
+            .chars()
+            .filter(|character| !character.is_control())
+            .take(WHY_CHARS_MAX)
+            .collect::<String>();
         bans.push(Ban { network, until_ms, why: why.into() });
         self.any.store(true, Ordering::Release);
         true
@@ -87,8 +92,16 @@ mod tests {
         let (clock, hand) = Clock::set_at(1_764_000_000_000);
         let bans = Bans::default();
         let now = clock.now();
-        assert!(bans.add("203.0.113.0/24".parse().unwrap(), now.unix_ms + 60_000, "guessing\nkeys", now));
-        assert_eq!(bans.check("203.0.113.9".parse().unwrap(), now).unwrap_err().reason, Reason::AddressBanned);
+        assert!(bans.add(
+            "203.0.113.0/24".parse().unwrap(),
+            now.unix_ms + 60_000,
+            "guessing\nkeys",
+            now
+        ));
+        assert_eq!(
+            bans.check("203.0.113.9".parse().unwrap(), now).unwrap_err().reason,
+            Reason::AddressBanned
+        );
         assert!(bans.check("203.0.114.9".parse().unwrap(), now).is_ok());
         assert_eq!(&*bans.list(now)[0].why, "guessingkeys");
         hand.advance(Duration::from_secs(60));

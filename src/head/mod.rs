@@ -1,5 +1,6 @@
 //! Turns a request's first part into a `Head`, or refuses it as ambiguous.
 
+pub mod bans;
 pub mod client;
 pub mod headers;
 pub mod host;
@@ -186,6 +187,18 @@ impl Head {
     /// The port that the caller means: the one it named, or the scheme's own.
     pub fn effective_port(&self) -> u16 {
         self.port.unwrap_or_else(|| port_default(self.scheme))
+    }
+
+    /// Where a listener that only redirects sends this request: the same target over TLS.
+    pub fn redirect(&self) -> Option<HeaderValue> {
+        let port = self.peer.redirect_port?;
+        let (host, target) = (&self.host, if &*self.target == "*" { "/" } else { &self.target });
+        let target = target.find("://").map_or(target, |_| &self.path);
+        let location = match port {
+            443 => format!("https://{host}{target}"),
+            _ => format!("https://{host}:{port}{target}"),
+        };
+        HeaderValue::try_from(location).ok()
     }
 
     /// Host and port as one text; a port that is the scheme's own is left out (RFC 9421, section

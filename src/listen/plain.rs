@@ -25,11 +25,18 @@ const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// What answers on such a server.
 pub trait Answers: Send + Sync + 'static {
     /// Answers one request; never fails.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 /// Serves on `listener` until `stop`, then lets the requests in flight end.
-pub async fn serve<A: Answers>(listener: TcpListener, answers: Arc<A>, stop: impl Future<Output = ()>) {
+pub async fn serve<A: Answers>(
+    listener: TcpListener,
+    answers: Arc<A>,
+    stop: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     let (ending, ended) = tokio::sync::watch::channel(false);
     tokio::pin!(stop);
