@@ -1,5 +1,7 @@
 //! Runs the route's filters over head and body; makes a `Cleared` request.
 
+pub mod field;
+
 use crate::head::Head;
 use crate::limit::Admission;
 use crate::listen::body::Body;
