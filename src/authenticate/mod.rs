@@ -1,5 +1,7 @@
 //! Finds out who calls: asks the route's schemes in turn and makes a `Principal`.
 
+pub mod digest;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
