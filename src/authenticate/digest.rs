@@ -21,7 +21,9 @@ impl Expected {
         for value in headers.get_all("content-digest") {
             for member in value.to_str().map_err(|_| Reason::DigestUnsupported)?.split(',') {
                 let digest = member.trim().strip_prefix("sha-256=:");
-                let Some(digest) = digest.and_then(|digest| digest.strip_suffix(':')) else { continue };
+                let Some(digest) = digest.and_then(|digest| digest.strip_suffix(':')) else {
+                    continue;
+                };
                 let digest = STANDARD.decode(digest).map_err(|_| Reason::DigestUnsupported)?;
                 expected.push((&SHA256, digest));
             }

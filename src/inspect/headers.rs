@@ -53,7 +53,8 @@ impl HeaderFilter {
         let demanded = names(require, reading);
         let refused = names(refuse, reading);
         let mut sound = true;
-        for name in refuse.iter().filter(|name| require.iter().any(|other| other.value == name.value))
+        for name in
+            refuse.iter().filter(|name| require.iter().any(|other| other.value == name.value))
         {
             reading.wrong(
                 Code::ClosedDoor,

@@ -11,7 +11,10 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// Compiles an expression that a whole text must match. Anchors are added, because an expression
 /// that matches anywhere in a text accepts whatever stands around it.
-pub(in crate::inspect) fn compile(written: &At<String>, reading: &mut Reading<'_>) -> Option<Regex> {
+pub(in crate::inspect) fn compile(
+    written: &At<String>,
+    reading: &mut Reading<'_>,
+) -> Option<Regex> {
     let anchored = format!(r"\A(?:{})\z", written.value);
     // Compiled alone first, so that `)(` cannot close the group that anchors it.
     let compiled = [&written.value, &anchored].map(|expression| {

@@ -223,7 +223,8 @@ fn accepted_types(rule: &BodyRule, reading: &mut Reading<'_>) -> Option<Box<[Box
         let usual = rule.schema.is_some() || rule.json.is_some();
         return Some(usual.then(|| "application/json".into()).into_iter().collect());
     };
-    let mut wrong = |says: String, help: &str| reading.wrong(Code::WrongValue, &types.span, says, help);
+    let mut wrong =
+        |says: String, help: &str| reading.wrong(Code::WrongValue, &types.span, says, help);
     let mut accepted: Vec<Box<str>> = Vec::new();
     for written in &types.value {
         let essence = written.to_ascii_lowercase();

@@ -92,8 +92,11 @@ pub fn check<F: Fields>(bytes: &[u8], limits: &Limits, fields: &mut F) -> Result
     let mut reader = Reader::new(text, limits, &mut scratch, fields);
     let result = reader.document().map_err(|stop| match stop {
         Stop::Refused(refusal) => *refusal,
-        Stop::Flaw(reason, says) => Refusal::new(reason)
-            .because(format!("{says}, at byte {} in {}", reader.at(), reader.pointer().clipped())),
+        Stop::Flaw(reason, says) => Refusal::new(reason).because(format!(
+            "{says}, at byte {} in {}",
+            reader.at(),
+            reader.pointer().clipped()
+        )),
     });
     scratch.names.end();
     scratch.decoded.clear();

@@ -100,6 +100,16 @@ impl Names {
         true
     }
 
+    /// The longest run of slots in use: what one look can cost.
+    #[cfg(test)]
+    pub(in crate::inspect::json) fn longest_run(&self) -> usize {
+        self.slots
+            .split(|slot| slot.object <= self.before)
+            .map(<[Slot]>::len)
+            .max()
+            .unwrap_or_default()
+    }
+
     /// Doubles the table.
     fn grow(&mut self) {
         let doubled = (self.slots.len() * 2).max(64);

@@ -80,8 +80,9 @@ impl Limits {
             depth_max: depth? as usize,
             members_max: members?,
             elements_max: elements?,
-            string_bytes_max: string_max
-                .map_or(usual.string_bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+            string_bytes_max: string_max.map_or(usual.string_bytes_max, |size| {
+                usize::try_from(size.0).unwrap_or(usize::MAX)
+            }),
             numbers: numbers.unwrap_or_default(),
         })
     }

@@ -29,7 +29,9 @@ pub(in crate::inspect::json) fn literal(
                 at += escape(bytes.get(at + 1..).unwrap_or_default()).map_err(|stop| (at, stop))?;
             }
             Some(_) => return Err((at, Stop::Flaw(Reason::JsonText, "a raw control character"))),
-            None => return Err((at, Stop::Flaw(Reason::JsonMalformed, "a string without its end"))),
+            None => {
+                return Err((at, Stop::Flaw(Reason::JsonMalformed, "a string without its end")));
+            }
         }
     }
 }
@@ -68,12 +70,12 @@ fn escape(after: &[u8]) -> Result<usize, Stop> {
             None => Err(Stop::Flaw(Reason::JsonMalformed, "a \\u without four hex digits")),
             Some(0) => Err(Stop::Flaw(Reason::JsonText, "an escaped NUL")),
             Some(0xD800..=0xDBFF) => match rest.get(4..) {
-                Some([b'\\', b'u', low @ ..]) if matches!(hex(low), Some(0xDC00..=0xDFFF)) => Ok(12),
+                Some([b'\\', b'u', low @ ..]) if matches!(hex(low), Some(0xDC00..=0xDFFF)) => {
+                    Ok(12)
+                }
                 _ => Err(Stop::Flaw(Reason::JsonText, "half of a surrogate pair")),
             },
-            Some(0xDC00..=0xDFFF) => {
-                Err(Stop::Flaw(Reason::JsonText, "half of a surrogate pair"))
-            }
+            Some(0xDC00..=0xDFFF) => Err(Stop::Flaw(Reason::JsonText, "half of a surrogate pair")),
             Some(_) => Ok(6),
         },
         _ => Err(Stop::Flaw(Reason::JsonMalformed, "an escape that JSON does not have")),
@@ -82,9 +84,10 @@ fn escape(after: &[u8]) -> Result<usize, Stop> {
 
 /// The value of the first four bytes, if they are hexadecimal digits.
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.first_chunk::<4>()?.iter().try_fold(0, |value, digit| {
-        Some(value * 16 + char::from(*digit).to_digit(16)?)
-    })
+    digits
+        .first_chunk::<4>()?
+        .iter()
+        .try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
 }
 
 /// Appends what a string means whose escapes have been checked.

@@ -34,7 +34,8 @@ impl Look<'_> {
             return Ok(());
         }
         for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-            let text = decode::percent(segment).ok_or_else(|| Refusal::new(Reason::PathAmbiguous))?;
+            let text =
+                decode::percent(segment).ok_or_else(|| Refusal::new(Reason::PathAmbiguous))?;
             self.field(PlaceKind::Path, &InPath { segment, parameters }, &text)?;
         }
         Ok(())
@@ -112,12 +113,7 @@ impl Look<'_> {
     }
 
     /// Shows one field.
-    fn field(
-        &mut self,
-        kind: PlaceKind,
-        name: &dyn Display,
-        text: &str,
-    ) -> Result<(), Refusal> {
+    fn field(&mut self, kind: PlaceKind, name: &dyn Display, text: &str) -> Result<(), Refusal> {
         match self.examine.examine(&Place { kind, name }, text) {
             None => Ok(()),
             Some(objection) if objection.observe => {

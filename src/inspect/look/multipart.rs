@@ -117,11 +117,13 @@ fn names(value: &str) -> Option<(String, Option<String>)> {
     let mut rest = value.strip_prefix("form-data")?;
     let (mut name, mut file) = (None, None);
     while !rest.is_empty() {
-        let (key, after) = rest.strip_prefix(';')?.trim_start_matches([' ', '\t']).split_once('=')?;
+        let (key, after) =
+            rest.strip_prefix(';')?.trim_start_matches([' ', '\t']).split_once('=')?;
         let (text, after) = match after.strip_prefix('"') {
             Some(quoted) => unquote(quoted)?,
             None => {
-                let (token, after) = after.split_at_checked(after.find(';').unwrap_or(after.len()))?;
+                let (token, after) =
+                    after.split_at_checked(after.find(';').unwrap_or(after.len()))?;
                 (is_token(token).then(|| token.to_owned())?, after)
             }
         };
@@ -184,7 +186,10 @@ mod tests {
             ("Content-Disposition", "Content-Disposition "),
             ("Content-Disposition", "X-A: b\r\nContent-Disposition"),
             ("Content-Disposition", "Content-Transfer-Encoding: base64\r\nContent-Disposition"),
-            ("Content-Disposition", "Content-Type: text/plain; charset=utf-7\r\nContent-Disposition"),
+            (
+                "Content-Disposition",
+                "Content-Type: text/plain; charset=utf-7\r\nContent-Disposition",
+            ),
             ("Content-Disposition: form-data", "Content-Disposition: attachment"),
             ("; name=\"a\"", ""),
             ("; name=\"a\"", "; name=\"a\"; name=\"b\""),

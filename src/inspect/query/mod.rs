@@ -60,11 +60,7 @@ const KNOWN_MAX: usize = 128;
 
 impl QueryFilter {
     /// The filter that a rule describes; `rule` is the address it refuses under.
-    pub fn compile(
-        rule: &At<QueryRule>,
-        address: &str,
-        reading: &mut Reading<'_>,
-    ) -> Option<Self> {
+    pub fn compile(rule: &At<QueryRule>, address: &str, reading: &mut Reading<'_>) -> Option<Self> {
         let QueryRule { allow, params, extra, repeat } = &rule.value;
         let mut known: BTreeMap<&str, Option<Param>> = BTreeMap::new();
         let mut sound = true;

@@ -136,9 +136,9 @@ impl Closing {
                 Json::Array(list) if many => {
                     list.iter_mut().try_for_each(|child| self.walk(child, in_place, &at))?;
                 }
-                Json::Object(map) if many => map
-                    .iter_mut()
-                    .try_for_each(|(name, child)| self.walk(child, in_place, &format!("{at}/{name}")))?,
+                Json::Object(map) if many => map.iter_mut().try_for_each(|(name, child)| {
+                    self.walk(child, in_place, &format!("{at}/{name}"))
+                })?,
                 child => self.walk(child, in_place, &at)?,
             }
         }

@@ -95,7 +95,8 @@ fn says(kind: &Kind) -> String {
 
 fn one_of(options: &Json) -> String {
     let words = options.as_array().map(|options| {
-        let word = |option: &Json| option.as_str().map_or_else(|| option.to_string(), str::to_owned);
+        let word =
+            |option: &Json| option.as_str().map_or_else(|| option.to_string(), str::to_owned);
         options.iter().map(word).collect::<Vec<_>>().join(", ")
     });
     match words {
@@ -147,7 +148,7 @@ fn complaint(place: &dyn Display, says: &str, unknown: bool) -> Complaint {
 
 fn capitalised(word: &str) -> String {
     let mut characters = word.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

@@ -55,9 +55,11 @@ impl Schema {
         files: &Files<'_>,
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
-        let mut wrong = |code, says: String, help: &str| reading.wrong(code, &file.span, says, help);
+        let mut wrong =
+            |code, says: String, help: &str| reading.wrong(code, &file.span, says, help);
         let path = &file.value;
-        if path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part == "..") {
+        if path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part == "..")
+        {
             wrong(
                 Code::BadSchema,
                 format!("`{path}` does not lie in the policy directory"),
@@ -92,7 +94,8 @@ impl Schema {
     /// `field-unknown` or `schema-mismatch`, with the fields that are wrong, at most ten.
     pub fn check(&self, body: &[u8]) -> Result<(), Refusal> {
         let value: Json = serde_json::from_slice(body).map_err(|error| {
-            let says = format!("beyond what can be compared with a schema, column {}", error.column());
+            let says =
+                format!("beyond what can be compared with a schema, column {}", error.column());
             Refusal::new(Reason::JsonMalformed).because(says)
         })?;
         if self.validator.is_valid(&value) {
@@ -138,9 +141,7 @@ fn compiled(text: &str, extra: ExtraFields) -> Result<Validator, String> {
     }
     jsonschema::options()
         .with_pattern_options(
-            PatternOptions::regex()
-                .size_limit(PATTERN_BYTES_MAX)
-                .dfa_size_limit(PATTERN_BYTES_MAX),
+            PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX),
         )
         .should_validate_formats(true)
         .build(&schema)
