@@ -233,6 +233,11 @@ impl Filters {
         &self.body
     }
 
+    /// Whether something looks for attacks in this part of a request.
+    pub fn looks_in(&self, kind: PlaceKind) -> bool {
+        self.examine.as_ref().is_some_and(|examine| examine.looks_in(kind))
+    }
+
     /// Looks at a request, head first, and reads its body if something must look into it.
     ///
     /// Waits for nothing but the body. What rules saw that only watch goes into `watch`, whatever

@@ -77,7 +77,7 @@ impl BodyFilter {
         // Types and codings are read below.
         let BodyRule { max, types: _, encodings: _, schema, extra_fields, .. } = rule;
         let BodyRule { required, json, digest, stream, on_get, .. } = rule;
-        let extra = extra_fields.as_ref().map_or(ExtraFields::default(), |extra| extra.value);
+        let extra = extra_fields.as_ref().map_or(ExtraFields::Allow, |extra| extra.value);
         let form = schema.as_ref().map(|file| Schema::compile(file, extra, files, reading));
         let limits = match json {
             Some(json) => Limits::compile(json, reading),
@@ -86,7 +86,7 @@ impl BodyFilter {
         let (types, encodings) = (accepted_types(rule, reading), codings(rule, reading));
         let strict = json.is_some()
             || schema.is_some()
-            || (!stream && types.iter().flatten().any(|kind| is_json(kind)));
+            || (!stream && types.iter().flatten().any(|kind| may_be_json(kind)));
         if types.is_none() || matches!(form, Some(None)) || !fits {
             return None;
         }
@@ -118,6 +118,11 @@ impl BodyFilter {
     /// Whether some body is read whole for this rule's own sake.
     pub fn reads(&self) -> bool {
         self.accepted && (self.json.is_some() || self.schema.is_some() || self.digest_required)
+    }
+
+    /// Whether a JSON body is accepted.
+    pub fn accepts_json(&self) -> bool {
+        self.accepted && (self.types.is_empty() || self.types.iter().any(|kind| may_be_json(kind)))
     }
 
     /// Whether a schema describes the body.
@@ -211,6 +216,11 @@ fn matches(known: &str, essence: &str) -> bool {
                 && essence.ends_with(ends)
         }
     }
+}
+
+/// Whether JSON passes as this type, in which one `*` may stand.
+fn may_be_json(known: &str) -> bool {
+    is_json(known) || matches(known, "application/json")
 }
 
 fn is_json(essence: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Finds a member that an object has twice, at the same cost whatever names a caller thinks of.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::inspect::json::pointer::Span;
 
@@ -28,6 +28,9 @@ struct Slot {
     object: u32,
     name: Span,
 }
+
+/// Spreads the numbers of objects over all bits: 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Above this many slots the table is not kept for the next text.
 const SLOTS_KEPT_MAX: usize = 4096;
@@ -82,7 +85,7 @@ impl Names {
             self.grow();
         }
         let name = span.of(text, &self.decoded);
-        let hash = self.keys.hash_one((object, name));
+        let hash = self.hash(object, name);
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash as usize & mask;
         while let Some(slot) = self.slots.get_mut(at) {
@@ -98,6 +101,14 @@ impl Names {
             at = (at + 1) & mask;
         }
         true
+    }
+
+    /// One write of the name alone is all that the hash is asked for; the object, which callers
+    /// cannot choose freely, only has to move it elsewhere.
+    fn hash(&self, object: u32, name: &str) -> u64 {
+        let mut hasher = self.keys.build_hasher();
+        hasher.write(name.as_bytes());
+        hasher.finish() ^ u64::from(object).wrapping_mul(SPREAD)
     }
 
     /// The longest run of slots in use: what one look can cost.

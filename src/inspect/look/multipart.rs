@@ -142,7 +142,9 @@ fn names(value: &str) -> Option<(String, Option<String>)> {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Vec<(String, Option<String>, String)>, &'static str> {
+    type Told = (String, Option<String>, String);
+
+    fn read(body: &str) -> Result<Vec<Told>, &'static str> {
         Parts::new(body.as_bytes(), "XX")
             .unwrap()
             .map(|part| {

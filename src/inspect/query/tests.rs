@@ -1,3 +1,5 @@
+//! Queries against rules, and rules against sense.
+
 use super::*;
 use crate::mistake::Mistakes;
 use crate::mistake::read;

@@ -1,3 +1,5 @@
+//! Schemas: what they complain of, what they are closed against, and which are mistakes.
+
 use super::*;
 use crate::mistake::Mistakes;
 use crate::mistake::source::Source;
