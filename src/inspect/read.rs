@@ -1,0 +1,193 @@
+//! Takes a body in: whole and within its ceiling, or counted as it passes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::inspect::room::Held;
+use crate::listen::Length;
+use crate::listen::body::{Body, Broken, Incoming};
+use crate::refusal::{Reason, Refusal};
+
+/// The first piece of memory for a body that comes in more than one frame.
+const FIRST_BYTES: usize = 4096;
+
+/// Reads a body whole. What it takes of the room grows with the bytes that have arrived, never with
+/// what the caller declared. A body that came in one frame is not copied. Trailers are dropped: no
+/// stage has looked at them, so none may reach the service.
+///
+/// # Errors
+/// `body-too-large` as soon as a byte is too many, `buffer-full`, and what broke the body off.
+pub(in crate::inspect) async fn whole(
+    mut body: Body,
+    length: Length,
+    bytes_max: u64,
+    held: &mut Held,
+) -> Result<Bytes, Refusal> {
+    let mut gathered = Gathered::Nothing;
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            gathered.add(data, bytes_max, held)?;
+        }
+    }
+    let bytes = gathered.into_bytes();
+    match length {
+        Length::Exactly(declared) if declared != bytes.len() as u64 => {
+            Err(Refusal::new(Reason::BodyIncomplete)
+                .because(format!("{} bytes of {declared}", bytes.len())))
+        }
+        Length::None | Length::Exactly(_) | Length::Unknown => Ok(bytes),
+    }
+}
+
+/// What has arrived of a body.
+enum Gathered {
+    Nothing,
+    /// All of it in one frame so far.
+    One(Bytes),
+    /// Put together from several.
+    Several(Vec<u8>),
+}
+
+impl Gathered {
+    fn add(&mut self, data: Bytes, bytes_max: u64, held: &mut Held) -> Result<(), Refusal> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let present = match self {
+            Self::Nothing => 0,
+            Self::One(first) => first.len(),
+            Self::Several(buffer) => buffer.len(),
+        };
+        let needed = present.saturating_add(data.len());
+        if needed as u64 > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        *self = match std::mem::replace(self, Self::Nothing) {
+            Self::Nothing => {
+                held.resize(needed as u64)?;
+                Self::One(data)
+            }
+            Self::One(first) => {
+                let mut buffer = Vec::new();
+                make_room(&mut buffer, needed, bytes_max, held)?;
+                buffer.extend_from_slice(&first);
+                buffer.extend_from_slice(&data);
+                Self::Several(buffer)
+            }
+            Self::Several(mut buffer) => {
+                make_room(&mut buffer, needed, bytes_max, held)?;
+                buffer.extend_from_slice(&data);
+                Self::Several(buffer)
+            }
+        };
+        Ok(())
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::One(bytes) => bytes,
+            Self::Several(buffer) => Bytes::from(buffer),
+        }
+    }
+}
+
+/// Lets a buffer grow to at least `needed`: at least to its double, so that copying stays cheap, and
+/// at most to the ceiling. The room is asked before the memory is.
+fn make_room(
+    buffer: &mut Vec<u8>,
+    needed: usize,
+    bytes_max: u64,
+    held: &mut Held,
+) -> Result<(), Refusal> {
+    if needed <= buffer.capacity() {
+        return Ok(());
+    }
+    let most = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    let grown = buffer.capacity().saturating_mul(2).max(FIRST_BYTES).min(most).max(needed);
+    held.resize(grown as u64)?;
+    buffer.try_reserve_exact(grown - buffer.len()).map_err(|_| {
+        Refusal::new(Reason::BufferFull).because("the system has no memory for the body")
+    })
+}
+
+/// A body that passes without being read whole, and breaks off when it gets too large.
+pub(in crate::inspect) struct Limited {
+    incoming: Pin<Box<dyn Incoming>>,
+    left: u64,
+    ended: bool,
+}
+
+/// Lets a body pass up to `bytes_max`.
+pub(in crate::inspect) fn limited(body: Body, bytes_max: u64) -> Result<Body, Refusal> {
+    match body {
+        Body::Empty => Ok(Body::Empty),
+        Body::Whole(bytes) if bytes.len() as u64 > bytes_max => Err(too_large(bytes_max)),
+        Body::Whole(bytes) => Ok(Body::Whole(bytes)),
+        Body::Streaming(incoming) => {
+            Ok(Body::Streaming(Box::pin(Limited { incoming, left: bytes_max, ended: false })))
+        }
+    }
+}
+
+impl http_body::Body for Limited {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        while !self.ended {
+            let frame = match self.incoming.as_mut().poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(frame)) => frame,
+            };
+            let Ok(data) = (match frame {
+                Ok(frame) => frame.into_data(),
+                Err(broken) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(broken)));
+                }
+            }) else {
+                // Trailers. Nothing has inspected them, so they do not pass.
+                continue;
+            };
+            if let Some(left) = self.left.checked_sub(data.len() as u64) {
+                self.left = left;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            self.ended = true;
+            return Poll::Ready(Some(Err(Broken::Caller(Reason::BodyTooLarge))));
+        }
+        self.ended = true;
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The refusal for a body of more than `bytes_max`.
+pub(in crate::inspect) fn too_large(bytes_max: u64) -> Refusal {
+    Refusal::new(Reason::BodyTooLarge).because(format!("more than {bytes_max} bytes"))
+}
+
+/// The refusal for a body that broke off.
+fn broken(broken: Broken) -> Refusal {
+    match broken {
+        Broken::Caller(reason) => Refusal::new(reason),
+        Broken::Connection => Refusal::new(Reason::ClientLeft).because("amid the body"),
+        Broken::Upstream => Refusal::new(Reason::GatewayFault).because(broken.to_string()),
+    }
+}
