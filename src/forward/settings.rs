@@ -92,7 +92,8 @@ pub struct PoolRule {
     pub idle: Option<At<u32>>,
     /// How long such a connection is kept. Default `"30s"`; stay below what the service keeps.
     pub idle_timeout: Option<At<Span>>,
-    /// Connections that are open at all, 1 to 65536; with HTTP/2, requests on the one connection. Default 512.
+    /// Connections that are open at all, 1 to 65536; with HTTP/2, requests on the one connection. A
+    /// WebSocket counts for as long as it is open. Default 512.
     pub max: Option<At<u32>>,
     /// Requests that may wait for a connection, 0 to 65536. One more is refused with 503. Default 256.
     pub wait: Option<At<u32>>,

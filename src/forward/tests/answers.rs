@@ -63,6 +63,50 @@ async fn headers_of_an_answer_lose_what_belongs_to_its_connection() {
     let mut names: Vec<&str> = answer.headers.keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-length", "etag"]);
+    // The length that HEAD tells is that of another answer; the one that 204 tells is nobody's.
+    let (address, _) = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").await;
+    let asked = cleared(head(Method::HEAD, "/", Length::None), Body::Empty);
+    let answer = Rig::new(&[address], "").send(asked).await.unwrap();
+    assert_eq!(answer.headers.get("content-length").unwrap(), "9");
+    let (address, _) = answering(b"HTTP/1.1 204 None\r\nContent-Length: 9\r\n\r\n").await;
+    let answer = Rig::new(&[address], "").send(get("/")).await.unwrap();
+    assert!(answer.headers.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_reaches_nobody() {
+    let (address, accepted) = answering(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    )
+    .await;
+    let rig = Rig::new(&[address], "");
+    for count in 1..=5 {
+        let (_, body) = soon(rig.fetch(with_body(Method::POST, b"{}"))).await;
+        assert_eq!(body, "ok");
+        assert_eq!(accepted.load(Ordering::SeqCst), count);
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_survives_that_the_upstream_then_closes() {
+    let (address, _) = upstream(|mut stream, _| async move {
+        let mut head = vec![0; 512];
+        stream.read(&mut head).await.unwrap();
+        let answer = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
+        stream.write_all(answer).await.unwrap();
+    })
+    .await;
+    let rig = Rig::new(&[address], "");
+    for _ in 0..5 {
+        let (feed, cleared) = fed(Length::Exactly(1_000_000));
+        let feeding = async {
+            while feed.send(Ok(Bytes::from_static(&[b'x'; 1000]))).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (answer, ()) = soon(async { tokio::join!(rig.fetch(cleared), feeding) }).await;
+        assert_eq!(answer, (413, Bytes::from_static(b"no")));
+    }
 }
 
 #[tokio::test]

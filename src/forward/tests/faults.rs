@@ -104,6 +104,8 @@ async fn answers_that_two_readers_could_read_differently_are_refused() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n",
