@@ -2,9 +2,17 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
+
+use crate::mistake::Reading;
+use crate::mistake::code::Code;
+use crate::mistake::source::At;
+
+/// The most targets that one upstream may have.
+const TARGETS_MAX: usize = 256;
 
 /// Where a target is.
 #[derive(Clone, Debug)]
@@ -118,6 +126,54 @@ impl Address {
         parts.path_and_query = Some(path);
         Uri::from_parts(parts).ok()
     }
+}
+
+/// All addresses, or nothing when one of them cannot be used.
+pub(in crate::forward) fn compile_all(
+    written: &[At<String>],
+    span: &Range<usize>,
+    forbidden: &[SocketAddr],
+    reading: &mut Reading<'_>,
+) -> Option<Vec<Address>> {
+    const EXAMPLE: &str = "write for example targets = [\"http://127.0.0.1:9000\"]";
+    if written.is_empty() || written.len() > TARGETS_MAX {
+        let says = format!("an upstream has from 1 to {TARGETS_MAX} targets");
+        reading.wrong(Code::WrongValue, span, says, EXAMPLE);
+        return None;
+    }
+    let mut sound = true;
+    let mut addresses: Vec<Address> = Vec::with_capacity(written.len());
+    for text in written {
+        let address = match Address::parse(text) {
+            Ok(address) => address,
+            Err(fault) => {
+                let says = format!("the target `{}` {fault}", text.value);
+                reading.wrong(Code::BadAddress, &text.span, says, EXAMPLE);
+                sound = false;
+                continue;
+            }
+        };
+        if forbidden.iter().any(|listener| address.meets(*listener)) {
+            let says = format!("the target `{}` is the gateway's own admin listener", text.value);
+            let help = "name the service behind; callers must never reach the admin listener";
+            reading.wrong(Code::BadAddress, &text.span, says, help);
+            sound = false;
+        }
+        let same =
+            |known: &Address| known.host() == address.host() && known.port() == address.port();
+        if addresses.iter().any(same) {
+            let says = format!("the target `{}` stands there twice", text.value);
+            reading.wrong(Code::DefinedTwice, &text.span, says, "remove one of the two");
+            sound = false;
+        }
+        if !address.is_secure() && !address.is_loopback() {
+            let says = format!("the target `{}` is spoken to without TLS", text.value);
+            let help = "write https:// where the service has a certificate";
+            reading.wrong(Code::PlainUpstream, &text.span, says, help);
+        }
+        addresses.push(address);
+    }
+    sound.then_some(addresses)
 }
 
 /// As it was written.

@@ -48,7 +48,8 @@ pub(in crate::forward) async fn exchange(
     let Some(connection) = lease.connection() else {
         return Err(Lost::Final(Reason::GatewayFault.into()));
     };
-    let waited = wait(connection, request, progress.as_deref(), first_byte, deadline).await;
+    let patience = (sent, first_byte, deadline);
+    let waited = wait(connection, request, progress.as_deref(), patience).await;
     let response = match waited {
         Ok(response) => response,
         Err(fault) => {
@@ -81,12 +82,11 @@ async fn wait(
     connection: &mut Connection,
     request: Request<Outbound>,
     progress: Option<&Progress>,
-    first_byte: Duration,
-    deadline: Instant,
+    (sent, first_byte, deadline): (Instant, Duration, Instant),
 ) -> Result<Response<Incoming>, Fault> {
     let mut answer = std::pin::pin!(connection.send(request));
     let mut frames = 0;
-    let mut limit = deadline.min(Instant::now() + first_byte);
+    let mut limit = deadline.min(sent + first_byte);
     loop {
         if let Ok(result) = timeout_at(limit, answer.as_mut()).await {
             return result.map_err(Fault::Unanswered);

@@ -7,11 +7,15 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::forward::address::{Address, Host, same_ip};
 use crate::forward::upstream::{Protocol, Settings};
+
+/// The most addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
 
 /// A byte stream to a target.
 pub(in crate::forward) enum Wire {
@@ -45,7 +49,9 @@ pub(in crate::forward) async fn dial(
     settings: &Settings,
 ) -> Result<Wire, DialFault> {
     let stream = match address.host() {
-        Host::Ip(ip) => connect([SocketAddr::new(*ip, address.port())], settings).await?,
+        Host::Ip(ip) => {
+            TcpStream::connect((*ip, address.port())).await.map_err(DialFault::Refused)?
+        }
         Host::Name(name) => {
             let found = tokio::net::lookup_host((&**name, address.port()))
                 .await
@@ -71,11 +77,14 @@ pub(in crate::forward) async fn dial(
     Ok(Wire::Tls(Box::new(stream)))
 }
 
-/// Tries the addresses in turn.
+/// Tries the addresses in turn. Each has its share of the time, so that one that swallows packets does
+/// not cost the others their chance.
 async fn connect(
     addresses: impl IntoIterator<Item = SocketAddr>,
     settings: &Settings,
 ) -> Result<TcpStream, DialFault> {
+    let addresses: Vec<SocketAddr> = addresses.into_iter().take(ADDRESSES_MAX).collect();
+    let share = settings.timeout.connect / u32::try_from(addresses.len()).unwrap_or(1).max(1);
     let mut last = DialFault::Unknown(io::ErrorKind::NotFound.into());
     for address in addresses {
         // A name may be made to lead to ourselves after the configuration was checked.
@@ -86,9 +95,10 @@ async fn connect(
             last = DialFault::Forbidden;
             continue;
         }
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = DialFault::Refused(error),
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = DialFault::Refused(error),
+            Err(_) => last = DialFault::Timeout,
         }
     }
     Err(last)

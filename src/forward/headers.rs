@@ -8,8 +8,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
@@ -17,12 +16,6 @@ use crate::forward::identity::IDENTITY;
 use crate::forward::upstream::Protocol;
 use crate::head::Head;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const SIGNATURE: HeaderName = HeaderName::from_static("signature");
-const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -30,35 +23,52 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Headers that belong to one connection, whether `Connection` names them or not.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HTTP2_SETTINGS,
-];
+/// Why a header does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It belongs to one connection, whether `Connection` names it or not.
+    HopByHop,
+    /// It says what the gateway alone may say. `head` removed such names from requests already;
+    /// here they are written anew or not at all.
+    Managed,
+    /// It proves the caller to us and is nobody else's business.
+    Credential,
+    /// It passes.
+    Passing,
+}
 
-/// Headers that prove the caller to us and are nobody else's business.
-const CREDENTIALS: [HeaderName; 4] = [AUTHORIZATION, X_API_KEY, SIGNATURE, SIGNATURE_INPUT];
-
-/// Names that callers use to pass for somebody or somewhere else. `head` removed them; here they
-/// are written anew or not at all.
-const MANAGED: [HeaderName; 8] = [
-    IDENTITY,
-    FORWARDED,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-    TRACEPARENT,
-    TRACESTATE,
-];
+fn kind(name: &HeaderName) -> Kind {
+    match name.as_str() {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings" => Kind::HopByHop,
+        // We have answered `Expect` ourselves, or need no answer to it.
+        "host"
+        | "content-length"
+        | "expect"
+        | "forwarded"
+        | "x-forwarded-for"
+        | "x-forwarded-proto"
+        | "x-forwarded-host"
+        | "x-forwarded-port"
+        | "x-forwarded-prefix"
+        | "x-forwarded-server"
+        | "x-real-ip"
+        | "x-request-id"
+        | "x-portcullis-identity"
+        | "traceparent"
+        | "tracestate" => Kind::Managed,
+        "authorization" | "x-api-key" | "signature" | "signature-input" => Kind::Credential,
+        _ => Kind::Passing,
+    }
+}
 
 /// Trailers that may pass, and only over HTTP/2: the outcome of a gRPC call.
 const TRAILERS: [HeaderName; 2] =
@@ -69,32 +79,24 @@ const TRAILERS: [HeaderName; 2] =
 pub(in crate::forward) struct Unwritable;
 
 /// Turns the caller's headers into those of the request to the upstream, except for `Host`, which
-/// may depend on the target, and the identity.
+/// may depend on the target, and the identity. Gives the host that the caller named.
 pub(in crate::forward) fn outgoing(
     head: &mut Head,
     body_length: Option<u64>,
     http: Protocol,
     keep_credentials: bool,
-) -> Result<(), Unwritable> {
+) -> Result<HeaderValue, Unwritable> {
     let mut headers = std::mem::take(&mut head.headers);
-    remove_hop_by_hop(&mut headers);
-    for name in MANAGED {
-        headers.remove(name);
-    }
-    headers.remove(CONTENT_LENGTH);
-    headers.remove(HOST);
-    // We have answered this expectation ourselves, or need no answer to it.
-    headers.remove(EXPECT);
-    if !keep_credentials {
-        for name in CREDENTIALS {
-            headers.remove(name);
-        }
-    }
+    remove(&mut headers, |kind| match kind {
+        Kind::HopByHop | Kind::Managed => true,
+        Kind::Credential => !keep_credentials,
+        Kind::Passing => false,
+    });
     let host = host(head)?;
     headers.insert(FORWARDED, forwarded(head, &host)?);
     headers.insert(X_FORWARDED_FOR, value(head.client.to_canonical().to_string())?);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme));
-    headers.insert(X_FORWARDED_HOST, host);
+    headers.insert(X_FORWARDED_HOST, host.clone());
     let id = Bytes::copy_from_slice(head.id.as_str().as_bytes());
     headers.insert(X_REQUEST_ID, HeaderValue::from_maybe_shared(id).map_err(|_| Unwritable)?);
     headers.insert(TRACEPARENT, head.trace.parent.clone());
@@ -114,11 +116,11 @@ pub(in crate::forward) fn outgoing(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     head.headers = headers;
-    Ok(())
+    Ok(host)
 }
 
 /// The host that the caller named, as `Host` writes it.
-pub(in crate::forward) fn host(head: &Head) -> Result<HeaderValue, Unwritable> {
+fn host(head: &Head) -> Result<HeaderValue, Unwritable> {
     match head.port {
         Some(port) => value(format!("{}:{port}", head.host)),
         None => {
@@ -140,8 +142,8 @@ pub(in crate::forward) struct Carriage {
 /// Reads what an HTTP/1 answer says of its framing and connection.
 ///
 /// # Errors
-/// When two readers could see two different ends of it (RFC 9112, section 6.3): a length beside a
-/// transfer coding, a coding other than exactly one `chunked`, or any coding in HTTP/1.0.
+/// When two readers could see two different ends of it (RFC 9112, section 6.3): a length that is not one
+/// plain number or stands beside a transfer coding, a coding other than exactly one `chunked`, or any coding in HTTP/1.0.
 pub(in crate::forward) fn carriage(
     headers: &HeaderMap,
     version: Version,
@@ -157,6 +159,12 @@ pub(in crate::forward) fn carriage(
         if version != Version::HTTP_11 {
             return Err("the answer has a transfer coding in HTTP/1.0");
         }
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || !length.as_bytes().iter().all(u8::is_ascii_digit))
+    {
+        return Err("the answer's length is not one plain number");
     }
     let said = |name: HeaderName, word: &str| {
         headers.get_all(name).iter().any(|value| {
@@ -176,7 +184,7 @@ pub(in crate::forward) fn carriage(
 
 /// Removes from an answer's headers what belongs to its connection, and what it may not say.
 pub(in crate::forward) fn incoming(headers: &mut HeaderMap, status: StatusCode) {
-    remove_hop_by_hop(headers);
+    remove(headers, |kind| kind == Kind::HopByHop);
     headers.remove(IDENTITY);
     // These have no body whose length could be told (RFC 9110, section 8.6).
     if status.is_informational() || status == StatusCode::NO_CONTENT {
@@ -201,19 +209,16 @@ pub(in crate::forward) fn keep_trailers(
     (!kept.is_empty()).then_some(kept)
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in HOP_BY_HOP {
+/// Removes what `Connection` names, and every kind that `unwanted` names.
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(Kind) -> bool) {
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let kinds = headers.keys().filter(|name| unwanted(kind(name))).cloned();
+    let names: Vec<HeaderName> = named.chain(kinds).collect();
+    for name in names {
         headers.remove(name);
     }
 }

@@ -36,11 +36,18 @@ pub async fn watch(upstreams: Arc<Upstreams>, stop: impl Future<Output = ()>) {
 async fn watch_one(upstream: Arc<Upstream>, target: Arc<Target>, offset: Duration) {
     let health = &upstream.settings.health;
     let (mut good, mut bad) = (0_u32, 0_u32);
+    let mut generation = target.generation();
     sleep(offset).await;
     loop {
-        if check(&upstream, &target).await {
+        let well = check(&upstream, &target).await;
+        if target.generation() != generation {
+            // It went down meanwhile: what was good before that counts no more.
+            generation = target.generation();
+            good = 0;
+        } else if well {
             (good, bad) = (good.saturating_add(1), 0);
-        } else {
+        }
+        if !well {
             (good, bad) = (0, bad.saturating_add(1));
         }
         if good >= health.up_after && !target.is_healthy() {
@@ -53,7 +60,7 @@ async fn watch_one(upstream: Arc<Upstream>, target: Arc<Target>, offset: Duratio
             // Going down for failed connections ends the wait: recovery is then looked for at once.
             tokio::select! {
                 () = sleep(health.every) => {}
-                () = target.went_down.notified() => good = 0,
+                () = target.went_down.notified() => {}
             }
         } else {
             sleep(health.every.min(DOWN_EVERY_MAX)).await;

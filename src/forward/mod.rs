@@ -120,14 +120,14 @@ impl Departure {
         options: &SendOptions<'_>,
     ) -> Result<Self, Refusal> {
         let settings = &upstream.settings;
-        let fault = |_: Unwritable| unwritable();
         if head.upgrade.is_some() && settings.http == Protocol::Http2 {
             return Err(Refusal::new(Reason::UpgradeUnsupported)
                 .because("the upstream speaks HTTP/2, which knows no such upgrade"));
         }
         let body = Outbound::new(body, head.length);
-        headers::outgoing(&mut head, body.length(), settings.http, options.keep_credentials)
-            .map_err(fault)?;
+        let host =
+            headers::outgoing(&mut head, body.length(), settings.http, options.keep_credentials)
+                .map_err(|Unwritable| unwritable())?;
         if let (true, Some((_, signer))) = (options.identity, &settings.identity) {
             let grant = permit.principal().grant();
             let facts = Facts {
@@ -142,7 +142,7 @@ impl Departure {
             head.headers.insert(IDENTITY, identity);
         }
         let host = match settings.host {
-            HostSent::Callers => Some(headers::host(&head).map_err(fault)?),
+            HostSent::Callers => Some(host),
             HostSent::Targets => None,
         };
         let path = path_and_query(&mut head, options.path)?;

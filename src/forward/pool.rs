@@ -192,6 +192,45 @@ impl Slot {
         None
     }
 
+    /// A connection for one request at a time, and whether it was used before.
+    async fn connect_own(
+        &self,
+        fresh: bool,
+        now: Instant,
+        limit: Instant,
+    ) -> Result<(Connection, bool), DialFault> {
+        while !fresh && let Some(mut connection) = self.take_idle(now) {
+            if connection.is_ready().await {
+                return Ok((connection, true));
+            }
+        }
+        let opening = Connection::open(&self.target, &self.upstream.settings, limit);
+        Ok((opening.await?, false))
+    }
+
+    /// A hold on the one connection of all requests, and whether it was used before.
+    async fn connect_shared(
+        &self,
+        fresh: bool,
+        now: Instant,
+        limit: Instant,
+    ) -> Result<(Connection, bool), DialFault> {
+        if fresh {
+            drop(locked(&self.shared).take());
+        } else if let Some(connection) = self.take_shared(now) {
+            return Ok((connection, true));
+        }
+        let opening = self.opening.lock().await;
+        if let Some(connection) = self.take_shared(Instant::now()) {
+            return Ok((connection, true));
+        }
+        let connection = Connection::open(&self.target, &self.upstream.settings, limit).await?;
+        let held = connection.share().ok_or(DialFault::Protocol)?;
+        *locked(&self.shared) = Some(Idle { connection, since: Instant::now() });
+        drop(opening);
+        Ok((held, false))
+    }
+
     fn sweep(&self, now: Instant) {
         let pool = &self.upstream.settings.pool;
         let stays = |idle: &mut Idle| {
@@ -269,62 +308,37 @@ impl Lease {
         fresh: bool,
         deadline: Instant,
     ) -> Result<bool, DialFault> {
-        let now = Instant::now();
-        let slot = Arc::clone(&self.slot);
+        let Self { slot, connection, outcome } = self;
         let settings = &slot.upstream.settings;
+        let now = Instant::now();
         let limit = deadline.min(now + settings.timeout.connect);
         let connecting = async {
             match settings.http {
-                Protocol::Http1 => self.connect_own(fresh, limit).await,
-                Protocol::Http2 => self.connect_shared(fresh, limit).await,
+                Protocol::Http1 => slot.connect_own(fresh, now, limit).await,
+                Protocol::Http2 => slot.connect_shared(fresh, now, limit).await,
             }
         };
-        let result = timeout_at(limit, connecting).await.unwrap_or(Err(DialFault::Timeout));
-        match &result {
-            Ok(true) => {}
-            Ok(false) => slot.target.connected(),
+        match timeout_at(limit, connecting).await.unwrap_or(Err(DialFault::Timeout)) {
+            Ok((opened, reused)) => {
+                if !reused {
+                    slot.target.connected();
+                }
+                *connection = Some(opened);
+                Ok(reused)
+            }
             Err(fault) => {
-                self.outcome = match fault {
+                *outcome = match fault {
                     DialFault::Timeout => Outcome::Timeout,
-                    _ => Outcome::Refused,
+                    DialFault::Unknown(_)
+                    | DialFault::Refused(_)
+                    | DialFault::Forbidden
+                    | DialFault::Tls(_)
+                    | DialFault::Protocol => Outcome::Refused,
                 };
                 slot.target.connect_failed(settings.health.down_after);
+                Err(fault)
             }
         }
-        result
-    }
-
-    async fn connect_own(&mut self, fresh: bool, limit: Instant) -> Result<bool, DialFault> {
-        let slot = &self.slot;
-        while !fresh && let Some(mut connection) = slot.take_idle(Instant::now()) {
-            if connection.is_ready().await {
-                self.connection = Some(connection);
-                return Ok(true);
-            }
-        }
-        let settings = &slot.upstream.settings;
-        self.connection = Some(Connection::open(&slot.target, settings, limit).await?);
-        Ok(false)
-    }
-
-    async fn connect_shared(&mut self, fresh: bool, limit: Instant) -> Result<bool, DialFault> {
-        let slot = &self.slot;
-        if fresh {
-            drop(locked(&slot.shared).take());
-        } else if let Some(connection) = slot.take_shared(Instant::now()) {
-            self.connection = Some(connection);
-            return Ok(true);
-        }
-        let opening = slot.opening.lock().await;
-        if let Some(connection) = slot.take_shared(Instant::now()) {
-            self.connection = Some(connection);
-            return Ok(true);
-        }
-        let connection = Connection::open(&slot.target, &slot.upstream.settings, limit).await?;
-        self.connection = connection.share();
-        *locked(&slot.shared) = Some(Idle { connection, since: Instant::now() });
-        drop(opening);
-        Ok(false)
     }
 
     /// Ends the lease with a connection that can be used again.

@@ -1,6 +1,5 @@
 //! `[upstreams.NAME]` of `gateway.toml`: what an operator writes about a service behind the gateway.
 
-use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::forward::address::Address;
+use crate::forward::address::{Address, compile_all};
 use crate::forward::identity::Signer;
 use crate::forward::reference::{Surroundings, file, secret};
 use crate::forward::tls::{Tls, public_roots, roots_from};
@@ -21,9 +20,6 @@ use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::units::Span;
-
-/// The most targets that one upstream may have.
-const TARGETS_MAX: usize = 256;
 
 /// A service behind the gateway, as written in `[upstreams.NAME]`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -96,7 +92,8 @@ pub struct PoolRule {
     pub idle: Option<At<u32>>,
     /// How long such a connection is kept. Default `"30s"`; stay below what the service keeps.
     pub idle_timeout: Option<At<Span>>,
-    /// Connections that are open at all, 1 to 65536; with HTTP/2, requests on the one connection. Default 512.
+    /// Connections that are open at all, 1 to 65536; with HTTP/2, requests on the one connection. A
+    /// WebSocket counts for as long as it is open. Default 512.
     pub max: Option<At<u32>>,
     /// Requests that may wait for a connection, 0 to 65536. One more is refused with 503. Default 256.
     pub wait: Option<At<u32>>,
@@ -167,7 +164,7 @@ pub fn compile(
         Some(HttpRule::Http2) => Protocol::Http2,
         Some(HttpRule::Http1) | None => Protocol::Http1,
     };
-    let addresses = addresses(targets, span, surroundings.forbidden, reading);
+    let addresses = compile_all(targets, span, surroundings.forbidden, reading);
     let secure = addresses.iter().flatten().any(Address::is_secure);
     let tls = tls_of(tls.as_ref(), secure, http, surroundings, reading);
     let identity = match identity {
@@ -210,54 +207,6 @@ pub fn compile(
         turn: Default::default(),
         retries: Retries::default(),
     })
-}
-
-/// All addresses, or nothing when one of them cannot be used.
-fn addresses(
-    written: &[At<String>],
-    span: &Range<usize>,
-    forbidden: &[SocketAddr],
-    reading: &mut Reading<'_>,
-) -> Option<Vec<Address>> {
-    const EXAMPLE: &str = "write for example targets = [\"http://127.0.0.1:9000\"]";
-    if written.is_empty() || written.len() > TARGETS_MAX {
-        let says = format!("an upstream has from 1 to {TARGETS_MAX} targets");
-        reading.wrong(Code::WrongValue, span, says, EXAMPLE);
-        return None;
-    }
-    let mut sound = true;
-    let mut addresses: Vec<Address> = Vec::with_capacity(written.len());
-    for text in written {
-        let address = match Address::parse(text) {
-            Ok(address) => address,
-            Err(fault) => {
-                let says = format!("the target `{}` {fault}", text.value);
-                reading.wrong(Code::BadAddress, &text.span, says, EXAMPLE);
-                sound = false;
-                continue;
-            }
-        };
-        if forbidden.iter().any(|listener| address.meets(*listener)) {
-            let says = format!("the target `{}` is the gateway's own admin listener", text.value);
-            let help = "name the service behind; callers must never reach the admin listener";
-            reading.wrong(Code::BadAddress, &text.span, says, help);
-            sound = false;
-        }
-        let same =
-            |known: &Address| known.host() == address.host() && known.port() == address.port();
-        if addresses.iter().any(same) {
-            let says = format!("the target `{}` stands there twice", text.value);
-            reading.wrong(Code::DefinedTwice, &text.span, says, "remove one of the two");
-            sound = false;
-        }
-        if !address.is_secure() && !address.is_loopback() {
-            let says = format!("the target `{}` is spoken to without TLS", text.value);
-            let help = "write https:// where the service has a certificate";
-            reading.wrong(Code::PlainUpstream, &text.span, says, help);
-        }
-        addresses.push(address);
-    }
-    sound.then_some(addresses)
 }
 
 /// TLS for the upstream; nothing where no target wants it, and nothing at all when it is wrong.
