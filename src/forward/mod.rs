@@ -95,7 +95,8 @@ pub async fn send(
     cleared: Cleared,
     options: &SendOptions<'_>,
 ) -> Result<Answer, Refusal> {
-    let (head, body, admission) = cleared.into_parts();
+    // The body's room is given back when the answer begins; by then the body was sent or given up.
+    let (head, body, admission, _held) = cleared.into_parts();
     let mut departure = Departure::new(head, body, admission.permit(), upstream, options)?;
     drop(admission);
     let total = options.total.unwrap_or(upstream.settings.timeout.total);

@@ -24,6 +24,10 @@ pub struct Peer {
     pub listener: Arc<str>,
     /// The facts of TLS; nothing on a plaintext listener.
     pub tls: Option<TlsFacts>,
+    /// Networks whose proxies are believed when they say whom they forward for.
+    pub trusted: Arc<[crate::units::Network]>,
+    /// The port of `https` that a plaintext listener redirects to, if it only redirects.
+    pub redirect_port: Option<u16>,
 }
 
 /// What a completed TLS handshake told.

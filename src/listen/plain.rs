@@ -65,9 +65,10 @@ pub async fn serve<A: Answers>(
                 .max_buf_size(BUFFER_BYTES_MAX)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
+            let ending = async { drop(ended.wait_for(|ending| *ending).await) };
             tokio::select! {
                 _ = connection.as_mut() => {}
-                _ = ended.wait_for(|ending| *ending) => {
+                () = ending => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;
                 }
