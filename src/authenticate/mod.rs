@@ -1,13 +1,218 @@
 //! Finds out who calls: asks the route's schemes in turn and makes a `Principal`.
 
+pub mod api_key;
+pub mod challenge;
+pub mod directory;
+pub mod key_format;
+pub mod rule;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::authenticate::challenge::Challenge;
+use crate::authenticate::rule::{AuthRule, SchemesRule};
 use crate::clock::Now;
 use crate::head::Head;
+use crate::mistake::code::Code;
+use crate::mistake::source::At;
+use crate::mistake::{Reading, suggest};
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
+
+/// The headers that carry credentials.
+const CREDENTIAL_HEADERS: [HeaderName; 4] = [
+    AUTHORIZATION,
+    api_key::X_API_KEY,
+    HeaderName::from_static("signature"),
+    HeaderName::from_static("signature-input"),
+];
+
+/// What a route demands before it knows who calls.
+pub struct Authenticate {
+    demand: Demand,
+    schemes: Box<[Member]>,
+    /// What is refused when nothing at all is shown.
+    missing: Reason,
+    /// For those who showed nothing, and for those who showed something that did not do.
+    challenges: Option<(Challenge, Challenge)>,
+}
+
+/// How many of the schemes a caller has to satisfy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    None,
+    Any,
+    All,
+}
+
+/// A scheme of a route.
+struct Member {
+    scheme: Arc<dyn Scheme>,
+    /// The first part of the scheme's name, as records show it.
+    family: &'static str,
+    /// What is refused when nothing of this kind is shown.
+    missing: Reason,
+}
+
+impl Authenticate {
+    /// What this rule demands, with the schemes that policy defines, by their names.
+    ///
+    /// `realm` names the API in challenges. All mistakes are reported through `reading`.
+    pub fn compile(
+        rule: &At<AuthRule>,
+        schemes: &BTreeMap<String, Arc<dyn Scheme>>,
+        realm: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<Self> {
+        const HELP: &str = "write { any = [\"api-key\"] }, { all = [\"api-key\", …] }, or \"none\"";
+        let (demand, names) = match &rule.value {
+            AuthRule::Word(word) if word == "none" => {
+                return Some(Self {
+                    demand: Demand::None,
+                    schemes: [].into(),
+                    missing: Reason::CredentialMissing,
+                    challenges: None,
+                });
+            }
+            AuthRule::Schemes(SchemesRule { any: Some(names), all: None }) => (Demand::Any, names),
+            AuthRule::Schemes(SchemesRule { any: None, all: Some(names) }) => (Demand::All, names),
+            AuthRule::Word(word) => {
+                reading.wrong(Code::BadAuth, &rule.span, format!("`{word}` is no `auth`"), HELP);
+                return None;
+            }
+            AuthRule::Schemes(SchemesRule { any, .. }) => {
+                let says = match any {
+                    Some(_) => "`auth` has both `any` and `all`",
+                    None => "`auth` has neither `any` nor `all`",
+                };
+                reading.wrong(Code::BadAuth, &rule.span, says, HELP);
+                return None;
+            }
+        };
+        if names.is_empty() {
+            reading.wrong(Code::BadAuth, &rule.span, "`auth` names no scheme", HELP);
+            return None;
+        }
+        let mut members: Vec<Member> = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            if names.iter().take(index).any(|earlier| earlier.value == name.value) {
+                let says = format!("`{}` stands twice in `auth`", name.value);
+                reading.wrong(Code::BadAuth, &name.span, says, "name each scheme once");
+            } else if let Some(scheme) = schemes.get(&name.value) {
+                members.push(Member::new(Arc::clone(scheme)));
+            } else {
+                let says = format!("there is no scheme `{}`", name.value);
+                let help = suggest(&name.value, schemes.keys().map(String::as_str));
+                reading.wrong(Code::Undefined, &name.span, says, help);
+            }
+        }
+        let is_signature = |member: &Member| member.missing == Reason::SignatureMissing;
+        let only_signatures = match demand {
+            Demand::All => members.first().is_some_and(is_signature),
+            Demand::None | Demand::Any => members.iter().all(is_signature),
+        };
+        (members.len() == names.len()).then(|| Self {
+            demand,
+            missing: if only_signatures {
+                Reason::SignatureMissing
+            } else {
+                Reason::CredentialMissing
+            },
+            challenges: Some(challenges(&members, realm)),
+            schemes: members.into(),
+        })
+    }
+
+    /// Who calls. On a route with `auth = "none"` that is nobody, and whatever credentials are
+    /// shown there are neither looked at nor refused.
+    ///
+    /// With `any`, whichever credentials are shown must all be good: one that is present and wrong
+    /// is refused even beside a good one, and never passes for none. With both, all must belong to
+    /// one subject, and the first scheme of the rule says what the caller may do.
+    ///
+    /// # Errors
+    /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
+    pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
+        let mut principal = Principal { grant: None, scheme: "none", digest_covered: false };
+        if self.demand == Demand::None {
+            return Ok(principal);
+        }
+        for member in &self.schemes {
+            match member.scheme.attempt(head, now) {
+                Attempt::Rejected(refusal) => return Err(refusal),
+                Attempt::Absent if self.demand == Demand::All => {
+                    return Err(member.missing.into());
+                }
+                Attempt::Absent => {}
+                Attempt::Accepted(evidence) => principal.accept(member.family, evidence)?,
+            }
+        }
+        match principal.grant {
+            Some(_) => Ok(principal),
+            None => Err(self.missing.into()),
+        }
+    }
+
+    /// Whether nothing is asked: `auth = "none"`.
+    pub fn is_open(&self) -> bool {
+        self.demand == Demand::None
+    }
+
+    /// What a refusal for this reason has to ask for; nothing unless it is a 401.
+    ///
+    /// Only those who showed nothing are spared `error`. It also stands where a good key came
+    /// without its signature, so that a stolen key cannot be tried out without one.
+    pub fn challenge(&self, reason: Reason) -> Option<&Challenge> {
+        let (first, failed) = self.challenges.as_ref()?;
+        if reason.status() != StatusCode::UNAUTHORIZED {
+            return None;
+        }
+        Some(if reason == self.missing { first } else { failed })
+    }
+}
+
+impl std::fmt::Debug for Authenticate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.schemes.iter().map(|member| member.scheme.name());
+        write!(f, "{:?} of ", self.demand)?;
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Member {
+    fn new(scheme: Arc<dyn Scheme>) -> Self {
+        let family = scheme.name().split('.').next().unwrap_or_default();
+        let family = Name::new(family).text();
+        let missing = match family {
+            "signature" => Reason::SignatureMissing,
+            _ => Reason::CredentialMissing,
+        };
+        Self { scheme, family, missing }
+    }
+}
+
+/// What a route with these schemes asks for at first, and after something that did not do.
+fn challenges(members: &[Member], realm: &str) -> (Challenge, Challenge) {
+    let bearer = members.iter().any(|member| member.family == api_key::NAME);
+    let signatures: Vec<HeaderValue> =
+        members.iter().filter_map(|member| member.scheme.challenge()).collect();
+    (
+        Challenge::new(realm, bearer, None, &signatures),
+        Challenge::new(realm, bearer, Some("invalid_token"), &signatures),
+    )
+}
+
+/// Takes the caller's credentials out of headers that go to the service behind.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in CREDENTIAL_HEADERS {
+        headers.remove(name);
+    }
+}
 
 /// What a credential gives to whoever shows it: the facts of one key record that requests need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +257,23 @@ impl Principal {
     pub fn digest_covered(&self) -> bool {
         self.digest_covered
     }
+
+    /// Adds what a good credential proves. The first gives; the others only have to be of the
+    /// same subject.
+    fn accept(&mut self, family: &'static str, evidence: Evidence) -> Result<(), Refusal> {
+        match &self.grant {
+            Some(grant) if grant.subject != evidence.grant.subject => {
+                return Err(Reason::CredentialOwnerMismatch.into());
+            }
+            Some(_) => {}
+            None => {
+                self.grant = Some(evidence.grant);
+                self.scheme = family;
+            }
+        }
+        self.digest_covered |= evidence.digest_covered;
+        Ok(())
+    }
 }
 
 /// One way to prove who calls. Synchronous: a scheme reads memory only.
@@ -61,6 +283,11 @@ pub trait Scheme: Send + Sync {
 
     /// Looks at a head for this kind of credential.
     fn attempt(&self, head: &Head, now: Now) -> Attempt;
+
+    /// What `Accept-Signature` says for this scheme (RFC 9421 section 5.1); only signatures do.
+    fn challenge(&self) -> Option<HeaderValue> {
+        None
+    }
 }
 
 /// The three answers of a scheme. A rejected credential ends the search.
@@ -102,12 +329,30 @@ impl Bounds {
     /// # Errors
     /// The private reason why it does not; its public face is always the same.
     pub fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
+        Holding {
+            not_before_ms: self.not_before_ms.unwrap_or(0),
+            expires_ms: self.expires_ms.unwrap_or(u64::MAX),
+            revoked: self.revoked,
+            networks: &self.networks,
+        }
+        .check(client, now)
+    }
+}
+
+/// The same as [`Bounds`], as it is looked at: the one place that decides whether a credential holds.
+pub(in crate::authenticate) struct Holding<'a> {
+    pub(in crate::authenticate) not_before_ms: u64,
+    pub(in crate::authenticate) expires_ms: u64,
+    pub(in crate::authenticate) revoked: bool,
+    pub(in crate::authenticate) networks: &'a [Network],
+}
+
+impl Holding<'_> {
+    pub(in crate::authenticate) fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
         if self.revoked {
             return Err(Reason::CredentialRevoked);
         }
-        if self.expires_ms.is_some_and(|expires| now.unix_ms >= expires)
-            || self.not_before_ms.is_some_and(|begins| now.unix_ms < begins)
-        {
+        if now.unix_ms >= self.expires_ms || now.unix_ms < self.not_before_ms {
             return Err(Reason::CredentialExpired);
         }
         if !self.networks.is_empty()
@@ -135,3 +380,6 @@ pub trait SigningKeys: Send + Sync {
     /// The key with this id.
     fn find(&self, id: &str) -> Option<Arc<SigningKey>>;
 }
+
+#[cfg(test)]
+mod tests;
