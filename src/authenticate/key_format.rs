@@ -275,7 +275,8 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in ".{0,80}") {
             let format = KeyFormat::default();
             prop_assert_eq!(format.parse(&text), None);
-            prop_assert_eq!(format.find(&format!("pcl_{text}")), None);
+            let line = format!("pcl_{text}");
+            prop_assert_eq!(format.find(&line), None);
         }
     }
 

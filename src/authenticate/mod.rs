@@ -6,7 +6,6 @@ pub mod directory;
 pub mod key_format;
 pub mod rule;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,12 +13,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
-use crate::authenticate::rule::{AuthRule, SchemesRule};
 use crate::clock::Now;
 use crate::head::Head;
-use crate::mistake::code::Code;
-use crate::mistake::source::At;
-use crate::mistake::{Reading, suggest};
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
@@ -32,7 +27,7 @@ const CREDENTIAL_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("signature-input"),
 ];
 
-/// What a route demands before it knows who calls.
+/// What a route demands before it knows who calls. Made by [`Authenticate::compile`].
 pub struct Authenticate {
     demand: Demand,
     schemes: Box<[Member]>,
@@ -60,74 +55,6 @@ struct Member {
 }
 
 impl Authenticate {
-    /// What this rule demands, with the schemes that policy defines, by their names.
-    ///
-    /// `realm` names the API in challenges. All mistakes are reported through `reading`.
-    pub fn compile(
-        rule: &At<AuthRule>,
-        schemes: &BTreeMap<String, Arc<dyn Scheme>>,
-        realm: &str,
-        reading: &mut Reading<'_>,
-    ) -> Option<Self> {
-        const HELP: &str = "write { any = [\"api-key\"] }, { all = [\"api-key\", …] }, or \"none\"";
-        let (demand, names) = match &rule.value {
-            AuthRule::Word(word) if word == "none" => {
-                return Some(Self {
-                    demand: Demand::None,
-                    schemes: [].into(),
-                    missing: Reason::CredentialMissing,
-                    challenges: None,
-                });
-            }
-            AuthRule::Schemes(SchemesRule { any: Some(names), all: None }) => (Demand::Any, names),
-            AuthRule::Schemes(SchemesRule { any: None, all: Some(names) }) => (Demand::All, names),
-            AuthRule::Word(word) => {
-                reading.wrong(Code::BadAuth, &rule.span, format!("`{word}` is no `auth`"), HELP);
-                return None;
-            }
-            AuthRule::Schemes(SchemesRule { any, .. }) => {
-                let says = match any {
-                    Some(_) => "`auth` has both `any` and `all`",
-                    None => "`auth` has neither `any` nor `all`",
-                };
-                reading.wrong(Code::BadAuth, &rule.span, says, HELP);
-                return None;
-            }
-        };
-        if names.is_empty() {
-            reading.wrong(Code::BadAuth, &rule.span, "`auth` names no scheme", HELP);
-            return None;
-        }
-        let mut members: Vec<Member> = Vec::with_capacity(names.len());
-        for (index, name) in names.iter().enumerate() {
-            if names.iter().take(index).any(|earlier| earlier.value == name.value) {
-                let says = format!("`{}` stands twice in `auth`", name.value);
-                reading.wrong(Code::BadAuth, &name.span, says, "name each scheme once");
-            } else if let Some(scheme) = schemes.get(&name.value) {
-                members.push(Member::new(Arc::clone(scheme)));
-            } else {
-                let says = format!("there is no scheme `{}`", name.value);
-                let help = suggest(&name.value, schemes.keys().map(String::as_str));
-                reading.wrong(Code::Undefined, &name.span, says, help);
-            }
-        }
-        let is_signature = |member: &Member| member.missing == Reason::SignatureMissing;
-        let only_signatures = match demand {
-            Demand::All => members.first().is_some_and(is_signature),
-            Demand::None | Demand::Any => members.iter().all(is_signature),
-        };
-        (members.len() == names.len()).then(|| Self {
-            demand,
-            missing: if only_signatures {
-                Reason::SignatureMissing
-            } else {
-                Reason::CredentialMissing
-            },
-            challenges: Some(challenges(&members, realm)),
-            schemes: members.into(),
-        })
-    }
-
     /// Who calls. On a route with `auth = "none"` that is nobody, and whatever credentials are
     /// shown there are neither looked at nor refused.
     ///
@@ -182,29 +109,6 @@ impl std::fmt::Debug for Authenticate {
         write!(f, "{:?} of ", self.demand)?;
         f.debug_list().entries(names).finish()
     }
-}
-
-impl Member {
-    fn new(scheme: Arc<dyn Scheme>) -> Self {
-        let family = scheme.name().split('.').next().unwrap_or_default();
-        let family = Name::new(family).text();
-        let missing = match family {
-            "signature" => Reason::SignatureMissing,
-            _ => Reason::CredentialMissing,
-        };
-        Self { scheme, family, missing }
-    }
-}
-
-/// What a route with these schemes asks for at first, and after something that did not do.
-fn challenges(members: &[Member], realm: &str) -> (Challenge, Challenge) {
-    let bearer = members.iter().any(|member| member.family == api_key::NAME);
-    let signatures: Vec<HeaderValue> =
-        members.iter().filter_map(|member| member.scheme.challenge()).collect();
-    (
-        Challenge::new(realm, bearer, None, &signatures),
-        Challenge::new(realm, bearer, Some("invalid_token"), &signatures),
-    )
 }
 
 /// Takes the caller's credentials out of headers that go to the service behind.
