@@ -1,17 +1,127 @@
 //! Finds out who calls: asks the route's schemes in turn and makes a `Principal`.
 
+pub mod rule;
+pub mod challenge;
+pub mod key_format;
+pub mod directory;
+pub mod api_key;
 pub mod digest;
 pub mod nonce;
 pub mod signature;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::authenticate::challenge::Challenge;
 use crate::clock::Now;
 use crate::head::Head;
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
+
+/// The headers that carry credentials.
+const CREDENTIAL_HEADERS: [HeaderName; 4] = [
+    AUTHORIZATION,
+    api_key::X_API_KEY,
+    HeaderName::from_static("signature"),
+    HeaderName::from_static("signature-input"),
+];
+
+/// What a route demands before it knows who calls. Made by [`Authenticate::compile`].
+pub struct Authenticate {
+    demand: Demand,
+    schemes: Box<[Member]>,
+    /// What is refused when nothing at all is shown.
+    missing: Reason,
+    /// For those who showed nothing, and for those who showed something that did not do.
+    challenges: Option<(Challenge, Challenge)>,
+}
+
+/// How many of the schemes a caller has to satisfy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    None,
+    Any,
+    All,
+}
+
+/// A scheme of a route.
+struct Member {
+    scheme: Arc<dyn Scheme>,
+    /// The first part of the scheme's name, as records show it.
+    family: &'static str,
+    /// What is refused when nothing of this kind is shown.
+    missing: Reason,
+}
+
+impl Authenticate {
+    /// Who calls. On a route with `auth = "none"` that is nobody, and whatever credentials are
+    /// shown there are neither looked at nor refused.
+    ///
+    /// With `any`, whichever credentials are shown must all be good: one that is present and wrong
+    /// is refused even beside a good one, and never passes for none. With both, all must belong to
+    /// one subject, and the first scheme of the rule says what the caller may do.
+    ///
+    /// # Errors
+    /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
+    pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
+        let mut principal = Principal { grant: None, scheme: "none", digest_covered: false };
+        if self.demand == Demand::None {
+            return Ok(principal);
+        }
+        for member in &self.schemes {
+            match member.scheme.attempt(head, now) {
+                Attempt::Rejected(refusal) => return Err(refusal),
+                Attempt::Absent if self.demand == Demand::All => {
+                    return Err(member.missing.into());
+                }
+                Attempt::Absent => {}
+                Attempt::Accepted(evidence) => principal.accept(member.family, evidence)?,
+            }
+        }
+        match principal.grant {
+            Some(_) => Ok(principal),
+            None => Err(self.missing.into()),
+        }
+    }
+
+    /// Whether nothing is asked: `auth = "none"`.
+    pub fn is_open(&self) -> bool {
+        self.demand == Demand::None
+    }
+
+    /// What a refusal for this reason has to ask for; nothing unless it is a 401.
+    ///
+    /// Only those who showed nothing are spared `error`. It also stands where a good key came
+    /// without its signature, so that a stolen key cannot be tried out without one.
+    pub fn challenge(&self, reason: Reason) -> Option<&Challenge> {
+        let (first, failed) = self.challenges.as_ref()?;
+        if reason.status() != StatusCode::UNAUTHORIZED {
+            return None;
+        }
+        Some(if reason == self.missing { first } else { failed })
+    }
+}
+
+impl std::fmt::Debug for Authenticate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.schemes.iter().map(|member| member.scheme.name());
+        write!(f, "{:?} of ", self.demand)?;
+        f.debug_list().entries(names).finish()
+    }
+}
+
+/// Takes the caller's credentials out of headers that go to the service behind.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in CREDENTIAL_HEADERS {
+        headers.remove(name);
+    }
+}
 
 /// What a credential gives to whoever shows it: the facts of one key record that requests need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +173,23 @@ impl Principal {
     pub fn digest_covered(&self) -> bool {
         self.digest_covered
     }
+
+    /// Adds what a good credential proves. The first gives; the others only have to be of the
+    /// same subject.
+    fn accept(&mut self, family: &'static str, evidence: Evidence) -> Result<(), Refusal> {
+        match &self.grant {
+            Some(grant) if grant.subject != evidence.grant.subject => {
+                return Err(Reason::CredentialOwnerMismatch.into());
+            }
+            Some(_) => {}
+            None => {
+                self.grant = Some(evidence.grant);
+                self.scheme = family;
+            }
+        }
+        self.digest_covered |= evidence.digest_covered;
+        Ok(())
+    }
 }
 
 /// One way to prove who calls. Synchronous: a scheme reads memory only.
@@ -72,6 +199,11 @@ pub trait Scheme: Send + Sync {
 
     /// Looks at a head for this kind of credential.
     fn attempt(&self, head: &Head, now: Now) -> Attempt;
+
+    /// What `Accept-Signature` says for this scheme (RFC 9421 section 5.1); only signatures do.
+    fn challenge(&self) -> Option<HeaderValue> {
+        None
+    }
 }
 
 /// The three answers of a scheme. A rejected credential ends the search.
@@ -113,12 +245,30 @@ impl Bounds {
     /// # Errors
     /// The private reason why it does not; its public face is always the same.
     pub fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
+        Holding {
+            not_before_ms: self.not_before_ms.unwrap_or(0),
+            expires_ms: self.expires_ms.unwrap_or(u64::MAX),
+            revoked: self.revoked,
+            networks: &self.networks,
+        }
+        .check(client, now)
+    }
+}
+
+/// The same as [`Bounds`], as it is looked at: the one place that decides whether a credential holds.
+pub(in crate::authenticate) struct Holding<'a> {
+    pub(in crate::authenticate) not_before_ms: u64,
+    pub(in crate::authenticate) expires_ms: u64,
+    pub(in crate::authenticate) revoked: bool,
+    pub(in crate::authenticate) networks: &'a [Network],
+}
+
+impl Holding<'_> {
+    pub(in crate::authenticate) fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
         if self.revoked {
             return Err(Reason::CredentialRevoked);
         }
-        if self.expires_ms.is_some_and(|expires| now.unix_ms >= expires)
-            || self.not_before_ms.is_some_and(|begins| now.unix_ms < begins)
-        {
+        if now.unix_ms >= self.expires_ms || now.unix_ms < self.not_before_ms {
             return Err(Reason::CredentialExpired);
         }
         if !self.networks.is_empty()

@@ -117,11 +117,11 @@ impl Embedded {
     }
 
     /// Shows every record with its sealed value.
-    pub(in crate::store) fn scan(
+    pub(in crate::store) fn scan<E: From<StoreFault>>(
         &self,
         table: Table,
-        visit: &mut dyn FnMut(&str, &[u8]) -> Result<(), StoreFault>,
-    ) -> Result<(), StoreFault> {
+        mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let reading = self.database.begin_read().map_err(disk)?;
         let records = reading.open_table(definition(table)).map_err(disk)?;
         for record in records.iter().map_err(disk)? {

@@ -112,12 +112,12 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::get`], and whatever `visit` says.
-    pub fn scan(
+    pub fn scan<E: From<StoreFault>>(
         &self,
         table: Table,
-        mut visit: impl FnMut(&str, &[u8]) -> Result<(), StoreFault>,
-    ) -> Result<(), StoreFault> {
-        self.embedded.scan(table, &mut |id, sealed| {
+        mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.embedded.scan(table, |id, sealed| {
             let value = self.seal.open(table, id, sealed)?;
             visit(id, &value)
         })

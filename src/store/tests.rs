@@ -37,7 +37,7 @@ fn what_was_written_is_there_when_the_store_opens_again() {
         store
             .scan(table, |id, value| {
                 seen.push((table, id.to_owned(), value.to_vec()));
-                Ok(())
+                Ok::<(), StoreFault>(())
             })
             .unwrap();
     }

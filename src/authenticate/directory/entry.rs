@@ -1,0 +1,194 @@
+//! A credential as requests meet it: small, shared, and checked without a look at the store.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ring::hmac;
+use zeroize::Zeroizing;
+
+use crate::authenticate::directory::record::{Described, PROOF_BYTES, Record, State};
+use crate::authenticate::{Bounds, Grant, Holding, SigningKey};
+use crate::clock::Now;
+use crate::name::{Name, Names};
+use crate::refusal::Reason;
+use crate::units::Network;
+
+/// How many different values of a kind are shared between credentials. Beyond, each has its own.
+const SHARED_MAX: usize = 1 << 16;
+
+/// An API key in memory, of either kind. With a grant it takes some 250 bytes, so a million fit
+/// beside everything else.
+#[derive(Debug)]
+pub(in crate::authenticate) struct Entry {
+    /// The keyed hash of the full text.
+    pub(in crate::authenticate) mac: [u8; PROOF_BYTES],
+    /// What it gives.
+    pub(in crate::authenticate) grant: Arc<Grant>,
+    networks: Arc<[Network]>,
+    not_before_ms: u64,
+    expires_ms: u64,
+    environment: Name,
+    last_used_s: AtomicU32,
+    revoked: bool,
+    rotating: bool,
+}
+
+impl Entry {
+    /// The record, made ready; `before` is the entry that it replaces.
+    pub(in crate::authenticate) fn new(
+        record: &Record,
+        shared: &mut Shared,
+        before: Option<&Self>,
+    ) -> Self {
+        let described = &record.described;
+        Self {
+            mac: *record.proof,
+            grant: shared.grant(described),
+            networks: shared.networks(&described.networks),
+            not_before_ms: described.not_before_ms.unwrap_or(0),
+            expires_ms: described.expires_ms.unwrap_or(u64::MAX),
+            environment: Name::new(&described.environment),
+            last_used_s: AtomicU32::new(
+                before.map_or(0, |before| before.last_used_s.load(Ordering::Relaxed)),
+            ),
+            revoked: described.revoked_ms.is_some(),
+            rotating: described.rotated_to.is_some(),
+        }
+    }
+
+    /// Whether it holds in this environment, for a caller at this address, now. Asked only after
+    /// the caller proved that they know the key, so that nothing is told to strangers.
+    pub(in crate::authenticate) fn check(
+        &self,
+        environment: Name,
+        client: IpAddr,
+        now: Now,
+    ) -> Result<(), Reason> {
+        if self.environment != environment {
+            return Err(Reason::CredentialEnvironment);
+        }
+        Holding {
+            not_before_ms: self.not_before_ms,
+            expires_ms: self.expires_ms,
+            revoked: self.revoked,
+            networks: &self.networks,
+        }
+        .check(client, now)
+    }
+
+    /// Notes that it was used. One store to memory, and only once a second.
+    pub(in crate::authenticate) fn used(&self, now: Now) {
+        let now_s = u32::try_from(now.unix_s()).unwrap_or(u32::MAX);
+        if self.last_used_s.load(Ordering::Relaxed) != now_s {
+            self.last_used_s.store(now_s, Ordering::Relaxed);
+        }
+    }
+
+    /// Unix seconds of its last use; nothing when it was not used since the start.
+    pub(in crate::authenticate) fn last_used_s(&self) -> Option<u64> {
+        Some(u64::from(self.last_used_s.load(Ordering::Relaxed))).filter(|at| *at > 0)
+    }
+
+    /// Where it stands in its life, and when that ends.
+    pub(in crate::authenticate) fn state(&self, now: Now) -> (State, Option<u64>) {
+        let expires_ms = Some(self.expires_ms).filter(|expires| *expires < u64::MAX);
+        (State::of(self.revoked, self.rotating, expires_ms, now), expires_ms)
+    }
+}
+
+/// A signing key in memory.
+#[derive(Clone)]
+pub(in crate::authenticate) struct SigningEntry {
+    /// What schemes are given.
+    pub(in crate::authenticate) key: Arc<SigningKey>,
+    /// Where it was made to hold.
+    pub(in crate::authenticate) environment: Name,
+    /// Whether it has a successor.
+    rotating: bool,
+}
+
+impl SigningEntry {
+    /// The record, made ready.
+    pub(in crate::authenticate) fn new(record: &Record, shared: &mut Shared) -> Self {
+        let described = &record.described;
+        let secret: &Zeroizing<[u8; PROOF_BYTES]> = &record.proof;
+        let key = SigningKey {
+            mac: hmac::Key::new(hmac::HMAC_SHA256, secret.as_slice()),
+            grant: shared.grant(described),
+            bounds: Bounds {
+                not_before_ms: described.not_before_ms,
+                expires_ms: described.expires_ms,
+                revoked: described.revoked_ms.is_some(),
+                networks: described.networks.as_slice().into(),
+            },
+        };
+        Self {
+            key: Arc::new(key),
+            environment: Name::new(&described.environment),
+            rotating: described.rotated_to.is_some(),
+        }
+    }
+
+    /// Where it stands in its life, and when that ends.
+    pub(in crate::authenticate) fn state(&self, now: Now) -> (State, Option<u64>) {
+        let Bounds { revoked, expires_ms, .. } = self.key.bounds;
+        (State::of(revoked, self.rotating, expires_ms, now), expires_ms)
+    }
+}
+
+/// The parts that many credentials have in common, so that each is in memory once.
+#[derive(Default)]
+pub(in crate::authenticate) struct Shared {
+    names: HashMap<Vec<String>, Names>,
+    subjects: HashSet<Arc<str>>,
+    networks: Vec<Arc<[Network]>>,
+}
+
+impl Shared {
+    fn grant(&mut self, described: &Described) -> Arc<Grant> {
+        Arc::new(Grant {
+            credential: described.id.as_str().into(),
+            subject: self.subject(&described.subject),
+            roles: self.names(&described.roles),
+            scopes: self.names(&described.scopes),
+            tier: described.tier.as_deref().map(Name::new),
+        })
+    }
+
+    fn subject(&mut self, text: &str) -> Arc<str> {
+        if let Some(kept) = self.subjects.get(text) {
+            return Arc::clone(kept);
+        }
+        let subject: Arc<str> = text.into();
+        if self.subjects.len() < SHARED_MAX {
+            self.subjects.insert(Arc::clone(&subject));
+        }
+        subject
+    }
+
+    fn names(&mut self, texts: &[String]) -> Names {
+        if let Some(kept) = self.names.get(texts) {
+            return kept.clone();
+        }
+        let names: Names = texts.iter().map(String::as_str).collect();
+        if self.names.len() < SHARED_MAX {
+            self.names.insert(texts.to_vec(), names.clone());
+        }
+        names
+    }
+
+    /// Few sets of networks are in use at a time; the last hundred are looked through in turn.
+    fn networks(&mut self, networks: &[Network]) -> Arc<[Network]> {
+        if let Some(kept) = self.networks.iter().find(|kept| &***kept == networks) {
+            return Arc::clone(kept);
+        }
+        let fresh: Arc<[Network]> = networks.into();
+        if self.networks.len() >= 100 {
+            self.networks.remove(0);
+        }
+        self.networks.push(Arc::clone(&fresh));
+        fresh
+    }
+}

@@ -1,0 +1,295 @@
+//! All credentials: in memory for requests, sealed in the store for the next start.
+//!
+//! A change is on disk before it answers, and holds from the next request on. Requests read
+//! memory only and take no lock. API keys are kept as HMAC-SHA-256 under a pepper that lives
+//! outside the store: a key has 154 random bits, so a slow hash would protect nothing and would
+//! let strangers make us work.
+
+pub mod change;
+pub mod fault;
+pub mod record;
+
+mod entry;
+mod shelf;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ring::hmac;
+
+use crate::authenticate::directory::entry::{Entry, Shared, SigningEntry};
+use crate::authenticate::directory::fault::DirectoryFault;
+use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record, State};
+use crate::authenticate::directory::shelf::Shelf;
+use crate::authenticate::key_format::{KeyFormat, KeyId, is_word};
+use crate::authenticate::{SigningKey, SigningKeys};
+use crate::clock::Now;
+use crate::name::Name;
+use crate::secret::{Secret, equal};
+use crate::store::{Store, Table};
+
+const PEPPER_BYTES_MIN: usize = 32;
+/// How many records are made ready at a time while the store is read.
+const LOAD_CHUNK: usize = 10_000;
+
+/// What unknown keys are compared with, so that they cost what known ones do.
+const NOBODY: [u8; PROOF_BYTES] = [0; PROOF_BYTES];
+
+/// How many credentials stand where in their lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that hold.
+    pub active: usize,
+    /// Those that hold beside their successors.
+    pub rotating: usize,
+    /// Those that hold for less than 14 days more.
+    pub expiring: usize,
+    /// Those that no longer hold.
+    pub expired: usize,
+    /// Those that were taken back.
+    pub revoked: usize,
+    /// Unix milliseconds of the first end among those that hold.
+    pub next_expiry_ms: Option<u64>,
+}
+
+/// All credentials of one gateway.
+pub struct Directory {
+    format: KeyFormat,
+    environment: Name,
+    pepper: hmac::Key,
+    keys: Shelf<Arc<Entry>>,
+    imported: Shelf<Arc<Entry>>,
+    signing: Shelf<SigningEntry>,
+    writer: Mutex<Writer>,
+}
+
+/// What only those who change credentials need; they take turns.
+struct Writer {
+    store: Arc<Store>,
+    shared: Shared,
+    count: usize,
+}
+
+impl Directory {
+    /// The directory that this store keeps.
+    ///
+    /// `environment` is the word in the keys that are made here and the only one accepted;
+    /// `pepper` has at least 32 random bytes and must stay the same for as long as keys shall hold.
+    ///
+    /// # Errors
+    /// When pepper or environment are not acceptable, or a record cannot be read.
+    pub fn open(
+        store: Arc<Store>,
+        pepper: &Secret,
+        environment: &str,
+    ) -> Result<Self, DirectoryFault> {
+        if pepper.expose().len() < PEPPER_BYTES_MIN {
+            return Err(DirectoryFault::WeakPepper { bytes: pepper.expose().len() });
+        }
+        if !is_word(environment) {
+            return Err(DirectoryFault::BadEnvironment(environment.to_owned()));
+        }
+        let writer = Writer { store: Arc::clone(&store), shared: Shared::default(), count: 0 };
+        let directory = Self {
+            format: KeyFormat::default(),
+            environment: Name::new(environment),
+            pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper.expose()),
+            keys: Shelf::new(),
+            imported: Shelf::new(),
+            signing: Shelf::new(),
+            writer: Mutex::new(writer),
+        };
+        let mut writer = directory.turn();
+        for table in [Table::Keys, Table::Signing] {
+            let mut records = Vec::new();
+            store.scan(table, |id, bytes| {
+                records.push(Record::from_bytes(id, bytes)?);
+                if records.len() == LOAD_CHUNK {
+                    directory.publish(&mut writer, &records);
+                    writer.count += records.len();
+                    records.clear();
+                }
+                Ok::<(), DirectoryFault>(())
+            })?;
+            directory.publish(&mut writer, &records);
+            writer.count += records.len();
+        }
+        drop(writer);
+        Ok(directory)
+    }
+
+    /// A directory that is forgotten with the process, for policy tests and `explain`.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub fn in_memory(pepper: &Secret, environment: &str) -> Result<Self, DirectoryFault> {
+        Self::open(Arc::new(Store::in_memory()?), pepper, environment)
+    }
+
+    /// The environment whose keys are accepted here.
+    pub fn environment(&self) -> &'static str {
+        self.environment.text()
+    }
+
+    /// The form of the keys that are made here.
+    pub fn format(&self) -> &KeyFormat {
+        &self.format
+    }
+
+    /// Every credential, without its secret, in the order of ids, API keys first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn list(&self) -> Result<Vec<Described>, DirectoryFault> {
+        let writer = self.turn();
+        let mut all = Vec::with_capacity(writer.count);
+        for table in [Table::Keys, Table::Signing] {
+            writer.store.scan(table, |id, bytes| {
+                all.push(self.with_last_use(Record::from_bytes(id, bytes)?));
+                Ok::<(), DirectoryFault>(())
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// The credential with this id, without its secret.
+    ///
+    /// # Errors
+    /// When there is none, or the store fails.
+    pub fn describe(&self, id: KeyId) -> Result<Described, DirectoryFault> {
+        self.turn().record(id).map(|record| self.with_last_use(record))
+    }
+
+    /// The id of the API key with this text, whether it holds or not; for those who search logs
+    /// and repositories for keys that leaked.
+    pub fn id_of(&self, text: &str) -> Option<KeyId> {
+        self.find_api_key(text).and_then(|entry| KeyId::parse(&entry.grant.credential))
+    }
+
+    /// How many credentials stand where in their lives. It walks through all of them, so it is
+    /// for metrics and not for requests.
+    pub fn counts_by_state(&self, now: Now) -> Counts {
+        let mut counts = Counts::default();
+        let mut count = |(state, expires_ms): (State, Option<u64>)| {
+            *match state {
+                State::Active => &mut counts.active,
+                State::Rotating => &mut counts.rotating,
+                State::Expiring => &mut counts.expiring,
+                State::Expired => &mut counts.expired,
+                State::Revoked => &mut counts.revoked,
+            } += 1;
+            if let (State::Active | State::Rotating | State::Expiring, Some(end)) =
+                (state, expires_ms)
+            {
+                counts.next_expiry_ms =
+                    Some(counts.next_expiry_ms.map_or(end, |first| first.min(end)));
+            }
+        };
+        self.keys.each(|entry| count(entry.state(now)));
+        self.imported.each(|entry| count(entry.state(now)));
+        self.signing.each(|entry| count(entry.state(now)));
+        counts
+    }
+
+    /// Finds the API key with this text. Whatever the text is, this costs one HMAC, two searches
+    /// and one comparison whose time does not depend on what is compared.
+    pub(in crate::authenticate) fn find_api_key(&self, text: &str) -> Option<Arc<Entry>> {
+        let mac = self.mac(text);
+        // How long a search takes tells something of the hash that is searched for, but nothing
+        // of the key: only those who have the pepper can choose a hash.
+        let imported = self.imported.find(number_of(&mac));
+        let named = self.format.parse(text).and_then(|parsed| self.keys.find(parsed.id.number()));
+        let candidate = imported.or(named);
+        let expected = candidate.as_ref().map_or(&NOBODY, |entry| &entry.mac);
+        let same = equal(expected, &mac);
+        candidate.filter(|_| same)
+    }
+
+    /// The environment whose keys are accepted here, as a name.
+    pub(in crate::authenticate) fn environment_name(&self) -> Name {
+        self.environment
+    }
+
+    /// Puts records where requests see them.
+    fn publish(&self, writer: &mut Writer, records: &[Record]) {
+        let (mut keys, mut imported, mut signing) = (Vec::new(), Vec::new(), Vec::new());
+        for record in records {
+            let shared = &mut writer.shared;
+            let number = record.described.id.number();
+            match record.described.kind {
+                Kind::ApiKey => {
+                    let before = self.keys.find(number);
+                    keys.push((number, Arc::new(Entry::new(record, shared, before.as_deref()))));
+                }
+                Kind::Imported => {
+                    let number = number_of(&record.proof);
+                    let before = self.imported.find(number);
+                    imported
+                        .push((number, Arc::new(Entry::new(record, shared, before.as_deref()))));
+                }
+                Kind::Signing => signing.push((number, SigningEntry::new(record, shared))),
+            }
+        }
+        self.keys.set(keys);
+        self.imported.set(imported);
+        self.signing.set(signing);
+    }
+
+    fn with_last_use(&self, record: Record) -> Described {
+        let entry = match record.described.kind {
+            Kind::ApiKey => self.keys.find(record.described.id.number()),
+            Kind::Imported => self.imported.find(number_of(&record.proof)),
+            Kind::Signing => None,
+        };
+        let last_used_s = entry.and_then(|entry| entry.last_used_s());
+        Described { last_used_s, ..record.described }
+    }
+
+    fn mac(&self, text: &str) -> [u8; PROOF_BYTES] {
+        hash(&self.pepper, text.as_bytes())
+    }
+
+    /// Waits for a turn to change credentials. Whoever panicked in theirs left nothing half done:
+    /// what requests see is set after the store has it.
+    fn turn(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SigningKeys for Directory {
+    fn find(&self, id: &str) -> Option<Arc<SigningKey>> {
+        let entry = self.signing.find(KeyId::parse(id)?.number())?;
+        (entry.environment == self.environment).then_some(entry.key)
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Directory({})", self.environment)
+    }
+}
+
+impl Writer {
+    fn record(&self, id: KeyId) -> Result<Record, DirectoryFault> {
+        for table in [Table::Keys, Table::Signing] {
+            if let Some(bytes) = self.store.get(table, id.as_str())? {
+                return Record::from_bytes(id.as_str(), &bytes);
+            }
+        }
+        Err(DirectoryFault::Unknown(id))
+    }
+}
+
+/// HMAC-SHA-256 of the text under the pepper.
+fn hash(pepper: &hmac::Key, text: &[u8]) -> [u8; PROOF_BYTES] {
+    let tag = hmac::sign(pepper, text);
+    tag.as_ref().try_into().unwrap_or(NOBODY)
+}
+
+/// Where an imported key stands: the first 64 bits of its hash.
+fn number_of(mac: &[u8; PROOF_BYTES]) -> u64 {
+    mac.first_chunk().copied().map_or(0, u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests;
