@@ -86,10 +86,9 @@ fn compile_all(text: &str) -> (Option<Doors>, String) {
     let route = reading.origin("routes.users-read", &(0..1));
     let rule =
         VocabularyRule { roles: written.roles, scopes: written.scopes, tiers: written.tiers };
-    let doors = Vocabulary::compile(&rule, &mut reading).and_then(|vocabulary| {
-        let frame = Frame { vocabulary: &vocabulary, parameters: &["id"], route: &route };
-        Doors::compile(&written.allow?, frame, &mut reading)
-    });
+    let vocabulary = Vocabulary::compile(&rule, &mut reading);
+    let frame = Frame { vocabulary: &vocabulary, parameters: &["id"], route: &route };
+    let doors = written.allow.and_then(|allow| Doors::compile(&allow, frame, &mut reading));
     let shown: Vec<String> = mistakes
         .iter()
         .map(|m| format!("{} {} ({})", m.code.number(), m.says, m.help.as_deref().unwrap_or("")))

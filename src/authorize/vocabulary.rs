@@ -58,8 +58,10 @@ struct Role {
 impl Vocabulary {
     /// Compiles the names of a policy. Reports names that cannot be one, roles that include what
     /// is no role, and roles that include themselves by a detour.
-    pub fn compile(rule: &VocabularyRule, reading: &mut Reading<'_>) -> Option<Self> {
-        let mut sound = true;
+    ///
+    /// There is a vocabulary even when there are mistakes, so that the doors and limits of a policy
+    /// that will be refused are checked against it all the same.
+    pub fn compile(rule: &VocabularyRule, reading: &mut Reading<'_>) -> Self {
         let strict = rule.roles.iter().map(|(name, at)| (name, &at.span));
         for (name, span) in strict.chain(rule.tiers.iter().map(|(name, at)| (name, &at.span))) {
             if !is_plain(name) {
@@ -67,29 +69,26 @@ impl Vocabulary {
                 let help =
                     "names are lower-case letters, digits and hyphens, and begin with a letter";
                 reading.wrong(Code::BadName, span, says, help);
-                sound = false;
             }
         }
         for (name, at) in rule.scopes.iter().filter(|(name, _)| !is_scope(name)) {
             let says = format!("`{name}` cannot be a scope");
             let help = "scopes are visible ASCII without spaces, quotes and backslashes (RFC 6750)";
             reading.wrong(Code::BadName, &at.span, says, help);
-            sound = false;
         }
         for role in rule.roles.values() {
             for included in role.includes.iter().filter(|name| !rule.roles.contains_key(&***name)) {
                 let says = format!("role `{}` is not defined", included.value);
                 let help = suggest(included, rule.roles.keys().map(String::as_str));
                 reading.wrong(Code::Undefined, &included.span, says, help);
-                sound = false;
             }
         }
-        sound &= !report_cycles(rule, reading);
-        sound.then(|| Self {
+        report_cycles(rule, reading);
+        Self {
             roles: rule.roles.iter().map(|(name, role)| compiled(name, role, rule)).collect(),
             scopes: summaries(rule.scopes.iter().map(|(name, at)| (name, &at.value))),
             tiers: summaries(rule.tiers.iter().map(|(name, at)| (name, &at.value.summary))),
-        })
+        }
     }
 
     /// Every role that opens a door which asks for `role`: those that include it, and itself.
@@ -177,9 +176,8 @@ fn reached<'a>(start: &'a str, rule: &'a VocabularyRule) -> Vec<&'a str> {
     seen
 }
 
-/// Reports each inclusion that leads back to where it starts; says whether there is one.
-fn report_cycles(rule: &VocabularyRule, reading: &mut Reading<'_>) -> bool {
-    let mut found = false;
+/// Reports each inclusion that leads back to where it starts.
+fn report_cycles(rule: &VocabularyRule, reading: &mut Reading<'_>) {
     for (name, role) in &rule.roles {
         for included in &role.includes {
             if reached(included, rule).contains(&name.as_str()) {
@@ -187,11 +185,9 @@ fn report_cycles(rule: &VocabularyRule, reading: &mut Reading<'_>) -> bool {
                 let help =
                     "remove one of the inclusions; two roles that include each other are one";
                 reading.wrong(Code::WrongValue, &included.span, says, help);
-                found = true;
             }
         }
     }
-    found
 }
 
 /// Lower-case letters, digits and hyphens, beginning with a letter.

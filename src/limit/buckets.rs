@@ -254,3 +254,81 @@ impl Hasher for AlreadyHashed {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    fn at(steady_s: u64) -> Now {
+        Now { steady_ns: steady_s * 1_000_000_000, unix_ms: steady_s * 1000 }
+    }
+
+    #[test]
+    fn threads_with_new_keys_neither_pass_the_ceiling_nor_reset_a_drained_bucket() {
+        const CEILING: usize = 20_000;
+        let buckets = Buckets::new(CEILING);
+        assert!(buckets.segments() > 1);
+        let bucket = TokenBucket::new(3, "3/min".parse().unwrap()).unwrap();
+        let drained = buckets.key("drained");
+        assert!(matches!(buckets.take(drained, &bucket, 3, at(0)), Taken::Paid(_)));
+        let (start, kept) = (Barrier::new(8), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (buckets, start, kept) = (&buckets, &start, &kept);
+                scope.spawn(move || {
+                    start.wait();
+                    for number in 0..10_000 {
+                        // Those of the first half are full again after 20 s, the drained one after 60 s.
+                        let now = at(if number < 5000 { 0 } else { 21 });
+                        let key = buckets.key((thread, number));
+                        if let Taken::Paid(_) = buckets.take(key, &bucket, 1, now) {
+                            kept.fetch_add(1, Ordering::Relaxed);
+                        }
+                        assert!(buckets.held() <= CEILING);
+                        let again = buckets.take(drained, &bucket, 2, now);
+                        assert!(matches!(again, Taken::Empty(_)), "{again:?}");
+                    }
+                });
+            }
+        });
+        let held: usize = buckets.segments.iter().map(|segment| segment.words.len()).sum();
+        assert_eq!(held, buckets.held(), "the count is exact");
+        let (kept, refused) = (kept.into_inner(), buckets.refused());
+        assert_eq!(kept + refused, 80_000);
+        assert!(kept > CEILING as u64, "room was made: {kept} of {CEILING}");
+        assert!(buckets.evictions() > 0 && refused > 0);
+    }
+
+    #[test]
+    fn full_buckets_go_first_and_looking_makes_none() {
+        let buckets = Buckets::new(2);
+        let slow = TokenBucket::new(2, "2/h".parse().unwrap()).unwrap();
+        let quick = TokenBucket::new(2, "2/s".parse().unwrap()).unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| buckets.key(name));
+        assert_eq!(buckets.look(a), 0);
+        assert_eq!(buckets.held(), 0);
+        assert!(matches!(buckets.take(a, &slow, 1, at(0)), Taken::Paid(_)));
+        assert!(matches!(buckets.take(b, &quick, 1, at(0)), Taken::Paid(_)));
+        assert_eq!(buckets.take(c, &slow, 1, at(0)), Taken::NoRoom);
+        // The quick one was used last and is full by now; the slow one was used first and is not.
+        assert!(matches!(buckets.take(c, &slow, 1, at(1)), Taken::Paid(_)));
+        assert_eq!(buckets.look(b), 0);
+        assert_ne!(buckets.look(a), 0);
+        assert_eq!(buckets.take(b, &quick, 1, at(2)), Taken::NoRoom);
+        assert_eq!((buckets.held(), buckets.evictions(), buckets.refused()), (2, 1, 2));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let buckets = Buckets::new(10);
+        let bucket = TokenBucket::new(2, "2/h".parse().unwrap()).unwrap();
+        let key = buckets.key("a");
+        assert!(matches!(buckets.take(key, &bucket, 2, at(0)), Taken::Paid(_)));
+        assert!(matches!(buckets.take(key, &bucket, 1, at(0)), Taken::Empty(_)));
+        buckets.give_back(key, &bucket, 2);
+        assert_eq!(buckets.sweep(at(0)), 1, "and is full, so it may go");
+        assert_eq!(buckets.held(), 0);
+    }
+}

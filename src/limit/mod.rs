@@ -87,11 +87,12 @@ impl Budgets {
         Self { limits: Box::default(), route: Box::default(), buckets: Arc::clone(buckets) }
     }
 
-    /// Compiles the `limits` of the route with this name. Reports limits that nothing defines,
-    /// that are named twice, and more than [`LIMITS_MAX`] of them.
+    /// Compiles the `limits` of the route with this name, from all limits of the policy; nothing
+    /// stands for one that did not compile. Reports limits that nothing defines, that are named
+    /// twice, and more than [`LIMITS_MAX`] of them.
     pub fn compile(
         names: &At<Vec<At<String>>>,
-        limits: &BTreeMap<String, Arc<Limit>>,
+        limits: &BTreeMap<String, Option<Arc<Limit>>>,
         route: &str,
         buckets: &Arc<Buckets>,
         reading: &mut Reading<'_>,
@@ -109,6 +110,11 @@ impl Budgets {
                 let says = format!("limit `{}` is not defined", name.value);
                 let help = suggest(name, limits.keys().map(String::as_str));
                 reading.wrong(Code::Undefined, &name.span, says, help);
+                sound = false;
+                continue;
+            };
+            // A limit that is defined but broken was reported where it stands.
+            let Some(limit) = limit else {
                 sound = false;
                 continue;
             };

@@ -41,13 +41,12 @@ fn compile(text: &str, route: &str, buckets: &Arc<Buckets>) -> Compiled {
     let tier = |_: &str| At { value: TierRule { summary: String::new() }, span: 0..1 };
     let tiers = ["free", "pro", "trial"].map(|name| (name.to_owned(), tier(name))).into();
     let names = VocabularyRule { tiers, ..VocabularyRule::default() };
-    let vocabulary = Vocabulary::compile(&names, &mut reading).unwrap();
+    let vocabulary = Vocabulary::compile(&names, &mut reading);
     let mut limits = BTreeMap::new();
     for (name, rule) in &written.limits {
         let at = At { value: name.clone(), span: rule.span.clone() };
-        if let Some(limit) = Limit::compile(&at, rule, &vocabulary, &mut reading) {
-            limits.insert(name.clone(), Arc::new(limit));
-        }
+        let limit = Limit::compile(&at, rule, &vocabulary, &mut reading);
+        limits.insert(name.clone(), limit.map(Arc::new));
     }
     let names = written.use_limits.unwrap_or_else(|| At {
         value: limits.keys().map(|name| At { value: name.clone(), span: 0..1 }).collect(),
@@ -76,6 +75,10 @@ fn user(subject: &str, tier: &str) -> Permit {
 
 fn room() -> Arc<Buckets> {
     Arc::new(Buckets::new(10_000))
+}
+
+fn remaining(verdicts: &[BudgetVerdict]) -> Vec<u64> {
+    verdicts.iter().map(|verdict| verdict.spent.remaining).collect()
 }
 
 const TWO: &str = r#"
@@ -128,6 +131,19 @@ fn a_refusal_takes_from_no_budget() {
 }
 
 #[test]
+fn what_was_taken_is_given_back_when_a_later_budget_has_no_room() {
+    let (clock, _) = Clock::set_at(0);
+    let buckets = Arc::new(Buckets::new(1));
+    let budgets = budgets(TWO, &buckets);
+    let head = head("192.0.2.9", None);
+    let refusal = budgets.spend(user("u", ""), &head, clock.now()).unwrap_err();
+    assert_eq!(refusal.reason, Reason::LimitStoreFull);
+    assert!(matches!(refusal.extra, Extra::RetryAfter(1..)));
+    let left = budgets.explain(user("u", "").principal(), &head, clock.now());
+    assert_eq!(remaining(&left), [3, 100]);
+}
+
+#[test]
 fn threads_get_what_was_promised_and_no_token_is_lost() {
     const THREADS: u64 = 8;
     const TRIES: u64 = 4000;
@@ -161,8 +177,11 @@ all = {{ burst = {PROMISE}, refill = "1/h" }}
     // Each thread tries on long after the budget is spent, so no race at the end leaves a token.
     assert_eq!(admitted.load(Ordering::Relaxed), PROMISE);
     let left = budgets.explain(user("u", "").principal(), &head("192.0.2.9", None), now);
-    let left: Vec<u64> = left.iter().map(|verdict| verdict.spent.remaining).collect();
-    assert_eq!(left, [8000 - PROMISE, 0], "what the narrow one refused, the wide one kept");
+    assert_eq!(
+        remaining(&left),
+        [8000 - PROMISE, 0],
+        "what the narrow one refused, the wide one kept"
+    );
 }
 
 #[test]
@@ -371,6 +390,7 @@ all = { burst = 1, refill = "1/s" }
     ] {
         assert!(compiled.mistakes.contains(wanted), "{wanted} is not in\n{}", compiled.mistakes);
     }
+    assert_eq!(compiled.mistakes.lines().count(), 13, "{}", compiled.mistakes);
     let wrong = toml::from_str::<Written>("[limits.l]\nper = \"adress\"\n").err().unwrap();
     assert!(wrong.to_string().contains("did you mean `address`?"), "{wrong}");
 }

@@ -1,0 +1,264 @@
+//! The open record of one request, and the body that closes it with its last byte.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Frame, SizeHint};
+
+use crate::authenticate::Principal;
+use crate::clock::Now;
+use crate::head::Head;
+use crate::listen::TunnelGuard;
+use crate::listen::body::{Body, Broken, Incoming};
+use crate::mistake::source::Origin;
+use crate::record::Record;
+use crate::record::account::{Account, Answered, Asked, End};
+use crate::record::meters::{AnsweredBy, ListenerMeters, RouteMeters};
+use crate::refusal::{Reason, Refusal, Stage};
+
+/// The open record of one request. It is closed exactly once: by its body, by its tunnel, or by
+/// being dropped. Dropped without a verdict it says that the caller left, or, when the thread is
+/// panicking, that the fault is ours.
+#[derive(Debug)]
+pub struct Entry {
+    account: Option<Box<Account>>,
+    record: Arc<Record>,
+    listener: Arc<ListenerMeters>,
+    /// When the stage before ended; only for the requests whose stages are timed.
+    mark: Option<Now>,
+}
+
+impl Entry {
+    pub(in crate::record) fn open(
+        account: Account,
+        record: &Arc<Record>,
+        listener: &Arc<ListenerMeters>,
+    ) -> Self {
+        listener.in_flight.inc();
+        // One in 128: the upper bits of a multiplicative hash of the time.
+        let timed = account.started.steady_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57 == 0;
+        Self {
+            mark: timed.then_some(account.started),
+            account: Some(Box::new(account)),
+            record: Arc::clone(record),
+            listener: Arc::clone(listener),
+        }
+    }
+
+    /// Tells what is asked.
+    pub fn headed(&mut self, head: &Head) {
+        self.write(|account| account.asked = Some(Asked::new(head)));
+    }
+
+    /// Tells which route holds.
+    pub fn routed(&mut self, meters: &Arc<RouteMeters>) {
+        self.write(|account| account.meters = Arc::clone(meters));
+    }
+
+    /// Tells who calls.
+    pub fn identified(&mut self, principal: &Principal) {
+        self.write(|account| account.identify(principal));
+    }
+
+    /// Tells that a stage was passed, and by which rule, if it was one.
+    pub fn passed(&mut self, stage: Stage, rule: Option<&Origin>) {
+        self.time(stage);
+        self.write(|account| account.pass(stage, rule));
+    }
+
+    /// Tells what a rule that only watches would have refused.
+    pub fn observed(&mut self, refusal: &Refusal) {
+        self.write(|account| account.observe(refusal));
+    }
+
+    /// Tells that the request is refused. The first refusal stands.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.time(refusal.reason.stage());
+        self.write(|account| {
+            account.refusal.get_or_insert_with(|| refusal.clone());
+        });
+    }
+
+    /// Tells which target answered, and how long its first byte took.
+    pub fn forwarded(&mut self, target: &Arc<str>, first_byte: Duration) {
+        self.write(|account| account.upstream = Some((Arc::clone(target), first_byte)));
+    }
+
+    /// Tells the answer's head.
+    pub fn answered(&mut self, status: StatusCode, by: AnsweredBy, now: Now) {
+        self.write(|account| {
+            account.answer = Some(Answered { status, by, after: now.since(account.started) });
+        });
+    }
+
+    /// Counts the bytes of the request's body, now or as they come.
+    pub fn count(&mut self, body: Body) -> Body {
+        match body {
+            Body::Empty => Body::Empty,
+            Body::Whole(bytes) => {
+                self.write(|account| account.bytes_in += bytes.len() as u64);
+                Body::Whole(bytes)
+            }
+            Body::Streaming(incoming) => {
+                let bytes = Arc::new(AtomicU64::new(0));
+                self.write(|account| account.streamed_in = Some(Arc::clone(&bytes)));
+                Body::Streaming(Box::pin(Counted { incoming, bytes }))
+            }
+        }
+    }
+
+    /// Puts the entry into the keeping of the answer's body.
+    pub fn with<B: http_body::Body>(self, body: B) -> Recorded<B> {
+        let bare = self.account.as_ref().is_some_and(|account| account.has_bare_answer());
+        Recorded { whole: bare || body.is_end_stream(), body, entry: self, passed: 0 }
+    }
+
+    fn write(&mut self, tell: impl FnOnce(&mut Account)) {
+        if let Some(account) = &mut self.account {
+            tell(account);
+        }
+    }
+
+    fn time(&mut self, stage: Stage) {
+        if let Some(mark) = &mut self.mark {
+            let now = self.record.clock().now();
+            self.record.metrics().stage_took(stage, now.since(*mark));
+            *mark = now;
+        }
+    }
+
+    fn close(&mut self, end: End) {
+        let Some(mut account) = self.account.take() else { return };
+        let now = self.record.clock().now();
+        account.took = now.since(account.started);
+        account.end = end;
+        if account.answer.is_none() {
+            let reason = match account.refusal.as_ref() {
+                Some(refusal) => refusal.reason,
+                None if std::thread::panicking() => Reason::GatewayFault,
+                None => Reason::ClientLeft,
+            };
+            account.refusal.get_or_insert_with(|| Refusal::new(reason));
+            // A refusal that nobody was there to hear is still counted by its own status.
+            account.answer = Some(Answered {
+                status: reason.status(),
+                by: AnsweredBy::Gateway,
+                after: account.took,
+            });
+        }
+        self.listener.in_flight.dec();
+        self.record.keep(account);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.close(End::CallerLeft);
+    }
+}
+
+impl TunnelGuard for Entry {
+    fn ended(&mut self, from_caller: u64, to_caller: u64) {
+        self.write(|account| {
+            account.bytes_in = from_caller;
+            account.bytes_out = to_caller;
+        });
+        self.close(End::Complete);
+    }
+}
+
+/// The body of an answer, with the entry that it closes: at its last frame, its error, or its drop.
+#[derive(Debug)]
+pub struct Recorded<B> {
+    body: B,
+    entry: Entry,
+    /// Whether nothing more is to come. Who sees that stops asking, and never sees the end itself.
+    whole: bool,
+    passed: u64,
+}
+
+impl<B> Recorded<B> {
+    fn close(&mut self, end: End) {
+        let passed = self.passed;
+        self.entry.write(|account| account.bytes_out = passed);
+        self.entry.close(end);
+    }
+}
+
+impl<B> http_body::Body for Recorded<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Broken> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => self.close(End::Complete),
+            Poll::Ready(Some(Err(Broken::Upstream))) => self.close(End::UpstreamBroke),
+            Poll::Ready(Some(Err(Broken::Caller(_) | Broken::Connection))) => {
+                self.close(End::CallerLeft);
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.passed += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.whole = self.body.is_end_stream();
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Recorded<B> {
+    fn drop(&mut self) {
+        self.close(if self.whole { End::Complete } else { End::CallerLeft });
+    }
+}
+
+/// A request's body that is counted as it comes.
+struct Counted {
+    incoming: Pin<Box<dyn Incoming>>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let polled = self.incoming.as_mut().poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let more = frame.data_ref().map_or(0, Bytes::len);
+            self.bytes.fetch_add(more as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

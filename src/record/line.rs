@@ -1,0 +1,260 @@
+//! One record as one line: JSON or text, in which nothing that a caller sends can begin a second.
+
+use std::fmt::{Display, Write};
+
+use jiff::Timestamp;
+
+use crate::mistake::source::Origin;
+use crate::record::account::{Account, Passed};
+use crate::refusal::{Refusal, Stage};
+
+/// Writes a record as one JSON object with a newline at its end.
+pub(in crate::record) fn json(account: &Account, line: &mut String) {
+    let mut object = Object::begin(line);
+    facts(account, &mut object);
+    object.end();
+    line.push('\n');
+}
+
+/// Writes a record as one JSON object with each stage that it passed, for `explain --trace`.
+pub(in crate::record) fn trace(account: &Account) -> String {
+    let mut line = String::with_capacity(2048);
+    let mut object = Object::begin(&mut line);
+    facts(account, &mut object);
+    let stages = Stage::ALL.iter().zip(&account.stages);
+    object.list("stages", stages, |(stage, passed), line| {
+        let refused = account.refusal.as_ref().is_some_and(|no| no.reason.stage() == *stage);
+        let verdict = match passed {
+            _ if refused => "refuse",
+            Passed::No => "none",
+            Passed::Yes | Passed::By(_) => "pass",
+        };
+        let mut object = Object::begin(line);
+        object.text("stage", stage.name());
+        object.text("verdict", verdict);
+        if let Passed::By(rule) = passed {
+            object.shown("rule", rule);
+        }
+        object.end();
+    });
+    object.end();
+    line
+}
+
+/// Writes a record as `key=value` pairs, for people.
+pub(in crate::record) fn text(account: &Account, line: &mut String) {
+    let _ = write!(line, "{}", time(account));
+    let refusal = account.refusal.as_ref();
+    let answer = account.answer.as_ref().map_or(0, |answer| answer.status.as_u16());
+    match &account.asked {
+        Some(asked) => {
+            let _ = write!(line, " {} {} ", asked.client, asked.method);
+            quoted(asked.path(), line);
+            let _ = write!(line, " {answer} id={}", asked.id);
+        }
+        None => {
+            let _ = write!(line, " {} - - {answer}", account.peer.address.ip());
+        }
+    }
+    let _ = write!(line, " route={} us={}", account.meters.name(), account.took.as_micros());
+    if let Some(grant) = &account.grant {
+        line.push_str(" subject=");
+        quoted(&grant.subject, line);
+    }
+    if let Some(refusal) = refusal {
+        let _ = write!(line, " {}:{}", refusal.reason.stage(), refusal.reason.name());
+        if let Some(rule) = &refusal.rule {
+            line.push_str(" rule=");
+            quoted(&rule.to_string(), line);
+        }
+    }
+    line.push('\n');
+}
+
+fn time(account: &Account) -> impl Display {
+    let unix_ms = i64::try_from(account.started.unix_ms).unwrap_or_default();
+    let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    std::fmt::from_fn(move |f| write!(f, "{time:.3}"))
+}
+
+fn facts(account: &Account, object: &mut Object<'_>) {
+    object.shown("time", &time(account));
+    let client = account.client();
+    if let Some(asked) = &account.asked {
+        object.text("id", asked.id.as_str());
+    }
+    object.shown("client", &client);
+    object.text("listener", &account.peer.listener);
+    if let Some(tls) = &account.peer.tls {
+        object.text("tls", tls.version);
+    }
+    if let Some(asked) = &account.asked {
+        object.text("method", asked.method.as_str());
+        object.text("path", asked.path());
+        object.list("query", asked.query_names(), quoted);
+    }
+    object.text("route", account.meters.name());
+    if let Some(grant) = &account.grant {
+        object.text("subject", &grant.subject);
+        object.text("credential", &grant.credential);
+    }
+    object.text("scheme", account.scheme);
+    verdict(account, object);
+    object.number("bytes_in", account.received());
+    object.number("bytes_out", account.bytes_out);
+    object.number("duration_us", account.took.as_micros());
+    if let Some((target, first_byte)) = &account.upstream {
+        object.text("upstream", target);
+        object.number("upstream_us", first_byte.as_micros());
+    }
+    if !account.observed.is_empty() {
+        object.list("observed", account.observed.iter(), |refusal, line| {
+            let mut object = Object::begin(line);
+            told(refusal, &mut object);
+            object.end();
+        });
+    }
+    if let Some(asked) = &account.asked {
+        let trace = asked.trace.as_ref().and_then(|id| std::str::from_utf8(id).ok());
+        object.text("trace", trace.unwrap_or_default());
+        object.text("user_agent", asked.user_agent());
+    }
+    object.text("policy", &account.policy);
+}
+
+fn verdict(account: &Account, object: &mut Object<'_>) {
+    match &account.refusal {
+        Some(refusal) => {
+            object.text("decision", "refuse");
+            told(refusal, object);
+        }
+        None => object.text("decision", "allow"),
+    }
+    if let Some(answer) = &account.answer {
+        object.number("status", answer.status.as_u16());
+        object.text("origin", answer.by.name());
+    }
+    object.text("end", account.end.name());
+}
+
+fn told(refusal: &Refusal, object: &mut Object<'_>) {
+    object.text("stage", refusal.reason.stage().name());
+    object.text("reason", refusal.reason.name());
+    if let Some(rule) = &refusal.rule {
+        object.shown::<Origin>("rule", rule);
+    }
+    if !refusal.private.is_empty() {
+        object.text("detail", &refusal.private);
+    }
+}
+
+/// A JSON object that is being written.
+struct Object<'a> {
+    line: &'a mut String,
+    first: bool,
+}
+
+impl<'a> Object<'a> {
+    fn begin(line: &'a mut String) -> Self {
+        line.push('{');
+        Self { line, first: true }
+    }
+
+    fn end(self) {
+        self.line.push('}');
+    }
+
+    /// Keys are ours and need no escape.
+    fn key(&mut self, key: &'static str) {
+        self.line.push_str(if self.first { "\"" } else { ",\"" });
+        self.first = false;
+        self.line.push_str(key);
+        self.line.push_str("\":");
+    }
+
+    fn text(&mut self, key: &'static str, text: &str) {
+        self.key(key);
+        quoted(text, self.line);
+    }
+
+    fn shown<T: Display + ?Sized>(&mut self, key: &'static str, shown: &T) {
+        self.key(key);
+        self.line.push('"');
+        let _ = write!(Escaped(self.line), "{shown}");
+        self.line.push('"');
+    }
+
+    fn number(&mut self, key: &'static str, number: impl Display) {
+        self.key(key);
+        let _ = write!(self.line, "{number}");
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        items: impl Iterator<Item = T>,
+        mut write: impl FnMut(T, &mut String),
+    ) {
+        self.key(key);
+        self.line.push('[');
+        for (number, item) in items.enumerate() {
+            if number > 0 {
+                self.line.push(',');
+            }
+            write(item, self.line);
+        }
+        self.line.push(']');
+    }
+}
+
+/// Escapes what is written through it.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        escape(text, self.0);
+        Ok(())
+    }
+}
+
+fn quoted(text: &str, line: &mut String) {
+    line.push('"');
+    escape(text, line);
+    line.push('"');
+}
+
+/// Writes text for the inside of a JSON string. Beyond what JSON asks for, everything is escaped
+/// that could move, colour, hide or reorder what a person sees in a terminal or an editor.
+fn escape(text: &str, line: &mut String) {
+    let mut rest = text;
+    while let Some(at) = rest.find(must_be_escaped) {
+        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        line.push_str(plain);
+        let mut chars = from.chars();
+        if let Some(odd) = chars.next() {
+            match odd {
+                '"' => line.push_str("\\\""),
+                '\\' => line.push_str("\\\\"),
+                odd => {
+                    for unit in odd.encode_utf16(&mut [0; 2]) {
+                        let _ = write!(line, "\\u{unit:04x}");
+                    }
+                }
+            }
+        }
+        rest = chars.as_str();
+    }
+    line.push_str(rest);
+}
+
+/// Quotes, backslashes, controls (C0, DEL, C1), line and paragraph separators, and the characters
+/// of Unicode's class Cf: bidirectional controls, zero-width characters and tags.
+fn must_be_escaped(c: char) -> bool {
+    match c {
+        ' '..='~' => matches!(c, '"' | '\\'),
+        '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{feff}' => true,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        c => c.is_control(),
+    }
+}
