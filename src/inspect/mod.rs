@@ -1,5 +1,8 @@
 //! Runs the route's filters over head and body; makes a `Cleared` request.
 
+pub mod field;
+pub mod detect;
+
 use crate::head::Head;
 use crate::limit::Admission;
 use crate::listen::body::Body;
