@@ -12,6 +12,7 @@ pub mod body;
 pub mod query;
 pub mod headers;
 mod look;
+pub mod detect;
 #[cfg(test)]
 mod tests;
 
