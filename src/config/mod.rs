@@ -322,7 +322,7 @@ impl Sections {
             return Some(there);
         }
         let certificate = match first_run {
-            FirstRun::Make => Certificate { made: true, ..there },
+            FirstRun::Make => Certificate { dir: state_dir.to_owned(), made: true, passing: false },
             FirstRun::Assume => {
                 let dir = std::env::temp_dir().join(format!("portcullis-{}", std::process::id()));
                 Certificate { dir, made: false, passing: true }

@@ -96,6 +96,13 @@ impl Observed {
         &self.seen
     }
 
+    /// What was seen, in the words of the record.
+    pub fn refusals(&self) -> impl Iterator<Item = Refusal> {
+        self.seen.iter().map(|seen| {
+            Refusal::new(seen.reason).by(&seen.origin).because(seen.detail.to_string())
+        })
+    }
+
     /// How many more there were.
     pub fn more(&self) -> u32 {
         self.more
