@@ -84,7 +84,8 @@ impl Pool {
     }
 
     fn slot(&self, upstream: &Upstream, index: usize) -> Result<&Arc<Slot>, Refusal> {
-        self.slots.get(upstream.first_slot.saturating_add(index)).ok_or_else(|| {
+        let slot = self.slots.get(upstream.first_slot.saturating_add(index));
+        slot.filter(|slot| std::ptr::eq(&*slot.upstream, upstream)).ok_or_else(|| {
             Refusal::new(Reason::GatewayFault).because("the upstream is of another configuration")
         })
     }
