@@ -259,6 +259,14 @@ async fn a_name_that_leads_to_the_admin_listener_leads_nowhere() {
 }
 
 #[tokio::test]
+async fn no_total_is_too_long_to_be_reckoned_with() {
+    let (address, _) = answering(OK).await;
+    let rig = Rig::new(&[address], "");
+    let options = SendOptions { total: Some(Duration::MAX), ..options() };
+    assert!(soon(send(&rig.pool, &rig.upstream, get("/"), &options)).await.is_ok());
+}
+
+#[tokio::test]
 async fn an_upstream_of_another_configuration_is_not_mistaken_for_one_of_ours() {
     let (address, accepted) = answering(OK).await;
     let (one, two) = (Rig::new(&[address], ""), Rig::new(&[address, nobody().await], ""));
