@@ -4,7 +4,7 @@ pub mod address;
 pub mod identity;
 mod tls;
 pub mod upstream;
-mod reference;
+pub mod reference;
 pub mod settings;
 mod dial;
 mod outbound;
