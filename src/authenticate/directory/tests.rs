@@ -51,7 +51,7 @@ fn everything_about_a_key_is_there_after_a_restart() {
     drop(directory);
     let directory = open(dir.path());
     assert_eq!(directory.describe(key.id).unwrap(), before);
-    assert_eq!(directory.list().unwrap(), [before.clone()]);
+    assert_eq!(directory.list().unwrap(), std::slice::from_ref(&before));
     assert_eq!(before.again(NOW), NewKey { not_before_ms: None, ..wish() });
     let entry = directory.find_api_key(&text_of(&key)).unwrap();
     let grant = Grant {
