@@ -1,6 +1,7 @@
 //! Accepts connections up to a ceiling and serves HTTP on each, within deadlines, until it drains.
 
 pub mod body;
+pub mod plain;
 pub mod settings;
 pub mod bounds;
 pub mod certificate;

@@ -25,7 +25,6 @@ use crate::units::Span;
 /// in whichever file, and order never matters.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "policy")]
-#[expect(dead_code, reason = "the shape of the files, read section by section")]
 pub struct PolicyFile {
     /// The version of this format: 1. Stands in one file.
     pub version: Option<u32>,
