@@ -13,7 +13,7 @@ use crate::cli::Globals;
 use crate::cli::exit::Exit;
 use crate::clock::Clock;
 use crate::config::reference::Reference;
-use crate::config::{Config, state_files};
+use crate::config::{Config, FirstRun, state_files};
 use crate::mistake::Mistakes;
 
 /// An answer is waited for so long.
@@ -33,7 +33,7 @@ impl Admin {
     /// # Errors
     /// When neither says where its admin listener is, or the token cannot be read.
     pub fn find(globals: &Globals) -> Result<Self, Exit> {
-        let config = Config::read(&globals.config, Clock::system().now(), &mut Mistakes::default());
+        let config = Config::read(&globals.config, FirstRun::Assume, Clock::system().now(), &mut Mistakes::default());
         Self::of(globals, config.as_ref())
     }
 

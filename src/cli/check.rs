@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::{Ended, Format, Globals};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, FirstRun};
 use crate::mistake::code::Code;
 use crate::mistake::{Mistake, Mistakes};
 use crate::rehearse::Rehearsal;
@@ -40,7 +40,7 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     }
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
-    let config = Config::read(&globals.config, now, &mut mistakes);
+    let config = Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes);
     let policy_dir = options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
     let upstreams = config.as_ref().map(|config| config.upstreams.clone());
     let mut files = 1;

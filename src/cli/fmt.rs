@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, FirstRun};
 use crate::mistake::Mistakes;
 
 /// Options of `fmt`.
@@ -49,7 +49,7 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
 
 fn files(globals: &Globals, options: &Options) -> Result<Vec<PathBuf>, Exit> {
     let given = if options.paths.is_empty() {
-        let config = Config::read(&globals.config, Clock::system().now(), &mut Mistakes::default());
+        let config = Config::read(&globals.config, FirstRun::Assume, Clock::system().now(), &mut Mistakes::default());
         let policies = config.map_or_else(|| PathBuf::from("policies"), |config| config.policy_dir);
         vec![globals.config.clone(), policies]
     } else {

@@ -17,7 +17,7 @@ use crate::cli::exit::{Exit, print, say};
 use crate::cli::start::open_directory;
 use crate::cli::{Ended, Format, Globals, first_run};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, FirstRun};
 use crate::mistake::Mistakes;
 use crate::units::{Network, Span};
 
@@ -156,7 +156,7 @@ pub fn run(globals: &Globals, command: Command) -> Ended {
 fn call(globals: &Globals, call: &Call) -> Result<Value, Exit> {
     let clock = Clock::system();
     let mut mistakes = Mistakes::default();
-    let config = Config::read(&globals.config, clock.now(), &mut mistakes);
+    let config = Config::read(&globals.config, FirstRun::Assume, clock.now(), &mut mistakes);
     if globals.admin.is_some() || config.is_some() {
         let admin = Admin::of(globals, config.as_ref());
         if let Some(admin) = admin.ok().filter(Admin::is_there) {
@@ -166,7 +166,7 @@ fn call(globals: &Globals, call: &Call) -> Result<Value, Exit> {
     }
     let Some(config) = config else { return Err(stopped(&mut mistakes, globals)) };
     let now = clock.now();
-    first_run::prepare(&config, now).map_err(Exit::CouldNot)?;
+    first_run::prepare(&config).map_err(Exit::CouldNot)?;
     let (directory, _) = open_directory(&config).map_err(Exit::CouldNot)?;
     perform(&directory, call, config.expire_after, now).map_err(Exit::CouldNot)
 }

@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, say};
 use crate::cli::start::{self, Started};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
-use crate::config::{Config, state_files};
+use crate::config::{Config, FirstRun, state_files};
 use crate::mistake::Mistakes;
 
 /// Options of `run`.
@@ -24,7 +24,7 @@ pub fn run(globals: &Globals, _: &Options) -> Ended {
     let begun = clock.now();
     log_to_stderr();
     let mut mistakes = Mistakes::default();
-    let Some(config) = Config::read(&globals.config, begun, &mut mistakes) else {
+    let Some(config) = Config::read(&globals.config, FirstRun::Make, begun, &mut mistakes) else {
         return Err(stopped(&mut mistakes, globals));
     };
     let started = match start::start(config, &clock, &mut mistakes) {

@@ -1,5 +1,6 @@
 //! How the process runs, as `gateway.toml` says it.
 
+pub mod development;
 pub mod reference;
 pub mod rule;
 
@@ -16,15 +17,15 @@ use crate::config::rule::{
     AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule, TaskServiceRule,
 };
 use crate::forward::reference::Surroundings;
-use crate::forward::settings::{self, UpstreamRule};
+use crate::forward::settings::{self as upstream, UpstreamRule};
 use crate::forward::upstream::Upstreams;
-use crate::listen::settings::{ListenerRule, Settings};
+use crate::listen::settings::{self as listener, ListenerRule, Settings};
 use crate::mistake::code::Code;
 use crate::mistake::read::{self, Entry};
 use crate::mistake::source::{At, Source};
 use crate::mistake::{Mistake, Mistakes, Reading, suggest};
 use crate::policy::files::shown_path;
-use crate::record::log::LogRule;
+use crate::record::log::{LogPlan, LogRule};
 
 /// How the process runs. Made once, at start.
 pub struct Config {
@@ -55,7 +56,7 @@ pub struct Config {
     /// Where the admin token is, when not in the state directory.
     pub admin_token: Option<Reference>,
     /// What is logged, and where to.
-    pub log: LogRule,
+    pub log: LogPlan,
     /// How long requests in flight may take to end.
     pub drain: Duration,
     /// Threads that serve requests.
@@ -64,6 +65,38 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// The bundled task service: its address, and the upstream whose identity it believes.
     pub task_service: Option<(SocketAddr, String)>,
+    /// Whether reading it made a development certificate.
+    pub made_certificate: bool,
+}
+
+/// What becomes of things that a first run makes, while `gateway.toml` is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstRun {
+    /// They are made in the state directory: a gateway is about to start.
+    Make,
+    /// They are taken as made: somebody only looks.
+    Assume,
+}
+
+/// The certificate of listeners that name none.
+struct Certificate {
+    dir: PathBuf,
+    made: bool,
+    passing: bool,
+}
+
+impl Certificate {
+    fn paths(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join(state_files::DEV_CERT), self.dir.join(state_files::DEV_KEY))
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        if self.passing {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
 }
 
 /// Ceilings on what the process holds in memory.
@@ -98,7 +131,7 @@ pub mod state_files {
 impl Config {
     /// Reads `gateway.toml`. Reports everything that is wrong in it; nothing is made if any of it
     /// must be mended.
-    pub fn read(path: &Path, now: Now, mistakes: &mut Mistakes) -> Option<Self> {
+    pub fn read(path: &Path, first_run: FirstRun, now: Now, mistakes: &mut Mistakes) -> Option<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
@@ -114,15 +147,11 @@ impl Config {
         let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
         let before = mistakes.count().0;
         let sections = Sections::read(&source, mistakes);
-        let config = sections.compile(&base, now, &mut Reading { source: &source, mistakes });
+        let reading = &mut Reading { source: &source, mistakes };
+        let config = sections.compile(&base, first_run, now, reading);
         (mistakes.count().0 == before).then_some(config).flatten()
     }
 
-    /// Whether everything listens on loopback only, which first-run material demands.
-    pub fn only_loopback(&self) -> bool {
-        self.listeners.iter().flat_map(|listener| listener.binds()).all(|address| address.ip().is_loopback())
-            && self.admin.is_none_or(|address| address.ip().is_loopback())
-    }
 }
 
 /// The sections of `gateway.toml`, each read on its own so that all mistakes are found.
@@ -197,7 +226,13 @@ impl Sections {
         }
     }
 
-    fn compile(self, base: &Path, now: Now, reading: &mut Reading<'_>) -> Option<Config> {
+    fn compile(
+        self,
+        base: &Path,
+        first_run: FirstRun,
+        now: Now,
+        reading: &mut Reading<'_>,
+    ) -> Option<Config> {
         if self.version.as_ref().is_none_or(|version| version.value != 1) {
             let span = self.version.as_ref().map_or(0..0, |version| version.span.clone());
             reading.wrong(Code::WrongValue, &span, "`version` must be 1", "write `version = 1` at the top");
@@ -212,17 +247,16 @@ impl Sections {
             let span = self.listener_span.clone().unwrap_or(0..0);
             reading.wrong(Code::NoListener, &span, "there is no [[listener]]", "add one with bind = [\"127.0.0.1:8443\"]");
         }
-        let fallback = (state_dir.join(state_files::DEV_CERT), state_dir.join(state_files::DEV_KEY));
-        let listeners = self
-            .listeners
-            .iter()
-            .filter_map(|rule| Settings::compile(rule, base, Some(&fallback), now, reading))
-            .collect();
+        let certificate = self.certificate(first_run, &state_dir, now, reading);
+        let fallback = certificate.as_ref().map(Certificate::paths);
+        let material = listener::Material { base_dir: base, fallback, now };
+        let listeners =
+            self.listeners.iter().filter_map(|rule| listener::compile(rule, &material, reading)).collect();
         let forbidden: Vec<SocketAddr> = admin.into_iter().collect();
         let environment = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
         let surroundings = Surroundings { base_dir: base, forbidden: &forbidden, environment: &environment };
         let upstreams = Upstreams::new(self.upstreams.iter().filter_map(|(name, span, rule)| {
-            settings::compile(rule, name, span, &surroundings, reading)
+            upstream::compile(rule, name, span, &surroundings, reading)
         }));
         self.task_upstream(reading);
         self.environment(reading);
@@ -240,7 +274,7 @@ impl Sections {
             expire_after: self.keys.expire_after.0,
             admin,
             admin_token: self.admin.as_ref().and_then(|rule| rule.token.as_ref()).map(|at| at.value.clone()),
-            log: self.log.clone(),
+            log: LogPlan::compile(&self.log, reading)?,
             drain: self.shutdown.drain.0,
             workers: self.workers(reading),
             ceilings: Ceilings {
@@ -249,7 +283,59 @@ impl Sections {
                 nonces: self.process.nonces_max as usize,
             },
             task_service,
+            made_certificate: certificate.as_ref().is_some_and(|certificate| certificate.made),
         })
+    }
+
+    /// The development certificate, when a listener wants TLS and names none. It is for loopback
+    /// only: on any other address somebody would come to rely on it.
+    fn certificate(
+        &self,
+        first_run: FirstRun,
+        state_dir: &Path,
+        now: Now,
+        reading: &mut Reading<'_>,
+    ) -> Option<Certificate> {
+        let nameless = |rule: &&ListenerRule| {
+            rule.tls.as_ref().is_some_and(|tls| tls.cert.is_none() && tls.key.is_none())
+        };
+        let wanting = self.listeners.iter().find(nameless)?;
+        let reachable = self.listeners.iter().flat_map(|rule| rule.bind.iter()).find(|address| {
+            address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
+        });
+        if let Some(address) = reachable {
+            let span = wanting.tls.as_ref().map_or(0..0, |tls| tls.span.clone());
+            let mistake = Mistake::new(
+                Code::ExposedDevelopment,
+                "a listener has no certificate, and development ones are for loopback only",
+            );
+            reading.mistakes.push(
+                mistake
+                    .at(reading.source.place(span))
+                    .also(reading.source.place(address.span.clone()), "other machines reach this")
+                    .help("name cert and key under [listener.tls], or bind to 127.0.0.1"),
+            );
+            return None;
+        }
+        let there = Certificate { dir: state_dir.to_owned(), made: false, passing: false };
+        if there.paths().1.exists() {
+            return Some(there);
+        }
+        let certificate = match first_run {
+            FirstRun::Make => Certificate { dir: state_dir.to_owned(), made: true, passing: false },
+            FirstRun::Assume => {
+                let dir = std::env::temp_dir().join(format!("portcullis-{}", std::process::id()));
+                Certificate { dir, made: false, passing: true }
+            }
+        };
+        let made = private_dir(&certificate.dir)
+            .and_then(|()| development::certificate(&certificate.dir, now));
+        if let Err(says) = made {
+            let span = wanting.tls.as_ref().map_or(0..0, |tls| tls.span.clone());
+            reading.wrong(Code::BadCertificate, &span, says, "name cert and key under [listener.tls]");
+            return None;
+        }
+        Some(certificate)
     }
 
     fn workers(&self, reading: &mut Reading<'_>) -> usize {
@@ -292,6 +378,19 @@ impl Sections {
             );
         }
     }
+}
+
+/// Makes a directory that only its owner may enter, if it is not there.
+///
+/// # Errors
+/// A sentence with the path.
+pub fn private_dir(dir: &Path) -> Result<(), String> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| format!("the directory {} cannot be made: {error}", dir.display()))
 }
 
 fn admin_address(rule: &AdminRule, reading: &mut Reading<'_>) -> Option<SocketAddr> {

@@ -12,6 +12,7 @@ pub mod body;
 pub mod query;
 pub mod headers;
 mod look;
+pub mod detect;
 #[cfg(test)]
 mod tests;
 
@@ -93,6 +94,13 @@ impl Observed {
     /// The first that were seen, at most sixteen.
     pub fn seen(&self) -> &[Seen] {
         &self.seen
+    }
+
+    /// What was seen, in the words of the record.
+    pub fn refusals(&self) -> impl Iterator<Item = Refusal> {
+        self.seen.iter().map(|seen| {
+            Refusal::new(seen.reason).by(&seen.origin).because(seen.detail.to_string())
+        })
     }
 
     /// How many more there were.

@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::inspect::Filters;
 use crate::limit::Budgets;
 use crate::mistake::source::Origin;
-use crate::record::metrics::RouteMeters;
+use crate::record::meters::RouteMeters;
 use crate::respond::headers::Rules;
 use crate::route::Parameters;
 use crate::route::pattern::Pattern;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::authorize::vocabulary::VocabularyRule;
-use crate::inspect::detect::FilterRule;
+use crate::inspect::detect::rule::FilterRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::limit::address::AddressRule;
 use crate::limit::rule::LimitRule;
