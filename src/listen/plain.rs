@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,22 @@ pub trait Answers: Send + Sync + 'static {
         &self,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// The two ends of a connection, as an extension of each of its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The address that the server is bound to.
+    pub bound: SocketAddr,
+}
+
+impl Ends {
+    /// Whether both ends are on this machine, and the server can be reached from no other.
+    pub fn are_loopback(&self) -> bool {
+        [self.peer, self.bound].iter().all(|end| end.ip().to_canonical().is_loopback())
+    }
 }
 
 /// Serves on `listener` until `stop`, then lets the requests in flight end.
