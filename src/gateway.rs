@@ -24,12 +24,15 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::clock::{Clock, Now};
+use crate::forward::Answer;
 use crate::forward::sender::Sender;
-use crate::forward::{Answer, AnswerBody};
 use crate::head::bans::Bans;
 use crate::head::{self, RequestId};
+use crate::inspect::Observed;
 use crate::inspect::room::Room;
+use crate::listen::body::Body;
 use crate::listen::{Arrival, Handler, Outgoing, Peer, Stream, Tunnel};
+use crate::mistake::source::Origin;
 use crate::policy::Policy;
 use crate::policy::route::Route;
 use crate::record::Record;
@@ -37,7 +40,7 @@ use crate::record::entry::{Entry, Recorded};
 use crate::record::meters::{AnsweredBy, ListenerMeters};
 use crate::refusal::{Refusal, Spent, Stage};
 use crate::respond::body::Shape;
-use crate::respond::{self, Challenges, Facts};
+use crate::respond::{self, Facts, limits};
 
 /// Everything that requests share. One for the process.
 pub struct Shared {
@@ -69,7 +72,7 @@ struct Seen<'p> {
     shape: Shape,
     route: Option<&'p Route>,
     authenticated: bool,
-    budget: Option<(&'p str, Spent)>,
+    budget: Option<(Origin, Spent)>,
 }
 
 /// How the way ended, when it did not end in a refusal.
@@ -121,13 +124,17 @@ impl Gateway {
         entry.passed(Stage::Authorize, permit.door());
 
         let admission = route.budgets.spend(permit, &head, now)?;
-        seen.budget = route.budgets.reported(&admission);
+        seen.budget = admission.tightest().cloned();
         admission.observed().iter().for_each(|refusal| entry.observed(refusal));
         entry.passed(Stage::Limit, admission.tightest().map(|(origin, _)| origin));
 
         let body = entry.count(body);
-        let cleared = route.filters.inspect(head, body, admission, &parameters, &self.shared.room).await?;
-        cleared.observed().iter().for_each(|refusal| entry.observed(refusal));
+        let mut watch = Observed::default();
+        let room = &self.shared.room;
+        let cleared =
+            route.filters.inspect(head, body, admission, &parameters, room, &mut watch).await;
+        watch.refusals().for_each(|refusal| entry.observed(&refusal));
+        let cleared = cleared?;
         entry.passed(Stage::Inspect, None);
 
         let path = route.rewritten(&parameters)?;
@@ -140,7 +147,7 @@ impl Gateway {
 }
 
 impl Handler for Gateway {
-    type Body = Recorded<AnswerBody>;
+    type Body = Recorded<Body>;
 
     async fn handle(&self, peer: &Arc<Peer>, arrival: Arrival) -> Outgoing<Self::Body> {
         let now = self.shared.clock.now();
@@ -155,7 +162,10 @@ impl Handler for Gateway {
             tls: peer.tls.is_some(),
             authenticated: seen.authenticated,
             shape: seen.shape,
-            budget: seen.budget,
+            budget: seen
+                .budget
+                .as_ref()
+                .map(|(limit, spent)| (limits::short(limit.rule()), *spent)),
         };
         let rules = seen.route.map_or_else(|| policy.unmatched_rules(), |route| &route.rules);
         let ended = self.shared.clock.now();
@@ -173,14 +183,18 @@ impl Handler for Gateway {
             Err(refusal) => {
                 entry.refused(&refusal);
                 entry.answered(refusal.reason.status(), AnsweredBy::Gateway, ended);
-                let challenges: Challenges<'_> = policy.challenges(seen.route, &refusal);
-                respond::refuse(&refusal, &facts, &challenges, rules)
+                let challenge = policy.challenge(seen.route, refusal.reason);
+                respond::refuse(&refusal, &facts, challenge, rules)
             }
         };
         match upgraded {
-            None => Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close },
+            None => {
+                Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close }
+            }
             Some(upstream) => {
-                let idle = seen.route.map_or_else(Default::default, |route| route.upstream.idle_timeout());
+                let idle = seen.route.map_or_else(Default::default, |route| {
+                    route.upstream.settings().idle_timeout()
+                });
                 tunnel(response, upstream, entry, idle)
             }
         }
@@ -189,11 +203,11 @@ impl Handler for Gateway {
 
 /// A connection that has become a tunnel carries the record's entry to its end.
 fn tunnel(
-    response: Response<AnswerBody>,
+    response: Response<Body>,
     upstream: Box<dyn Stream>,
     entry: Entry,
     idle: std::time::Duration,
-) -> Outgoing<Recorded<AnswerBody>> {
+) -> Outgoing<Recorded<Body>> {
     let tunnel = Tunnel { upstream, keep: Box::new(entry), idle };
     Outgoing { response: response.map(Recorded::untold), tunnel: Some(tunnel), close: false }
 }

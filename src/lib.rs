@@ -30,3 +30,11 @@ pub mod inspect;
 pub mod forward;
 pub mod respond;
 pub mod record;
+
+// whole
+pub mod policy;
+pub mod config;
+pub mod gateway;
+
+// process
+pub mod tasks;

@@ -42,6 +42,14 @@ pub struct SchemesRule {
     pub all: Option<Vec<At<String>>>,
 }
 
+impl AuthRule {
+    /// What holds where nothing is written: an API key.
+    pub fn usual() -> Self {
+        let api_key = At { value: "api-key".to_owned(), span: 0..0 };
+        Self::Schemes(SchemesRule { any: Some(vec![api_key]), all: None })
+    }
+}
+
 impl Authenticate {
     /// What this rule demands, with the schemes that policy defines, by their names.
     ///

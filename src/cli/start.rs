@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::admin::{Admin, Parts};
-use crate::authenticate::directory::{Directory, NewKey};
+use crate::admin::{Admin, Parts, bans, housekeeping};
+use crate::authenticate::directory::Directory;
+use crate::authenticate::directory::record::NewKey;
 use crate::authenticate::nonce::Nonces;
 use crate::cli::exit::Exit;
 use crate::cli::first_run;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::config::reference::Reference;
+use crate::config::development::write_new;
 use crate::config::{Config, state_files};
 use crate::forward::health;
 use crate::forward::identity::Verifier;
 use crate::forward::sender::Sender;
+use crate::forward::upstream::Upstream;
 use crate::gateway::{Gateway, Shared};
 use crate::head::bans::Bans;
 use crate::inspect::room::Room;
@@ -28,15 +31,19 @@ use crate::listen::bind::{Sockets, bind};
 use crate::listen::drain::Drain;
 use crate::listen::plain;
 use crate::mistake::Mistakes;
+use crate::policy::Policy;
 use crate::policy::compile::{self, Ground};
 use crate::policy::files::Files;
 use crate::policy::reload::{Outcome, Reloader};
 use crate::record::Record;
+use crate::record::log::Log;
+use crate::record::metrics::{Build, Metrics};
 use crate::rehearse;
 use crate::secret::Secret;
 use crate::store::Store;
 use crate::tasks::Service;
 use crate::tasks::seed::FIRST_USER;
+use crate::units::Size;
 
 /// The first key lives so long, in days.
 const FIRST_KEY_DAYS: u64 = 30;
@@ -110,9 +117,9 @@ impl Started {
     /// Drains and stops. True when every request in flight could end.
     pub fn stop(mut self) -> bool {
         self.drain.begin();
-        let drained = self.drain.wait(self.drain_time);
-        self.drain.cut_all();
-        self.drain.wait(CUT_TIME);
+        let drained = wait(&self.drain, self.drain_time);
+        self.drain.cut();
+        wait(&self.drain, CUT_TIME);
         let _ = self.stop_control.send(true);
         for worker in self.workers.drain(..).chain(self.control.take()) {
             let _ = worker.join();
@@ -129,22 +136,17 @@ impl Started {
 pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<Started, Exit> {
     let now = clock.now();
     let could_not = Exit::CouldNot;
-    let made = first_run::prepare(&config, now).map_err(could_not)?;
+    let made = first_run::prepare(&config).map_err(could_not)?;
     let keyring = Keyring::read(&config).map_err(could_not)?;
-    let store = Store::open(&config.state_dir, &keyring.master).map_err(|fault| could_not(fault.to_string()))?;
-    let store = Arc::new(store);
-    let directory = Directory::open(Arc::clone(&store), keyring.pepper, &config.environment)
-        .map(Arc::new)
-        .map_err(|fault| could_not(fault.to_string()))?;
-
-    let record = Record::new(&config.log).map(Arc::new).map_err(could_not)?;
+    let (directory, store) = keyring.open(&config).map_err(could_not)?;
+    let record = record(&config, clock).map_err(could_not)?;
     let buckets = Arc::new(Buckets::new(config.ceilings.buckets));
     let ground = Ground {
-        upstreams: config.upstreams.clone(),
+        upstreams: Arc::clone(&config.upstreams),
         directory: Arc::clone(&directory),
         nonces: Arc::new(Nonces::new(config.ceilings.nonces, now)),
         buckets: Arc::clone(&buckets),
-        metrics: Arc::clone(record.metrics()),
+        record: Arc::clone(&record),
         clock: clock.clone(),
     };
     let files = Files::read(&config.policy_dir, mistakes);
@@ -152,7 +154,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let Some(policy) = policy else { return Err(Exit::CouldNot(String::new())) };
     let tests = policy.cases().len();
     let routes = policy.routes().len();
-    let prove = rehearse::proof(config.upstreams.clone(), clock.clone());
+    let prove = rehearse::proof(Arc::clone(&config.upstreams), clock.clone());
     if config.run_tests {
         prove(&files).map_err(could_not)?;
     }
@@ -166,23 +168,26 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let task_socket = config.task_service.as_ref().map(|(address, _)| bind_loopback(*address)).transpose().map_err(could_not)?;
 
     // Nobody can be let in without a key, so the very first start makes one.
-    let first_key = if made.0.is_empty() || !directory.is_empty() { None } else { Some(first_key(&config, &directory, &policy, now).map_err(could_not)?) };
+    let first_key = match directory.is_empty() {
+        true => Some(first_key(&config, &directory, &policy, now).map_err(could_not)?),
+        false => None,
+    };
 
     let policy = Arc::new(ArcSwap::from_pointee(policy));
-    let bans = Arc::new(Bans::default());
-    restore_bans(&bans, &store, now);
+    let in_force = Arc::new(Bans::default());
+    restore_bans(&in_force, &store, now);
     let shared = Arc::new(Shared {
         clock: clock.clone(),
         policy: Arc::clone(&policy),
         record: Arc::clone(&record),
-        bans: Arc::clone(&bans),
-        room: Arc::new(Room::new(config.ceilings.buffered_bytes)),
+        bans: in_force,
+        room: Room::new(Size(config.ceilings.buffered_bytes)),
     });
     let proof = config.run_tests.then_some(prove);
     let reloader = Reloader::new(config.policy_dir.clone(), ground, policy, proof);
     let drain = Drain::default();
     let listeners: Vec<Arc<listen::Shared>> =
-        config.listeners.iter().map(|settings| Arc::new(listen::Shared::new(settings.clone(), clock.clone()))).collect();
+        config.listeners.iter().map(|settings| listen::Shared::new(settings.clone(), clock.clone())).collect();
 
     let workers = workers(&config, &sockets, &listeners, &shared, &drain).map_err(could_not)?;
     let facts = facts(&config, &sockets, admin_socket.as_ref(), made.0, first_key, (routes, tests));
@@ -193,7 +198,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         buckets,
         reloader,
         watch: config.watch,
-        upstreams: config.upstreams.clone(),
+        upstreams: Arc::clone(&config.upstreams),
         listeners,
         token: keyring.admin,
         drain: drain.clone(),
@@ -212,10 +217,18 @@ struct Keyring {
 }
 
 impl Keyring {
+    /// Opens the store and what is kept in it.
+    fn open(&self, config: &Config) -> Result<(Arc<Directory>, Arc<Store>), String> {
+        let store = Store::open(&config.state_dir, &self.master).map_err(|fault| fault.to_string())?;
+        let store = Arc::new(store);
+        let directory = Directory::open(Arc::clone(&store), &self.pepper, &config.environment);
+        Ok((Arc::new(directory.map_err(|fault| fault.to_string())?), store))
+    }
+
     fn read(config: &Config) -> Result<Self, String> {
         let read = |reference: &Option<Reference>, file: &str| match reference {
             Some(reference) => reference.read(&config.base),
-            None => Reference::File(config.state_dir.join(file)).read(Path::new("")),
+            None => Reference::File(config.state_dir.join(file)).read(Path::new(".")),
         };
         Ok(Self {
             master: read(&config.master_key, state_files::MASTER_KEY)?,
@@ -225,6 +238,40 @@ impl Keyring {
     }
 }
 
+/// The credentials of a gateway that does not run.
+///
+/// # Errors
+/// A sentence that says why they cannot be opened.
+pub fn open_directory(config: &Config) -> Result<(Arc<Directory>, Arc<Store>), String> {
+    Keyring::read(config)?.open(config)
+}
+
+fn record(config: &Config, clock: &Clock) -> Result<Arc<Record>, String> {
+    let build = Build {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("PORTCULLIS_REVISION").unwrap_or("unknown"),
+        rustc: env!("CARGO_PKG_RUST_VERSION"),
+    };
+    let metrics = Metrics::new(build).map_err(|error| error.to_string())?;
+    let log = Log::start(config.log.clone()).map_err(|error| format!("the access log cannot be opened: {error}"))?;
+    Ok(Record::new(metrics, log, clock.clone()))
+}
+
+/// Waits until every connection has ended, for so long at most. True when it did.
+fn wait(drain: &Drain, most: Duration) -> bool {
+    const STEP: Duration = Duration::from_millis(5);
+    let mut waited = Duration::ZERO;
+    while drain.open() > 0 && waited < most {
+        std::thread::sleep(STEP);
+        waited += STEP;
+    }
+    drain.open() == 0
+}
+
+fn targets(upstream: &Upstream) -> String {
+    upstream.targets().iter().map(|target| &**target.name()).collect::<Vec<_>>().join(", ")
+}
+
 fn bind_loopback(address: SocketAddr) -> Result<std::net::TcpListener, String> {
     let wrong = |error: std::io::Error| format!("{address} cannot be bound: {error}");
     let listener = std::net::TcpListener::bind(address).map_err(wrong)?;
@@ -232,9 +279,9 @@ fn bind_loopback(address: SocketAddr) -> Result<std::net::TcpListener, String> {
     Ok(listener)
 }
 
-fn restore_bans(bans: &Bans, store: &Store, now: crate::clock::Now) {
-    for ban in crate::admin::bans::stored(store) {
-        bans.add(ban.network, ban.until_ms, &ban.why, now);
+fn restore_bans(in_force: &Bans, store: &Store, now: Now) {
+    for ban in bans::stored(store) {
+        in_force.add(ban.network, ban.until_ms, &ban.why, now);
     }
 }
 
@@ -242,23 +289,23 @@ fn restore_bans(bans: &Bans, store: &Store, now: crate::clock::Now) {
 fn first_key(
     config: &Config,
     directory: &Directory,
-    policy: &crate::policy::Policy,
-    now: crate::clock::Now,
+    policy: &Policy,
+    now: Now,
 ) -> Result<Secret, String> {
     let vocabulary = policy.vocabulary();
     let new = NewKey {
         name: "first key".to_owned(),
         subject: FIRST_USER.to_owned(),
-        roles: vocabulary.roles().map(str::to_owned).collect(),
-        scopes: vocabulary.scopes().map(str::to_owned).collect(),
-        tier: vocabulary.tiers().find(|tier| *tier == "pro").map(str::to_owned),
+        roles: vocabulary.roles().map(|(name, _)| name.to_owned()).collect(),
+        scopes: vocabulary.scopes().map(|(name, _)| name.to_owned()).collect(),
+        tier: vocabulary.tiers().map(|(name, _)| name.to_owned()).find(|tier| tier == "pro"),
         expires_ms: Some(now.unix_ms + FIRST_KEY_DAYS * 86_400_000),
         ..NewKey::default()
     };
-    let (_, secret) = directory.create(new, now).map_err(|fault| fault.to_string())?;
+    let secret = directory.create(new, now).map_err(|fault| fault.to_string())?.secret;
     if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         let path = config.state_dir.join(state_files::FIRST_KEY);
-        first_run::write_new(&path, &[secret.expose(), b"\n"].concat(), 0o600)?;
+        write_new(&path, &[secret.expose(), b"\n"].concat(), 0o600)?;
     }
     Ok(secret)
 }
@@ -272,8 +319,8 @@ fn facts(
     (routes, tests): (usize, usize),
 ) -> Facts {
     let listeners = config.listeners.iter().zip(sockets).flat_map(|(settings, sockets)| {
-        let (name, tls) = (settings.name(), settings.is_tls());
-        sockets.local_addrs().iter().map(move |address| (Arc::clone(name), *address, tls)).collect::<Vec<_>>()
+        let (name, tls) = (settings.name(), settings.certificates().is_some());
+        sockets.local_addrs().into_iter().map(move |address| (Arc::clone(name), address, tls))
     });
     Facts {
         made,
@@ -282,7 +329,7 @@ fn facts(
         policy_dir: crate::policy::files::shown_path(&config.policy_dir),
         listeners: listeners.collect(),
         admin: admin.and_then(|socket| socket.local_addr().ok()),
-        upstreams: config.upstreams.iter().map(|upstream| (upstream.name().to_owned(), upstream.describe_targets())).collect(),
+        upstreams: config.upstreams.iter().map(|upstream| (upstream.name().to_owned(), targets(upstream))).collect(),
         routes,
         tests,
     }
@@ -305,20 +352,32 @@ fn workers(
                 serving.push((socket, Arc::clone(listener)));
             }
         }
-        let gateway = Gateway::new(Arc::clone(shared), Arc::new(Sender::to(&config.upstreams)));
+        let sender = Arc::new(Sender::to(&config.upstreams));
+        let shared = Arc::clone(shared);
         let drain = drain.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let Ok(runtime) = runtime.inspect_err(|error| tracing::error!("worker {number} has no runtime: {error}")) else { return };
             runtime.block_on(async {
-                let mut accepting = Vec::new();
+                let tending = Arc::clone(&sender);
+                let tending = tokio::spawn(async move { tending.tend().await });
+                let mut accepting = tokio::task::JoinSet::new();
                 for (socket, listener) in serving {
-                    accepting.push(tokio::spawn(listen::serve(socket, listener, gateway.clone(), drain.clone())));
+                    let meters = shared.record.metrics().listener(listener.settings.name());
+                    let gateway = Gateway::new(Arc::clone(&shared), Arc::clone(&sender), meters);
+                    accepting.spawn(listen::serve(socket, listener, gateway, drain.clone()));
                 }
-                for accepting in accepting {
-                    let _ = accepting.await;
+                while let Some(ended) = accepting.join_next().await {
+                    if let Ok(Err(error)) = ended {
+                        tracing::error!("a listener of worker {number} ended: {error}");
+                    }
                 }
-                drain.finished().await;
+                // Connections go on in tasks of their own; this thread must outlive them.
+                tokio::select! {
+                    () = drain.finished() => {}
+                    () = drain.was_cut() => tokio::time::sleep(CUT_TIME).await,
+                }
+                tending.abort();
             });
         });
         threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
@@ -357,7 +416,7 @@ fn control(
                 serving.spawn(plain::serve(socket, service, stop()));
             }
             serving.spawn(health::watch(upstreams, stop()));
-            serving.spawn(crate::admin::housekeeping::keep(admin, stop()));
+            serving.spawn(housekeeping::keep(admin, stop()));
             while serving.join_next().await.is_some() {}
         });
     });

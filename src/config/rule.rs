@@ -16,7 +16,6 @@ use crate::units::{Size, Span};
 /// allowed stands in the policy directory.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "gateway")]
-#[expect(dead_code, reason = "the shape of the file, read section by section")]
 pub struct GatewayFile {
     /// The version of this format: 1.
     pub version: u32,

@@ -4,7 +4,7 @@ pub mod address;
 pub mod identity;
 mod tls;
 pub mod upstream;
-mod reference;
+pub mod reference;
 pub mod settings;
 mod dial;
 mod outbound;
@@ -39,6 +39,9 @@ use crate::listen::Stream;
 use crate::listen::body::Body;
 use crate::refusal::{Reason, Refusal};
 
+/// The longest that anybody waits for the head of an answer.
+const TOTAL_MAX: Duration = Duration::from_secs(3600);
+
 /// What came back from the upstream.
 pub struct Answer {
     /// The status.
@@ -70,7 +73,7 @@ pub enum AnswerBody {
 pub struct SendOptions<'a> {
     /// The path that replaces the head's, canonical and matched again; the query stays.
     pub path: Option<&'a str>,
-    /// From now to the head of the answer, in place of the upstream's own.
+    /// From now to the head of the answer, at most an hour, in place of the upstream's own.
     pub total: Option<Duration>,
     /// Whether the caller's credentials go along, for a service that checks them again.
     pub keep_credentials: bool,
@@ -99,7 +102,7 @@ pub async fn send(
     let (head, body, admission, _held) = cleared.into_parts();
     let mut departure = Departure::new(head, body, admission.permit(), upstream, options)?;
     drop(admission);
-    let total = options.total.unwrap_or(upstream.settings.timeout.total);
+    let total = options.total.unwrap_or(upstream.settings.timeout.total).min(TOTAL_MAX);
     departure.travel(pool, upstream, Instant::now() + total).await
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::forward::connection::Connection;
 use crate::forward::dial::DialFault;
@@ -18,6 +18,9 @@ use crate::refusal::{Extra, Reason, Refusal};
 
 /// How often idle connections are looked over.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// How long an idle connection may take to be ready: longer only if its last request is still unread.
+const READY_AFTER_MAX: Duration = Duration::from_millis(20);
 
 /// The connections of one worker. Each worker has its own, so that nothing is contended.
 pub struct Pool {
@@ -84,7 +87,8 @@ impl Pool {
     }
 
     fn slot(&self, upstream: &Upstream, index: usize) -> Result<&Arc<Slot>, Refusal> {
-        self.slots.get(upstream.first_slot.saturating_add(index)).ok_or_else(|| {
+        let slot = self.slots.get(upstream.first_slot.saturating_add(index));
+        slot.filter(|slot| std::ptr::eq(&*slot.upstream, upstream)).ok_or_else(|| {
             Refusal::new(Reason::GatewayFault).because("the upstream is of another configuration")
         })
     }
@@ -200,7 +204,7 @@ impl Slot {
         limit: Instant,
     ) -> Result<(Connection, bool), DialFault> {
         while !fresh && let Some(mut connection) = self.take_idle(now) {
-            if connection.is_ready().await {
+            if let Ok(true) = timeout(READY_AFTER_MAX, connection.is_ready()).await {
                 return Ok((connection, true));
             }
         }

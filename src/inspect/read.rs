@@ -191,3 +191,41 @@ fn broken(broken: Broken) -> Refusal {
         Broken::Upstream => Refusal::new(Reason::GatewayFault).because(broken.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::room::Room;
+    use crate::units::Size;
+
+    #[test]
+    fn all_memory_of_a_buffer_is_held_and_it_grows_by_doubling() {
+        let room = Room::new(Size(100_000));
+        let mut held = room.hold();
+        let mut gathered = Gathered::Nothing;
+        let mut sizes = Vec::new();
+        for _ in 0..50_000 {
+            gathered.add(Bytes::from_static(b"x"), 50_000, &mut held).unwrap();
+            if let Gathered::Several(buffer) = &gathered {
+                assert_eq!(held.bytes(), buffer.capacity() as u64);
+                sizes.push(buffer.capacity());
+            }
+        }
+        sizes.dedup();
+        assert_eq!(sizes, [4096, 8192, 16_384, 32_768, 50_000]);
+        let more = gathered.add(Bytes::from_static(b"x"), 50_000, &mut held).unwrap_err();
+        assert_eq!(more.reason, Reason::BodyTooLarge);
+    }
+
+    #[test]
+    fn a_body_of_one_frame_is_not_copied() {
+        let room = Room::new(Size(100));
+        let mut held = room.hold();
+        let frame = Bytes::from(vec![b'x'; 50]);
+        let mut gathered = Gathered::Nothing;
+        gathered.add(Bytes::new(), 100, &mut held).unwrap();
+        gathered.add(frame.clone(), 100, &mut held).unwrap();
+        assert_eq!(gathered.into_bytes().as_ptr(), frame.as_ptr());
+        assert_eq!(held.bytes(), 50);
+    }
+}

@@ -302,6 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_make_one_bucket_at_once_make_one() {
+        let buckets = Buckets::new(20_000);
+        let bucket = TokenBucket::new(8, "8/h".parse().unwrap()).unwrap();
+        let start = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for number in 0..2000 {
+                        start.wait();
+                        let taken = buckets.take(buckets.key(number), &bucket, 1, at(0));
+                        assert!(matches!(taken, Taken::Paid(_)), "{taken:?}");
+                    }
+                });
+            }
+        });
+        assert_eq!(buckets.held(), 2000);
+        for number in 0..2000 {
+            let taken = buckets.take(buckets.key(number), &bucket, 1, at(0));
+            assert!(matches!(taken, Taken::Empty(_)), "all eight were paid from one bucket");
+        }
+    }
+
+    #[test]
     fn full_buckets_go_first_and_looking_makes_none() {
         let buckets = Buckets::new(2);
         let slow = TokenBucket::new(2, "2/h".parse().unwrap()).unwrap();

@@ -87,6 +87,11 @@ impl Budgets {
         Self { limits: Box::default(), route: Box::default(), buckets: Arc::clone(buckets) }
     }
 
+    /// Whether nothing is spent.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
     /// Compiles the `limits` of the route with this name, from all limits of the policy; nothing
     /// stands for one that did not compile. Reports limits that nothing defines, that are named
     /// twice, and more than [`LIMITS_MAX`] of them.

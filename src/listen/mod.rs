@@ -2,16 +2,72 @@
 
 pub mod body;
 pub mod plain;
+pub mod settings;
+pub mod bounds;
+pub mod certificate;
+pub mod tls;
+pub mod bind;
+pub mod counters;
+pub mod drain;
+mod accept;
+mod http1;
+mod http2;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::clock::Clock;
 use crate::listen::body::Body;
+use crate::listen::counters::{Counters, Seats};
+use crate::listen::drain::Drain;
+use crate::listen::settings::Settings;
 use crate::refusal::Reason;
+use crate::units::Network;
+
+/// What the workers of one listener share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What the listener is.
+    pub settings: Settings,
+    /// What it has counted.
+    pub counters: Counters,
+    clock: Clock,
+    seats: Seats,
+}
+
+impl Shared {
+    /// A listener that nobody has connected to yet.
+    pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { settings, counters: Counters::default(), clock, seats: Seats::default() })
+    }
+}
+
+/// Accepts connections from one socket and serves them, until the drain has begun and the socket's
+/// queue is empty. Connections go on in tasks of their own; [`Drain::finished`] waits for them.
+///
+/// Must run inside a tokio runtime with I/O and time; one runtime of one thread per worker is what
+/// it is made for.
+///
+/// # Errors
+/// The runtime cannot take the socket.
+pub async fn serve<H: Handler>(
+    socket: TcpListener,
+    shared: Arc<Shared>,
+    handler: H,
+    drain: Drain,
+) -> io::Result<()> {
+    let token = drain.token();
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(socket)?;
+    accept::run(&socket, &shared, &handler, &drain).await;
+    drop((socket, token));
+    Ok(())
+}
 
 /// The other end of a connection, and how it is connected.
 #[derive(Clone, Debug)]
@@ -24,9 +80,9 @@ pub struct Peer {
     pub listener: Arc<str>,
     /// The facts of TLS; nothing on a plaintext listener.
     pub tls: Option<TlsFacts>,
-    /// Networks whose proxies are believed when they say whom they forward for.
-    pub trusted: Arc<[crate::units::Network]>,
-    /// The port of `https` that a plaintext listener redirects to, if it only redirects.
+    /// The networks whose `Forwarded` headers are believed.
+    pub trusted: Arc<[Network]>,
+    /// On a plaintext listener that redirects: the port of `https`.
     pub redirect_port: Option<u16>,
 }
 
@@ -78,6 +134,19 @@ pub enum Arrival {
     Malformed(Reason),
 }
 
+impl Arrival {
+    /// The request, whose head and body go separate ways from here.
+    ///
+    /// # Errors
+    /// What is wrong with bytes that are not a request.
+    pub fn request(self) -> Result<(RawHead, Body), Reason> {
+        match self {
+            Self::Request(head, body) => Ok((*head, body)),
+            Self::Malformed(reason) => Err(reason),
+        }
+    }
+}
+
 /// What is sent back.
 pub struct Outgoing<B> {
     /// The response.
@@ -120,4 +189,12 @@ pub trait Handler: Clone + Send + Sync + 'static {
         peer: &Arc<Peer>,
         arrival: Arrival,
     ) -> impl Future<Output = Outgoing<Self::Body>> + Send;
+}
+
+/// What serves the requests of one connection.
+struct Service<H> {
+    peer: Arc<Peer>,
+    shared: Arc<Shared>,
+    handler: H,
+    drain: Drain,
 }

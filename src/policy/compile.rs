@@ -6,14 +6,15 @@ use std::sync::Arc;
 use crate::authenticate::api_key::ApiKeyScheme;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
-use crate::authenticate::{AuthRule, Authenticate, Scheme};
+use crate::authenticate::rule::AuthRule;
+use crate::authenticate::{Authenticate, Scheme};
 use crate::authorize::vocabulary::Vocabulary;
 use crate::authorize::{Doors, Frame};
 use crate::clock::Clock;
 use crate::forward::upstream::{Upstream, Upstreams};
-use crate::inspect::detect::Filter;
+use crate::inspect::detect::rule as detection;
 use crate::inspect::field::Examine;
-use crate::inspect::{Filters, InspectRule};
+use crate::inspect::{Filters, InspectRule, Parts};
 use crate::limit::Budgets;
 use crate::limit::address::{AddressBudgets, AddressRule};
 use crate::limit::buckets::Buckets;
@@ -27,11 +28,11 @@ use crate::policy::route::Route;
 use crate::policy::rule::{DefaultsRule, RouteRule};
 use crate::policy::sections::{Named, Sections, Single};
 use crate::policy::{Policy, Unmatched};
-use crate::record::metrics::Metrics;
+use crate::record::Record;
 use crate::respond::headers::{ResponseRule, Rules};
+use crate::route::host::HostPattern;
 use crate::route::pattern::Pattern;
 use crate::route::rewrite::Rewrite;
-use crate::route::host::HostPattern;
 use crate::route::table::{Shape, Table};
 
 /// What a policy is compiled upon: the process's own things, which outlive every policy.
@@ -46,7 +47,7 @@ pub struct Ground {
     /// Token buckets; they survive a new policy.
     pub buckets: Arc<Buckets>,
     /// Where requests are counted.
-    pub metrics: Arc<Metrics>,
+    pub record: Arc<Record>,
     /// Where time comes from, for dates that must lie ahead.
     pub clock: Clock,
 }
@@ -56,10 +57,24 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let before = mistakes.count().0;
     let sections = Sections::read(&files.sources, mistakes);
     let first = files.sources.first()?;
-    let Sections { name, vocabulary, address, defaults, limits, filters, signatures, routes, cases, .. } = sections;
-    let vocabulary = compiled_vocabulary(vocabulary, first, mistakes).unwrap_or_default();
+    let Sections {
+        name,
+        vocabulary,
+        address,
+        defaults,
+        limits,
+        filters,
+        signatures,
+        routes,
+        cases,
+        ..
+    } = sections;
+    let vocabulary = compiled_vocabulary(vocabulary, first, mistakes);
     let address = compiled_address(address, ground, first, mistakes);
-    let defaults = defaults.unwrap_or_else(|| Single { rule: whole(DefaultsRule::default()), source: Arc::clone(first) });
+    let defaults = defaults.unwrap_or_else(|| Single {
+        rule: whole(DefaultsRule::default()),
+        source: Arc::clone(first),
+    });
     let name: Arc<str> = name.map_or_else(|| "policy".into(), |name| name.rule.value.into());
 
     let mut shop = Workshop {
@@ -71,10 +86,12 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         limits: BTreeMap::new(),
         filters: BTreeMap::new(),
         schemes: BTreeMap::new(),
+        parts: Parts::default(),
     };
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
+    shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
     let mut made = Vec::new();
     let mut shapes = Vec::new();
@@ -114,8 +131,9 @@ fn compiled_vocabulary(
     written: Option<Single<crate::authorize::vocabulary::VocabularyRule>>,
     first: &Arc<Source>,
     mistakes: &mut Mistakes,
-) -> Option<Vocabulary> {
-    let (rule, source) = written.map_or_else(Default::default, |single| (single.rule.value, Some(single.source)));
+) -> Vocabulary {
+    let (rule, source) =
+        written.map_or_else(Default::default, |single| (single.rule.value, Some(single.source)));
     Vocabulary::compile(&rule, &mut Reading { source: source.as_ref().unwrap_or(first), mistakes })
 }
 
@@ -139,38 +157,50 @@ struct Workshop<'a> {
     realm: Arc<str>,
     vocabulary: &'a Vocabulary,
     defaults: &'a Single<DefaultsRule>,
-    limits: BTreeMap<String, Arc<Limit>>,
+    limits: BTreeMap<String, Option<Arc<Limit>>>,
     filters: BTreeMap<String, Arc<dyn Examine>>,
     schemes: BTreeMap<String, Arc<dyn Scheme>>,
+    parts: Parts,
 }
 
 impl Workshop<'_> {
-    fn limits(&mut self, written: &[Named<crate::limit::rule::LimitRule>], mistakes: &mut Mistakes) {
+    fn limits(
+        &mut self,
+        written: &[Named<crate::limit::rule::LimitRule>],
+        mistakes: &mut Mistakes,
+    ) {
         for Named { name, rule, source } in written {
-            let limit = Limit::compile(name, rule, self.vocabulary, &mut Reading { source, mistakes });
-            self.limits.extend(limit.map(|limit| (name.value.clone(), Arc::new(limit))));
+            let limit =
+                Limit::compile(name, rule, self.vocabulary, &mut Reading { source, mistakes });
+            self.limits.insert(name.value.clone(), limit.map(Arc::new));
         }
     }
 
-    fn filters(&mut self, written: &[Named<crate::inspect::detect::FilterRule>], mistakes: &mut Mistakes) {
+    fn filters(&mut self, written: &[Named<detection::FilterRule>], mistakes: &mut Mistakes) {
         let now = self.ground.clock.now();
         for Named { name, rule, source } in written {
             let mut reading = Reading { source, mistakes };
             let origin = reading.origin(format!("filters.{}", name.value), &name.span);
-            if let Some(filter) = Filter::compile(rule, &origin, now, &mut reading) {
+            if let Some(filter) = detection::compile(rule, &origin, &mut reading, now) {
                 self.filters.insert(name.value.clone(), Arc::new(filter));
             }
         }
     }
 
-    fn schemes(&mut self, written: &[Named<crate::authenticate::signature::rule::SignatureRule>], mistakes: &mut Mistakes) {
+    fn schemes(
+        &mut self,
+        written: &[Named<crate::authenticate::signature::rule::SignatureRule>],
+        mistakes: &mut Mistakes,
+    ) {
         let directory = &self.ground.directory;
-        self.schemes.insert("api-key".to_owned(), Arc::new(ApiKeyScheme::new(Arc::clone(directory))));
+        self.schemes
+            .insert("api-key".to_owned(), Arc::new(ApiKeyScheme::new(Arc::clone(directory))));
         for Named { name, rule, source } in written {
             let mut reading = Reading { source, mistakes };
             let keys = Arc::clone(directory) as Arc<dyn crate::authenticate::SigningKeys>;
             let nonces = Arc::clone(&self.ground.nonces);
-            if let Some(scheme) = rule.compile(&name.value, &name.span, (keys, nonces), &mut reading) {
+            if let Some(scheme) = rule.compile(&name.value, &name.span, keys, nonces, &mut reading)
+            {
                 self.schemes.insert(format!("signature.{}", name.value), Arc::new(scheme));
             }
         }
@@ -183,18 +213,33 @@ impl Workshop<'_> {
         source: &'v Arc<Source>,
         default: &'v Option<T>,
     ) -> Option<(&'v T, &'v Arc<Source>)> {
-        own.as_ref().map(|value| (value, source)).or_else(|| default.as_ref().map(|value| (value, &self.defaults.source)))
+        own.as_ref()
+            .map(|value| (value, source))
+            .or_else(|| default.as_ref().map(|value| (value, &self.defaults.source)))
     }
 
-    fn authenticate(&self, own: &Option<At<AuthRule>>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Option<Authenticate> {
+    fn authenticate(
+        &self,
+        own: &Option<At<AuthRule>>,
+        source: &Arc<Source>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Authenticate> {
         match self.either(own, source, &self.defaults.rule.auth) {
-            Some((rule, source)) => {
-                Authenticate::compile(rule, &self.schemes, &self.realm, &mut Reading { source, mistakes })
-            }
+            Some((rule, source)) => Authenticate::compile(
+                rule,
+                &self.schemes,
+                &self.realm,
+                &mut Reading { source, mistakes },
+            ),
             // Nothing said means the safe thing.
             None => {
-                let rule = whole(AuthRule::api_key());
-                Authenticate::compile(&rule, &self.schemes, &self.realm, &mut Reading { source, mistakes })
+                let rule = whole(AuthRule::usual());
+                Authenticate::compile(
+                    &rule,
+                    &self.schemes,
+                    &self.realm,
+                    &mut Reading { source, mistakes },
+                )
             }
         }
     }
@@ -203,20 +248,36 @@ impl Workshop<'_> {
         let source = &self.defaults.source;
         let authenticate = self.authenticate(&None, source, mistakes)?;
         let rules = self.response(&None, source, mistakes);
-        Some(Unmatched { authenticate, rules, meters: self.ground.metrics.route("unmatched") })
+        Some(Unmatched {
+            authenticate,
+            rules,
+            meters: Arc::clone(self.ground.record.metrics().unmatched()),
+        })
     }
 
-    fn response(&self, own: &Option<At<ResponseRule>>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Rules {
+    fn response(
+        &self,
+        own: &Option<At<ResponseRule>>,
+        source: &Arc<Source>,
+        mistakes: &mut Mistakes,
+    ) -> Rules {
         let style = self.defaults.rule.limit_headers;
         match self.either(own, source, &self.defaults.rule.response) {
             Some((rule, source)) => Rules::compile(rule, style, &mut Reading { source, mistakes }),
-            None => Rules::compile(&ResponseRule::default(), style, &mut Reading { source, mistakes }),
+            None => {
+                Rules::compile(&ResponseRule::default(), style, &mut Reading { source, mistakes })
+            }
         }
     }
 
     /// One route, and its shape for the table. Every rule is compiled whatever becomes of the
     /// others, so that all mistakes are found.
-    fn route(&self, number: usize, named: &Named<RouteRule>, reading: &mut Reading<'_>) -> Option<(Route, Shape)> {
+    fn route(
+        &self,
+        number: usize,
+        named: &Named<RouteRule>,
+        reading: &mut Reading<'_>,
+    ) -> Option<(Route, Shape)> {
         let Named { name, rule, source } = named;
         let origin = reading.origin(format!("routes.{}", name.value), &name.span);
         let pattern = Pattern::compile(&rule.pattern, reading);
@@ -228,12 +289,11 @@ impl Workshop<'_> {
         let authenticate = self.authenticate(&rule.auth, source, reading.mistakes);
         let doors = self.doors(rule, authenticate.as_ref(), pattern.as_ref(), &origin, reading);
         let budgets = self.budgets(rule, name, source, reading.mistakes);
-        let filters = self.inspection(rule, &origin, source, pattern.as_ref(), reading.mistakes);
+        let filters = self.inspection(rule, name, reading);
         let rules = self.response(&rule.response, source, reading.mistakes);
         let hosts = rule.hosts.clone().unwrap_or_default();
         let matching: Vec<HostPattern> =
             hosts.iter().filter_map(|host| HostPattern::compile(host, reading)).collect();
-        advise(rule, name, filters.as_ref(), reading);
 
         let pattern = pattern?;
         let shape = Shape {
@@ -262,15 +322,17 @@ impl Workshop<'_> {
             timeout: rule.timeout.or(self.defaults.rule.timeout).map(|span| span.0),
             keep_credentials: rule.keep_credentials,
             rules,
-            meters: self.ground.metrics.route(&name.value),
+            meters: self.ground.record.metrics().route(&name.value, Some(&rule.upstream)),
         };
+        advise(rule, &route, reading);
         Some((route, shape))
     }
 
     fn upstream(&self, name: &At<String>, reading: &mut Reading<'_>) -> Option<Arc<Upstream>> {
         let found = self.ground.upstreams.find(name);
         if found.is_none() {
-            let known: Vec<&str> = self.ground.upstreams.iter().map(|upstream| upstream.name()).collect();
+            let known: Vec<&str> =
+                self.ground.upstreams.iter().map(|upstream| upstream.name()).collect();
             reading.wrong(
                 Code::Undefined,
                 &name.span,
@@ -309,12 +371,22 @@ impl Workshop<'_> {
         Doors::compile(allow, frame, reading)
     }
 
-    fn budgets(&self, rule: &RouteRule, name: &At<String>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Option<Budgets> {
+    fn budgets(
+        &self,
+        rule: &RouteRule,
+        name: &At<String>,
+        source: &Arc<Source>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Budgets> {
         let buckets = &self.ground.buckets;
         match self.either(&rule.limits, source, &self.defaults.rule.limits) {
-            Some((names, source)) => {
-                Budgets::compile(names, &self.limits, &name.value, buckets, &mut Reading { source, mistakes })
-            }
+            Some((names, source)) => Budgets::compile(
+                names,
+                &self.limits,
+                &name.value,
+                buckets,
+                &mut Reading { source, mistakes },
+            ),
             None => Some(Budgets::none(buckets)),
         }
     }
@@ -322,37 +394,94 @@ impl Workshop<'_> {
     fn inspection(
         &self,
         rule: &RouteRule,
-        origin: &Origin,
-        source: &Arc<Source>,
-        pattern: Option<&Pattern>,
-        mistakes: &mut Mistakes,
+        name: &At<String>,
+        reading: &mut Reading<'_>,
     ) -> Option<Filters> {
-        let defaults = &self.defaults.rule;
-        let examine = match self.either(&rule.filter, source, &defaults.filter) {
-            None => None,
-            Some((name, _)) if name.value == "none" => None,
-            Some((name, source)) => {
-                let found = self.filters.get(&name.value);
-                if found.is_none() {
-                    let says = format!("filter `{}` is not defined", name.value);
-                    let help = suggest(name, self.filters.keys().map(String::as_str));
-                    Reading { source, mistakes }.wrong(Code::Undefined, &name.span, says, help);
-                }
-                found.cloned()
-            }
-        };
         let written = InspectRule {
-            body: self.either(&rule.body, source, &defaults.body),
-            query: self.either(&rule.query, source, &defaults.query),
-            headers: self.either(&rule.headers, source, &defaults.headers),
-            examine,
-            methods: pattern.map(Pattern::method),
+            body: rule.body.as_ref(),
+            query: rule.query.as_ref(),
+            headers: rule.headers.as_ref(),
         };
-        Filters::compile(written, origin, &self.files.dir, mistakes)
+        let files = |path: &str| self.file(path);
+        let own = Parts::compile(&written, &format!("routes.{}", name.value), &files, reading);
+        let examine = self.examine(rule.filter.as_ref(), reading);
+        let own = Parts { examine: examine?, ..own? };
+        let mut defaults = self.parts.clone();
+        if rule.filter.is_some() {
+            // `filter = "none"` replaces the default by nothing.
+            defaults.examine = None;
+        }
+        Filters::compile(own.or(&defaults), name, reading)
+    }
+
+    /// The filter that a rule names; nothing for none, and a mistake for one that is not there.
+    fn examine(
+        &self,
+        name: Option<&At<String>>,
+        reading: &mut Reading<'_>,
+    ) -> Option<Option<Arc<dyn Examine>>> {
+        let Some(name) = name.filter(|name| name.value != "none") else { return Some(None) };
+        let found = self.filters.get(&name.value);
+        if found.is_none() {
+            let says = format!("filter `{}` is not defined", name.value);
+            let help = suggest(name, self.filters.keys().map(String::as_str));
+            reading.wrong(Code::Undefined, &name.span, says, help);
+        }
+        found.cloned().map(Some)
+    }
+
+    fn default_parts(&mut self, mistakes: &mut Mistakes) {
+        let rule = &self.defaults.rule;
+        let written = InspectRule {
+            body: rule.body.as_ref(),
+            query: rule.query.as_ref(),
+            headers: rule.headers.as_ref(),
+        };
+        let reading = &mut Reading { source: &self.defaults.source, mistakes };
+        let files = |path: &str| self.file(path);
+        let parts = Parts::compile(&written, "defaults", &files, reading);
+        let examine = self.examine(rule.filter.as_ref(), reading);
+        if let (Some(parts), Some(examine)) = (parts, examine) {
+            self.parts = Parts { examine, ..parts };
+        }
+    }
+
+    /// A file that the policy refers to. Nothing outside of its directory is read.
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        let path = std::path::Path::new(path);
+        let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !inside {
+            return Err(std::io::Error::other("it lies outside of the policy directory"));
+        }
+        std::fs::read_to_string(self.files.dir.join(path))
     }
 }
 
 /// Advice on what a route leaves out.
-fn advise(rule: &RouteRule, name: &At<String>, filters: Option<&Filters>, reading: &mut Reading<'_>) {
-    let _ = (rule, name, filters, reading);
+fn advise(rule: &RouteRule, route: &Route, reading: &mut Reading<'_>) {
+    let span = &rule.pattern.span;
+    let name = &route.name;
+    let changes = !matches!(
+        route.pattern.method().map(http::Method::as_str),
+        Some("GET" | "HEAD" | "OPTIONS")
+    );
+    if changes && route.budgets.is_empty() {
+        let says = format!("`routes.{name}` changes things and has no budget of its own");
+        reading.wrong(Code::NoLimit, span, says, "add limits = [\"…\"]");
+    }
+    if changes && route.filters.body_max() > 0 {
+        if route.filters.body().accepts_json() && !route.filters.body().has_schema() {
+            let says = format!("`routes.{name}` accepts JSON of any shape");
+            reading.wrong(
+                Code::NoSchema,
+                span,
+                says,
+                "add schema = \"bodies/….json\" to its `body`",
+            );
+        }
+        if !route.filters.looks_in(crate::inspect::field::PlaceKind::Body) {
+            let says = format!("bodies of `routes.{name}` are not inspected for attacks");
+            reading.wrong(Code::NoFilter, span, says, "name a filter whose `look_in` has \"body\"");
+        }
+    }
 }

@@ -11,15 +11,15 @@ pub mod reload;
 use std::sync::Arc;
 
 use crate::authenticate::Authenticate;
+use crate::authenticate::challenge::Challenge;
+use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
 use crate::head::Head;
-use crate::authorize::vocabulary::Vocabulary;
 use crate::limit::address::AddressBudgets;
 use crate::policy::case::Case;
 use crate::policy::route::Route;
-use crate::record::metrics::RouteMeters;
+use crate::record::meters::RouteMeters;
 use crate::refusal::{Extra, Reason, Refusal};
-use crate::respond::Challenges;
 use crate::respond::headers::Rules;
 use crate::route::table::Table;
 use crate::route::{Found, Parameters};
@@ -116,11 +116,11 @@ impl Policy {
     }
 
     /// What a 401 asks for.
-    pub fn challenges<'p>(&'p self, route: Option<&'p Route>, reason: Reason) -> Challenges<'p> {
-        let authenticate = route.map_or(&self.unmatched.authenticate, |route| &route.authenticate);
-        Challenges {
-            authenticate: Some(authenticate.challenge(reason)),
-            signature: authenticate.accept_signature(),
-        }
+    pub fn challenge<'p>(
+        &'p self,
+        route: Option<&'p Route>,
+        reason: Reason,
+    ) -> Option<&'p Challenge> {
+        route.map_or(&self.unmatched.authenticate, |route| &route.authenticate).challenge(reason)
     }
 }

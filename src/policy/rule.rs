@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::authenticate::AuthRule;
+use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::door::DoorRule;
 use crate::authorize::vocabulary::{RoleRule, TierRule};
-use crate::inspect::body::BodyRule;
-use crate::inspect::detect::FilterRule;
+use crate::inspect::body::rule::BodyChoice;
+use crate::inspect::detect::rule::FilterRule;
 use crate::inspect::headers::HeadersRule;
 use crate::inspect::query::QueryRule;
 use crate::limit::address::AddressRule;
@@ -25,7 +25,6 @@ use crate::units::Span;
 /// in whichever file, and order never matters.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "policy")]
-#[expect(dead_code, reason = "the shape of the files, read section by section")]
 pub struct PolicyFile {
     /// The version of this format: 1. Stands in one file.
     pub version: Option<u32>,
@@ -77,7 +76,7 @@ pub struct DefaultsRule {
     /// From the request's first byte to the head of its answer. Default: the upstream's `timeout.total`.
     pub timeout: Option<Span>,
     /// What bodies may be.
-    pub body: Option<At<BodyRule>>,
+    pub body: Option<At<BodyChoice>>,
     /// What the query may be.
     pub query: Option<At<QueryRule>>,
     /// What headers must be.
@@ -109,7 +108,7 @@ pub struct RouteRule {
     /// Attack detection: the name of a filter, or "none".
     pub filter: Option<At<String>>,
     /// What the body may be.
-    pub body: Option<At<BodyRule>>,
+    pub body: Option<At<BodyChoice>>,
     /// What the query may be.
     pub query: Option<At<QueryRule>>,
     /// What headers must be.

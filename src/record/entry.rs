@@ -115,7 +115,7 @@ impl Entry {
     /// Puts the entry into the keeping of the answer's body.
     pub fn with<B: http_body::Body>(self, body: B) -> Recorded<B> {
         let bare = self.account.as_ref().is_some_and(|account| account.has_bare_answer());
-        Recorded { whole: bare || body.is_end_stream(), body, entry: self, passed: 0 }
+        Recorded { whole: bare || body.is_end_stream(), body, entry: Some(self), passed: 0 }
     }
 
     fn write(&mut self, tell: impl FnOnce(&mut Account)) {
@@ -176,17 +176,24 @@ impl TunnelGuard for Entry {
 #[derive(Debug)]
 pub struct Recorded<B> {
     body: B,
-    entry: Entry,
+    entry: Option<Entry>,
     /// Whether nothing more is to come. Who sees that stops asking, and never sees the end itself.
     whole: bool,
     passed: u64,
 }
 
 impl<B> Recorded<B> {
+    /// A body that closes nothing: that of a 101, whose entry goes with its tunnel.
+    pub fn untold(body: B) -> Self {
+        Self { whole: true, body, entry: None, passed: 0 }
+    }
+
     fn close(&mut self, end: End) {
-        let passed = self.passed;
-        self.entry.write(|account| account.bytes_out = passed);
-        self.entry.close(end);
+        if let Some(mut entry) = self.entry.take() {
+            let passed = self.passed;
+            entry.write(|account| account.bytes_out = passed);
+            entry.close(end);
+        }
     }
 }
 

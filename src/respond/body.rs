@@ -118,9 +118,7 @@ fn problem(refusal: &Refusal, facts: &Facts<'_>) -> Value {
     problem.insert("status".to_owned(), reason.status().as_u16().into());
     problem.insert("code".to_owned(), reason.code().into());
     problem.insert("reason".to_owned(), reason.name().into());
-    if let Some(id) = facts.id {
-        problem.insert("requestId".to_owned(), id.as_str().into());
-    }
+    problem.insert("requestId".to_owned(), facts.id.as_str().into());
     match &refusal.extra {
         Extra::Fields(fields) => drop(problem.insert("errors".to_owned(), named(fields))),
         Extra::Budget(spent) => drop(problem.insert("budget".to_owned(), budget(spent))),
@@ -134,7 +132,8 @@ mod tests {
     use super::*;
 
     fn facts(shape: Shape) -> Facts<'static> {
-        Facts { id: None, tls: true, authenticated: false, shape, budget: None }
+        let id = crate::head::RequestId::new(crate::clock::Clock::set_at(0).0.now());
+        Facts { id, tls: true, authenticated: false, shape, budget: None }
     }
 
     fn text(refusal: &Refusal, shape: Shape) -> String {

@@ -15,8 +15,6 @@ use crate::respond::limits::LimitHeaders;
 pub const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
 /// `Want-Content-Digest` (RFC 9530, section 4).
 pub const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
-/// What is wanted of a digest.
-pub const DIGESTS_WANTED: HeaderValue = HeaderValue::from_static("sha-256=10, sha-512=3");
 /// One year, in seconds (RFC 6797).
 pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
 /// Browsers must not guess a type.

@@ -4,12 +4,13 @@ pub mod body;
 pub mod headers;
 pub mod limits;
 
-use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::authenticate::challenge::Challenge;
 use crate::forward::{Answer, AnswerBody};
 use crate::head::RequestId;
+use crate::listen::body::Body;
 use crate::refusal::{Extra, Refusal, Spent};
 use crate::respond::body::Shape;
 use crate::respond::headers::Rules;
@@ -20,8 +21,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What an answer is told about the request that it answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The request's name; nothing when the bytes were no request.
-    pub id: Option<RequestId>,
+    /// The request's name.
+    pub id: RequestId,
     /// Whether the answer travels over TLS.
     pub tls: bool,
     /// Whether the caller was authenticated, so that no cache may keep the answer.
@@ -32,18 +33,12 @@ pub struct Facts<'a> {
     pub budget: Option<(&'a str, Spent)>,
 }
 
-/// What a 401 asks for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Challenges<'a> {
-    /// `WWW-Authenticate` (RFC 6750).
-    pub authenticate: Option<&'a HeaderValue>,
-    /// `Accept-Signature` (RFC 9421, section 5.1), where a signature was wanted.
-    pub signature: Option<&'a HeaderValue>,
-}
-
 /// The response that carries an upstream's answer.
-pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<AnswerBody> {
-    let mut response = Response::new(answer.body);
+pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<Body> {
+    let mut response = Response::new(match answer.body {
+        AnswerBody::Whole(bytes) => Body::Whole(bytes),
+        AnswerBody::Streaming(body) => body,
+    });
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     rules.hide(response.headers_mut());
@@ -62,11 +57,11 @@ pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<Answ
 pub fn refuse(
     refusal: &Refusal,
     facts: &Facts<'_>,
-    challenges: &Challenges<'_>,
+    challenge: Option<&Challenge>,
     rules: &Rules,
-) -> Response<AnswerBody> {
+) -> Response<Body> {
     let (content_type, body) = body::of(refusal, facts);
-    let mut response = Response::new(AnswerBody::Whole(body));
+    let mut response = Response::new(Body::Whole(body));
     *response.status_mut() = refusal.reason.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
@@ -87,13 +82,13 @@ pub fn refuse(
             headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
         }
     }
-    if refusal.reason.status() == StatusCode::UNAUTHORIZED {
-        if let Some(value) = challenges.authenticate {
-            headers.insert(WWW_AUTHENTICATE, value.clone());
+    if let Some(challenge) = challenge {
+        headers.insert(WWW_AUTHENTICATE, challenge.www_authenticate.clone());
+        for wanted in &challenge.accept_signature {
+            headers.append(headers::ACCEPT_SIGNATURE, wanted.clone());
         }
-        if let Some(value) = challenges.signature {
-            headers.insert(headers::ACCEPT_SIGNATURE, value.clone());
-            headers.insert(headers::WANT_CONTENT_DIGEST, headers::DIGESTS_WANTED);
+        if let Some(wanted) = &challenge.want_content_digest {
+            headers.insert(headers::WANT_CONTENT_DIGEST, wanted.clone());
         }
     }
     if let (Some((name, spent)), false) = (facts.budget, matches!(refusal.extra, Extra::Budget(_)))
@@ -105,8 +100,8 @@ pub fn refuse(
 }
 
 /// A permanent redirect to the same target over TLS. 308 keeps method and body (RFC 9110, 15.4.9).
-pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Whole(Bytes::new()));
+pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(http::header::LOCATION, location.clone());
     secure(&mut response, facts);
@@ -114,9 +109,9 @@ pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<AnswerBod
 }
 
 /// The headers that every answer carries, whoever made it.
-fn secure(response: &mut Response<AnswerBody>, facts: &Facts<'_>) {
+fn secure(response: &mut Response<Body>, facts: &Facts<'_>) {
     let headers = response.headers_mut();
-    if let Some(Ok(id)) = facts.id.map(|id| HeaderValue::from_bytes(id.as_str().as_bytes())) {
+    if let Ok(id) = HeaderValue::from_str(facts.id.as_str()) {
         headers.insert(X_REQUEST_ID, id);
     }
     if facts.tls {

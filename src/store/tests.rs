@@ -111,6 +111,33 @@ fn a_file_that_is_no_store_is_a_fault_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_file_that_was_changed_never_panics_and_never_gives_another_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &master()).unwrap();
+    for number in 0..20 {
+        store.write(put(&format!("record-{number}"), b"the value")).unwrap();
+    }
+    drop(store);
+    let path = dir.path().join(FILE_NAME);
+    let whole = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let mut noticed = 0;
+    for at in used.iter().copied().step_by(used.len() / 100 + 1) {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        std::fs::write(&path, &changed).unwrap();
+        let read = Store::open(dir.path(), &master()).and_then(|store| {
+            store.scan(Table::Keys, |_, value| {
+                assert_eq!(value, b"the value");
+                Ok::<(), StoreFault>(())
+            })
+        });
+        noticed += usize::from(read.is_err());
+    }
+    assert!(noticed > 0, "not one of the changes was noticed");
+}
+
+#[test]
 fn a_store_in_memory_keeps_while_it_lives() {
     let store = Store::in_memory().unwrap();
     store.write(put("a", b"1")).unwrap();

@@ -124,17 +124,14 @@ async fn equals_take_turns() {
 #[tokio::test]
 async fn checks_take_a_target_down_and_bring_it_back() {
     let (ill, state) = tokio::sync::watch::channel(false);
-    let (address, _) = upstream(move |mut stream, _| {
+    let (address, _) = upstream(move |mut stream, number| {
         let state = state.clone();
         async move {
             while let Some(head) = read_request(&mut stream).await {
                 let ill = *state.borrow() && head.starts_with("get /healthz ");
-                let answer = if ill {
-                    b"HTTP/1.1 503 Ill\r\nContent-Length: 0\r\n\r\n".as_slice()
-                } else {
-                    OK
-                };
-                stream.write_all(answer).await.unwrap();
+                let status = if ill { "503 Ill" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 8\r\n\r\n{number:08}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
         }
     })
@@ -146,7 +143,8 @@ async fn checks_take_a_target_down_and_bring_it_back() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let upstreams = Arc::clone(&rig.upstreams);
     let watch = tokio::spawn(health::watch(upstreams, async { drop(stopped.await) }));
-    soon(rig.fetch(get("/"))).await;
+    let (_, before) = soon(rig.fetch(get("/"))).await;
+    assert_eq!(soon(rig.fetch(get("/"))).await.1, before);
     let target = &rig.upstream.targets()[0];
     assert_eq!(target.idle(), 1);
     ill.send(true).unwrap();
@@ -155,7 +153,9 @@ async fn checks_take_a_target_down_and_bring_it_back() {
     ill.send(false).unwrap();
     until(|| target.is_healthy()).await;
     // Connections from before it was ill are not trusted.
-    assert_eq!(soon(rig.fetch(get("/"))).await.0, 200);
+    let (status, after) = soon(rig.fetch(get("/"))).await;
+    assert_eq!(status, 200);
+    assert_ne!(after, before);
     assert_eq!(target.idle(), 1);
     stop.send(()).unwrap();
     soon(watch).await.unwrap();
@@ -179,4 +179,39 @@ async fn a_target_that_takes_no_connections_comes_back_by_itself() {
     let _listener = TcpListener::bind(address).await.unwrap();
     until(|| rig.upstream.targets()[0].is_healthy()).await;
     watch.abort();
+}
+
+#[tokio::test]
+async fn nothing_leaks_whenever_callers_leave() {
+    let (address, _) = upstream(|mut stream, number| async move {
+        while read_request(&mut stream).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(number as u64 % 7)).await;
+            if stream.write_all(OK).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let rig = Arc::new(Rig::new(&[address], "pool = { max = 4, wait = 1000 }"));
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0..400_u64 {
+        let rig = Arc::clone(&rig);
+        requests.spawn(async move {
+            let patience = Duration::from_millis(number % 23);
+            tokio::time::timeout(patience, rig.fetch(get("/"))).await.is_ok()
+        });
+    }
+    let served = soon(requests.join_all()).await;
+    assert!(served.contains(&true) && served.contains(&false));
+    let target = &rig.upstream.targets()[0];
+    assert_eq!((target.in_flight(), target.waiting()), (0, 0));
+    assert!(target.idle() <= 4);
+    until(|| target.connections() == target.idle()).await;
+    // All four seats are free again.
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let rig = Arc::clone(&rig);
+        requests.spawn(async move { rig.fetch(get("/")).await.0 });
+    }
+    assert_eq!(soon(requests.join_all()).await, [200; 8]);
 }

@@ -236,3 +236,44 @@ async fn a_caller_who_leaves_takes_the_connection_along() {
     soon(told.recv()).await.unwrap();
     assert_eq!(rig.upstream.targets()[0].in_flight(), 0);
 }
+
+#[tokio::test]
+async fn a_name_is_looked_up_and_all_its_addresses_are_tried() {
+    // `localhost` may be ::1 first, where nobody listens.
+    let (address, _) = answering(OK).await;
+    let rig = Rig::written(&format!("targets = [\"http://localhost:{}\"]", address.port()));
+    assert_eq!(soon(rig.fetch(get("/"))).await.0, 200);
+    let rig = Rig::written("targets = [\"http://nothing.invalid:80\"]");
+    assert_eq!(soon(rig.refused(get("/"))).await, Reason::UpstreamUnreachable);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_the_admin_listener_leads_nowhere() {
+    let (address, accepted) = answering(OK).await;
+    let text = format!("targets = [\"http://localhost:{}\"]", address.port());
+    let mut upstream = compiled(&text, Path::new("/")).0.unwrap();
+    upstream.settings.forbidden = [address].into();
+    let rig = Rig::of(upstream);
+    assert_eq!(soon(rig.refused(get("/"))).await, Reason::UpstreamUnreachable);
+    assert_eq!(accepted.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn no_total_is_too_long_to_be_reckoned_with() {
+    let (address, _) = answering(OK).await;
+    let rig = Rig::new(&[address], "");
+    let options = SendOptions { total: Some(Duration::MAX), ..options() };
+    assert!(soon(send(&rig.pool, &rig.upstream, get("/"), &options)).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_upstream_of_another_configuration_is_not_mistaken_for_one_of_ours() {
+    let (address, accepted) = answering(OK).await;
+    let (one, two) = (Rig::new(&[address], ""), Rig::new(&[address, nobody().await], ""));
+    let options = options();
+    for _ in 0..2 {
+        let refusal = send(&one.pool, &two.upstream, get("/"), &options).await.err().unwrap();
+        assert_eq!(refusal.reason, Reason::GatewayFault);
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 0);
+}

@@ -77,7 +77,10 @@ impl Rig {
 
     pub(super) fn written(text: &str) -> Self {
         let (upstream, mistakes) = compiled(text, Path::new("/"));
-        let upstream = upstream.unwrap_or_else(|| panic!("{mistakes:?}"));
+        Self::of(upstream.unwrap_or_else(|| panic!("{mistakes:?}")))
+    }
+
+    pub(super) fn of(upstream: Upstream) -> Self {
         let upstreams = Arc::new(Upstreams::new([upstream]));
         let upstream = Arc::clone(upstreams.find("x").unwrap());
         let pool = Arc::new(Pool::new(&upstreams));
@@ -119,6 +122,8 @@ pub(super) fn head(method: Method, path: &str, length: Length) -> Head {
         local: "192.0.2.1:8443".parse().unwrap(),
         listener: "public".into(),
         tls: None,
+        trusted: Arc::default(),
+        redirect_port: None,
     };
     Head {
         method,

@@ -109,6 +109,19 @@ async fn http2_reconnects_after_its_connection_ended() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_that_nobody_uses_is_closed() {
+    let (address, _) = upstream(|stream, _| serve_http2(stream)).await;
+    let rig = Rig::new(&[address], "http = \"2\"\npool.idle_timeout = \"100ms\"");
+    assert_eq!(soon(rig.fetch(get("/"))).await.0, 200);
+    assert_eq!(rig.upstream.targets()[0].connections(), 1);
+    let pool = Arc::clone(&rig.pool);
+    let tending = tokio::spawn(async move { pool.tend().await });
+    until(|| rig.upstream.targets()[0].connections() == 0).await;
+    assert_eq!(soon(rig.fetch(get("/"))).await.0, 200);
+    tending.abort();
+}
+
+#[tokio::test]
 async fn http2_bodies_that_break_off_are_the_callers_fault() {
     let (address, _) = upstream(|stream, _| serve_http2(stream)).await;
     let rig = Rig::new(&[address], "http = \"2\"");

@@ -8,7 +8,7 @@ use crate::secret::Secret;
 fn every_mistake_of_an_upstream_is_told_at_once() {
     let text = r#"
         targets = ["http://10.0.0.1:80", "http://u@a", "ftp://b", "http://127.0.0.1:9901"]
-        pool = { max = 0, idle_timeout = "0s" }
+        pool = { max = 0, idle_timeout = "0s", idel = 3 }
         timeout = { connect = "20s" }
         retry = { times = 2 }
         health = { path = "healthz", up_after = 0 }
@@ -23,6 +23,7 @@ fn every_mistake_of_an_upstream_is_told_at_once() {
         "P0301 the target `http://u@a`",
         "P0301 the target `ftp://b`",
         "P0301 the target `http://127.0.0.1:9901` is the gateway's own",
+        "P0102 unknown key `idel`",
         "P0103 `pool.max`",
         "P0103 `pool.idle_timeout`",
         "P0103 `timeout.connect`",

@@ -35,7 +35,8 @@ fn a_full_log_gives_up_requests_that_passed_before_refusals() {
         entry.answered(StatusCode::OK, AnsweredBy::Gateway, clock.now());
     };
     let mut told = 0;
-    while record.log().dropped() == 0 {
+    // So many losses in a row mean that the writer is stuck, and not only late.
+    while record.log().dropped() < 5000 {
         tell(false);
         told += 1;
         assert!(told < 50_000, "the buffer has no ceiling");

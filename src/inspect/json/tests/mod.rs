@@ -50,6 +50,21 @@ fn bytes_that_are_not_utf8_are_refused() {
 }
 
 #[test]
+fn every_control_character_is_found_wherever_it_stands() {
+    for before in 0..20 {
+        for byte in 0..=0x7f_u8 {
+            let text = format!("\"{}{}{}\"", "x".repeat(before), char::from(byte), "y".repeat(12));
+            let expected = match byte {
+                0..0x20 => Some(Reason::JsonText),
+                b'"' | b'\\' => Some(Reason::JsonMalformed),
+                _ => None,
+            };
+            assert_eq!(reason(&text), expected, "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn limits_hold_at_their_edges() {
     let limits = Limits {
         depth_max: 3,

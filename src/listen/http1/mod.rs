@@ -1,0 +1,196 @@
+//! HTTP/1 towards callers: one task a connection, one request after the other, strictly read.
+
+mod decode;
+pub(super) mod head;
+mod incoming;
+mod line;
+pub(super) mod reply;
+mod send;
+mod tunnel;
+pub(super) mod wire;
+
+use bytes::BytesMut;
+use http::{Method, StatusCode};
+
+use crate::listen::body::Body;
+use crate::listen::counters::Held;
+use crate::listen::http1::decode::Decoder;
+use crate::listen::http1::incoming::Incoming;
+use crate::listen::http1::line::{Arrived, Line};
+use crate::listen::http1::reply::{Asked, Framing, write_head};
+use crate::listen::http1::send::Sending;
+use crate::listen::http1::tunnel::through;
+use crate::listen::http1::wire::Socket;
+use crate::listen::{Arrival, Handler, Length, Outgoing, Service, Tunnel};
+use crate::refusal::Reason;
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<S: Socket, H: Handler>(socket: S, service: Service<H>) {
+    let line = Line::new(socket, &service);
+    Connection { line, service, served: 0 }.run().await;
+}
+
+/// Answers whatever comes over a connection as not being a request, for this reason, and closes it.
+pub(super) async fn refuse<S: Socket, H: Handler>(socket: S, service: Service<H>, reason: Reason) {
+    let line = Line::new(socket, &service);
+    let mut connection = Connection { line, service, served: 0 };
+    let after = connection.exchange(Arrived::Malformed(reason)).await;
+    connection.end(after).await;
+}
+
+struct Connection<S: Socket, H> {
+    line: Line<S>,
+    service: Service<H>,
+    served: u32,
+}
+
+/// What becomes of a connection after an exchange.
+enum After {
+    /// It waits for the next request.
+    Next,
+    /// It ends cleanly. Lingering lets the answer arrive although the caller may still be sending.
+    Close { lingering: bool },
+    /// It ends at once: the caller has left, or must see that the answer is not whole.
+    Drop,
+    /// It becomes a tunnel.
+    Upgrade(Tunnel),
+}
+
+impl<S: Socket, H: Handler> Connection<S, H> {
+    async fn run(mut self) {
+        loop {
+            let arrived = match self.line.arrive(self.served == 0).await {
+                Arrived::Nothing => return self.line.close(false).await,
+                arrived => arrived,
+            };
+            self.served = self.served.saturating_add(1);
+            match self.exchange(arrived).await {
+                After::Next => {}
+                after => return self.end(after).await,
+            }
+        }
+    }
+
+    async fn end(mut self, after: After) {
+        match after {
+            After::Next | After::Drop => {}
+            After::Close { lingering } => self.line.close(lingering).await,
+            After::Upgrade(tunnel) => {
+                if let Some((socket, ahead)) = self.line.take() {
+                    through(socket, ahead, tunnel).await;
+                }
+            }
+        }
+    }
+
+    /// One request and its answer.
+    async fn exchange(&mut self, arrived: Arrived) -> After {
+        let (asked, arrival, is_connect) = match arrived {
+            Arrived::Nothing => return After::Drop,
+            Arrived::Malformed(reason) => {
+                self.line.wire.lock().begin(Decoder::Broken(reason), false);
+                (Asked::NOTHING, Arrival::Malformed(reason), false)
+            }
+            Arrived::Request(parsed) => {
+                let raw = parsed.raw;
+                let asked = Asked::new(&raw.method, raw.version, parsed.persistent);
+                let is_connect = raw.method == Method::CONNECT;
+                let body = self.body(raw.length, parsed.expects_continue);
+                (asked, Arrival::Request(Box::new(raw), body), is_connect)
+            }
+        };
+        let _flight = Held::new(&self.service.shared, |counters| &counters.in_flight);
+        // In a box, so that a connection that waits does not hold the room of a request at work.
+        let work = Box::pin(self.service.handler.handle(&self.service.peer, arrival));
+        let Some(outgoing) = self.line.while_present(work).await else { return After::Drop };
+        let closes = is_connect || self.closes_after_this(&outgoing);
+        self.answer(Asked { persistent: asked.persistent && !closes, ..asked }, asked, outgoing)
+            .await
+    }
+
+    /// The body of a request: whole if it has arrived with the head, as small ones do.
+    fn body(&mut self, length: Length, expects_continue: bool) -> Body {
+        let mut wire = self.line.wire.lock();
+        if let Length::Exactly(bytes) = length
+            && let Ok(bytes) = usize::try_from(bytes)
+            && wire.input.len() >= bytes
+        {
+            wire.begin(Decoder::Ended, false);
+            return Body::Whole(wire.input.split_to(bytes).freeze());
+        }
+        // Who sends the body unasked does not wait for us to ask.
+        let awaits = expects_continue && wire.input.is_empty();
+        wire.begin(Decoder::of(length), awaits);
+        drop(wire);
+        match length {
+            Length::None => Body::Empty,
+            Length::Exactly(_) | Length::Unknown => {
+                let timeout = self.service.shared.settings.bounds.body_timeout;
+                Body::Streaming(Box::pin(Incoming::new(&self.line.wire, length, timeout)))
+            }
+        }
+    }
+
+    /// Whether we want the connection to close, whatever the caller wants.
+    fn closes_after_this(&self, outgoing: &Outgoing<H::Body>) -> bool {
+        let wire = self.line.wire.lock();
+        outgoing.close
+            || self.service.drain.is_draining()
+            || self.served >= self.service.shared.settings.bounds.requests_per_connection
+            // Nobody knows whether a body that was not asked for will come (RFC 9110, 10.1.1).
+            || wire.awaits_continue()
+            || matches!(wire.decoder, Decoder::Broken(_))
+    }
+
+    /// Writes the answer; `plan` is what was asked, less what we do not want.
+    async fn answer(&mut self, plan: Asked, asked: Asked, outgoing: Outgoing<H::Body>) -> After {
+        let Outgoing { response, tunnel, close: _ } = outgoing;
+        let (mut parts, body) = response.into_parts();
+        let tunnel = tunnel.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
+        if parts.status.is_informational() && tunnel.is_none() {
+            // No caller could tell where such an answer ends.
+            parts.status = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        let exact = http_body::Body::size_hint(&body).exact();
+        let framing = Framing::choose(plan, parts.status, exact);
+        let persistent = plan.persistent && framing != Framing::UntilClose;
+        let mut out = Vec::with_capacity(1024);
+        {
+            let mut wire = self.line.wire.lock();
+            out.extend_from_slice(wire.rest_of_interim());
+            wire.is_midway = true;
+        }
+        let now = self.service.shared.clock.now();
+        write_head(&mut out, &parts, framing, (asked, persistent), now);
+        let sending = Sending { line: &mut self.line, out, body, framing };
+        if sending.to_the_end().await.is_err() {
+            return After::Drop;
+        }
+        self.line.wire.lock().is_midway = false;
+        if let Some(tunnel) = tunnel {
+            return After::Upgrade(tunnel);
+        }
+        self.after(asked, persistent).await
+    }
+
+    /// What becomes of the connection once the answer is written.
+    async fn after(&mut self, asked: Asked, persistent: bool) -> After {
+        let body_has_ended = self.line.wire.lock().decoder == Decoder::Ended;
+        if persistent && (body_has_ended || self.line.discard_body().await) {
+            return After::Next;
+        }
+        let nothing_follows =
+            !asked.persistent && body_has_ended && self.line.wire.lock().input.is_empty();
+        After::Close { lingering: !nothing_follows }
+    }
+}
+
+/// Lets go of a buffer that holds nothing but room.
+fn give_back(input: &mut BytesMut) {
+    if input.is_empty() {
+        *input = BytesMut::new();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! The socket of one HTTP/1 connection with what was read ahead, shared with the request's body.
+
+use std::future::Future;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+
+use crate::listen::Stream;
+use crate::listen::body::Broken;
+use crate::listen::http1::decode::{Decoder, Step};
+use crate::refusal::Reason;
+
+/// One read of a head: nearly all heads fit.
+const HEAD_READ_BYTES: usize = 8 << 10;
+const BODY_READ_BYTES_MIN: usize = 8 << 10;
+const BODY_READ_BYTES_MAX: usize = 64 << 10;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A stream that can be given up in a way that the other end cannot take for a clean end.
+pub(in crate::listen) trait Socket: Stream + 'static {
+    /// Makes the coming drop reset the connection.
+    fn abort(&mut self) {}
+}
+
+impl Socket for TcpStream {
+    fn abort(&mut self) {
+        // Without lingering, closing resets. Where that fails, the caller still sees bytes missing.
+        let _ = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn abort(&mut self) {
+        self.get_mut().0.abort();
+    }
+}
+
+#[cfg(test)]
+impl Socket for tokio::io::DuplexStream {}
+
+/// The parts of a connection that the connection's task shares with the body of its request, which
+/// may be read in another task. The lock is never held while anything is awaited.
+pub(super) struct Wire<S: Socket> {
+    /// Nothing once the connection has ended, even if somebody still holds a body of it.
+    socket: Option<S>,
+    /// What was read and not yet understood.
+    pub(super) input: BytesMut,
+    /// Where in the body of the current request we are.
+    pub(super) decoder: Decoder,
+    /// Counts requests, so that a body that outlived its request cannot read from the next.
+    pub(super) serial: u64,
+    /// What is left to write of `100 Continue` before the body can be read.
+    interim: &'static [u8],
+    /// Whoever waits for the body.
+    reader: Option<Waker>,
+    body_read_bytes: usize,
+    /// An answer has begun and not ended: a clean end now would pass for the answer's end.
+    pub(super) is_midway: bool,
+}
+
+/// A [`Wire`], shared.
+pub(super) struct Shared<S: Socket>(Arc<Mutex<Wire<S>>>);
+
+impl<S: Socket> Clone for Shared<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Socket> Shared<S> {
+    pub(super) fn new(socket: S) -> Self {
+        Self(Arc::new(Mutex::new(Wire {
+            socket: Some(socket),
+            input: BytesMut::new(),
+            decoder: Decoder::Ended,
+            serial: 0,
+            interim: &[],
+            reader: None,
+            body_read_bytes: BODY_READ_BYTES_MIN,
+            is_midway: false,
+        })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Wire<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Socket> Wire<S> {
+    /// Begins a request whose body is decoded so. Bodies of earlier requests are dead from here on.
+    pub(super) fn begin(&mut self, decoder: Decoder, expects_continue: bool) {
+        self.retire();
+        self.decoder = decoder;
+        self.interim = if expects_continue { CONTINUE } else { &[] };
+        self.body_read_bytes = BODY_READ_BYTES_MIN;
+    }
+
+    /// Takes the body away from whoever reads it.
+    pub(super) fn retire(&mut self) {
+        self.serial = self.serial.wrapping_add(1);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether the caller still waits to be told to send the body.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.interim.len() == CONTINUE.len()
+    }
+
+    /// What must be written ahead of the answer: the rest of an interim response that was begun.
+    pub(super) fn rest_of_interim(&mut self) -> &'static [u8] {
+        let rest = std::mem::take(&mut self.interim);
+        if rest.len() == CONTINUE.len() { &[] } else { rest }
+    }
+
+    /// Reads once, towards a head. 0 is the end of the stream.
+    ///
+    /// The bytes go over the stack, so that a connection that waits holds no buffer.
+    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
+        let mut space = [const { MaybeUninit::<u8>::uninit() }; HEAD_READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(socket).poll_read(context, &mut read))?;
+        self.input.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Whether the caller has left. What it sent ahead is kept, up to `bytes_max`; beyond that
+    /// nothing is read and nothing is noticed.
+    pub(super) fn poll_left(&mut self, context: &mut Context<'_>, bytes_max: usize) -> bool {
+        if self.decoder != Decoder::Ended {
+            return false;
+        }
+        while self.input.len() < bytes_max {
+            match self.poll_read(context) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Pending => return false,
+            }
+        }
+        false
+    }
+
+    /// The next content of the body.
+    pub(super) fn poll_data(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            match self.decoder.step(&mut self.input) {
+                Step::Data(data) => return Poll::Ready(Some(Ok(data))),
+                Step::End => return Poll::Ready(None),
+                Step::Malformed(reason) => {
+                    return Poll::Ready(Some(Err(Broken::Caller(reason))));
+                }
+                Step::More => {}
+            }
+            let read = match self.poll_more(context) {
+                Poll::Ready(read) => read,
+                Poll::Pending => {
+                    self.reader = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+            };
+            if !matches!(read, Ok(1..)) {
+                self.decoder = Decoder::Broken(Reason::BodyIncomplete);
+            }
+        }
+    }
+
+    /// Reads once, towards a body, after telling the caller to send it if it waits for that.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
+        while !self.interim.is_empty() {
+            let written = ready!(Pin::new(&mut *socket).poll_write(context, self.interim))?;
+            self.interim = self.interim.get(written.max(1)..).unwrap_or_default();
+            if self.interim.is_empty() {
+                // Should this not end now, the answer's own flush will carry it.
+                let _ = Pin::new(&mut *socket).poll_flush(context)?;
+            }
+        }
+        let spare = self.input.capacity() - self.input.len();
+        if spare < BODY_READ_BYTES_MIN / 2 {
+            self.input.reserve(self.body_read_bytes);
+        }
+        let spare = self.input.capacity() - self.input.len();
+        let read = ready!(pin!(socket.read_buf(&mut self.input)).poll(context))?;
+        if read == spare {
+            self.body_read_bytes = (self.body_read_bytes * 2).min(BODY_READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes some of `bytes`; never 0 bytes of more.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(gone()) };
+        match ready!(Pin::new(socket).poll_write(context, bytes)) {
+            Ok(0) => Poll::Ready(gone()),
+            written => Poll::Ready(written),
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(gone()) };
+        Pin::new(socket).poll_flush(context)
+    }
+
+    /// Ends our side of the stream.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(gone()) };
+        Pin::new(socket).poll_shutdown(context)
+    }
+
+    /// Hands the socket over, with what was read ahead; the connection is no longer HTTP.
+    pub(super) fn take(&mut self) -> Option<(S, BytesMut)> {
+        self.retire();
+        self.socket.take().map(|socket| (socket, std::mem::take(&mut self.input)))
+    }
+
+    /// Closes the socket, whoever else still holds the wire.
+    pub(super) fn end(&mut self) {
+        self.retire();
+        if let Some(mut socket) = self.socket.take()
+            && self.is_midway
+        {
+            socket.abort();
+        }
+    }
+}
+
+fn gone<T>() -> io::Result<T> {
+    Err(io::ErrorKind::BrokenPipe.into())
+}
+
+/// One timer for all deadlines of a connection.
+///
+/// A deadline that moves away, as an idle one does at each request, costs nothing: the timer is
+/// only asked to go off earlier, or again when it went off before its time.
+pub(in crate::listen) struct Alarm {
+    due: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    /// Goes off after `span`.
+    pub(in crate::listen) fn after(span: Duration) -> Self {
+        let due = Instant::now() + span;
+        Self { due, sleep: Box::pin(tokio::time::sleep_until(due)) }
+    }
+
+    /// Goes off after `span` from now, and not at the time set before.
+    pub(in crate::listen) fn set(&mut self, span: Duration) {
+        self.due = Instant::now() + span;
+        if self.due < self.sleep.deadline() {
+            self.sleep.as_mut().reset(self.due);
+        }
+    }
+
+    /// Goes off after `span` from now, unless it would have done so earlier.
+    pub(in crate::listen) fn set_earlier(&mut self, span: Duration) {
+        if Instant::now() + span < self.due {
+            self.set(span);
+        }
+    }
+
+    /// Ready when the deadline has passed.
+    pub(in crate::listen) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.sleep.as_mut().poll(context));
+            if self.sleep.deadline() >= self.due {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(self.due);
+        }
+    }
+}
