@@ -69,7 +69,8 @@ impl Failure {
 
     /// 413: the body has more bytes than are accepted here.
     pub fn too_large(bytes_max: usize) -> Self {
-        let message = format!("The body is larger than the {bytes_max} bytes that are accepted here");
+        let message =
+            format!("The body is larger than the {bytes_max} bytes that are accepted here");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
     }
 
@@ -144,9 +145,11 @@ pub fn metrics(scrape: String) -> Answer {
 
 fn text(content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
-    for (name, value) in
-        [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")]
-    {
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer
@@ -185,7 +188,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_stands_in_the_details() {
-        let answer = Failure::unavailable("Not ready", vec!["upstream `tasks`".to_owned()]).answer();
+        let answer =
+            Failure::unavailable("Not ready", vec!["upstream `tasks`".to_owned()]).answer();
         let body: Value = serde_json::from_str(&body_of(answer)).unwrap();
         assert_eq!(body["error"]["details"]["missing"][0], "upstream `tasks`");
     }

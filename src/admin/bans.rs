@@ -70,19 +70,24 @@ impl Register {
     /// 422 for a time out of range, 409 when there are too many bans, 500 when the disk fails.
     pub fn add(&self, new: &NewBan, now: Now) -> Result<Value, Failure> {
         if !(1..=SECONDS_MAX).contains(&new.seconds) {
-            return Err(Failure::unacceptable("`seconds` must be 1 to 315360000, which is ten years"));
+            return Err(Failure::unacceptable(
+                "`seconds` must be 1 to 315360000, which is ten years",
+            ));
         }
         let _turn = self.turn();
         let until_ms = now.unix_ms.saturating_add(new.seconds.saturating_mul(1000));
         let stored = Stored { until_ms, why: new.why.clone() };
-        let value = serde_json::to_vec(&stored).map_err(|error| Failure::fault(error.to_string()))?;
+        let value =
+            serde_json::to_vec(&stored).map_err(|error| Failure::fault(error.to_string()))?;
         let mut batch = Batch::default();
         batch.put(Table::Bans, new.network.to_string(), Zeroizing::new(value));
         self.store.write(batch).map_err(|fault| broken(&fault))?;
         if !self.bans.add(new.network, until_ms, &new.why, now) {
             // A ban that replaces another is never one too many, so nothing else is deleted here.
             self.forget(&[new.network])?;
-            return Err(Failure::conflict("There are as many bans as there may be; lift some first"));
+            return Err(Failure::conflict(
+                "There are as many bans as there may be; lift some first",
+            ));
         }
         tracing::info!(network = %new.network, seconds = new.seconds, "a ban was added");
         Ok(json!({ "network": new.network.to_string(), "until": rfc3339(until_ms) }))
@@ -144,7 +149,9 @@ pub fn stored(store: &Store) -> Vec<Ban> {
             (Ok(network), Ok(Stored { until_ms, why })) => {
                 bans.push(Ban { network, until_ms, why: why.into() });
             }
-            (Err(_), _) | (_, Err(_)) => tracing::warn!(id, "a stored ban cannot be read and does not hold"),
+            (Err(_), _) | (_, Err(_)) => {
+                tracing::warn!(id, "a stored ban cannot be read and does not hold")
+            }
         }
         Ok::<(), StoreFault>(())
     });
@@ -255,7 +262,11 @@ mod tests {
         register(&store).add(&ban("203.0.113.9", 60), now).unwrap();
         let mut batch = Batch::default();
         batch.put(Table::Bans, "203.0.113.1", Zeroizing::new(b"{}".to_vec()));
-        batch.put(Table::Bans, "not a network", Zeroizing::new(br#"{"until_ms":1,"why":""}"#.to_vec()));
+        batch.put(
+            Table::Bans,
+            "not a network",
+            Zeroizing::new(br#"{"until_ms":1,"why":""}"#.to_vec()),
+        );
         store.write(batch).unwrap();
         let networks: Vec<String> =
             stored(&store).iter().map(|ban| ban.network.to_string()).collect();

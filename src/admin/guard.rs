@@ -37,8 +37,8 @@ impl Guard {
             return Err(Failure::forbidden("Web pages are not served by the administration"));
         }
         let host = single(headers, HOST).and_then(|host| host.to_str().ok());
-        let is_ours = host.is_some_and(is_ours)
-            && target.is_none_or(|authority| is_ours(authority.as_str()));
+        let is_ours =
+            host.is_some_and(is_ours) && target.is_none_or(|authority| is_ours(authority.as_str()));
         if is_ours { Ok(()) } else { Err(Failure::misdirected()) }
     }
 

@@ -179,9 +179,10 @@ fn new_key(
     now: Now,
 ) -> Result<NewKey, DirectoryFault> {
     let networks = template.networks.iter().map(|network| network.parse::<Network>());
-    let networks = networks
-        .collect::<Result<_, _>>()
-        .map_err(|says| DirectoryFault::Invalid { field: "networks", says: format!("is wrong: {says}") })?;
+    let networks = networks.collect::<Result<_, _>>().map_err(|says| DirectoryFault::Invalid {
+        field: "networks",
+        says: format!("is wrong: {says}"),
+    })?;
     let holds = template.expires_in_s.map_or(expire_after, Duration::from_secs);
     let holds_ms = u64::try_from(holds.as_millis()).unwrap_or(u64::MAX);
     Ok(NewKey {
@@ -260,7 +261,8 @@ mod tests {
     #[test]
     fn a_key_is_made_listed_rotated_and_revoked() {
         let (directory, now) = (directory(), now());
-        let made = call(&directory, json!({ "do": "create", "template": template() }), now).unwrap();
+        let made =
+            call(&directory, json!({ "do": "create", "template": template() }), now).unwrap();
         let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
         assert_eq!(made["expires"], "2026-11-24T16:00:00Z");
         assert_eq!(directory.id_of(secret).unwrap().as_str(), id);
@@ -299,9 +301,8 @@ mod tests {
         assert_eq!(ids.len(), 14);
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(!list.to_string().contains("old-key"));
-        let kinds = |kind: &str| {
-            list.as_array().unwrap().iter().filter(|key| key["kind"] == kind).count()
-        };
+        let kinds =
+            |kind: &str| list.as_array().unwrap().iter().filter(|key| key["kind"] == kind).count();
         assert_eq!((kinds("api-key"), kinds("signing"), kinds("imported")), (6, 6, 2));
     }
 

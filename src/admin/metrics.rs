@@ -63,11 +63,9 @@ fn tell_listener(metrics: &Metrics, listener: &listen::Shared) {
     let open = read(&counters.open);
     // HTTP/2 has many requests on one connection, so this many connections at most are active.
     let active = read(&counters.in_flight).min(open);
-    for (state, count) in [
-        ("handshaking", read(&counters.handshaking)),
-        ("active", active),
-        ("idle", open - active),
-    ] {
+    for (state, count) in
+        [("handshaking", read(&counters.handshaking)), ("active", active), ("idle", open - active)]
+    {
         metrics.set(families::CONNECTIONS_OPEN, [name, state], count as f64);
     }
     metrics.raise(families::CONNECTIONS_ACCEPTED, [name], read(&counters.accepted));

@@ -106,7 +106,19 @@ struct Watched {
 impl Admin {
     /// The administration of these parts. Its uptime begins now, and so does the policy in force.
     pub fn new(parts: Parts) -> Self {
-        let Parts { shared, directory, store, buckets, reloader, watch, upstreams, listeners, token, drain, expire_after } = parts;
+        let Parts {
+            shared,
+            directory,
+            store,
+            buckets,
+            reloader,
+            watch,
+            upstreams,
+            listeners,
+            token,
+            drain,
+            expire_after,
+        } = parts;
         let reloads = Reloads::new(Arc::clone(&shared), reloader);
         Self(Arc::new(Desk {
             guard: Guard::new(token),
@@ -115,7 +127,16 @@ impl Admin {
             started: shared.clock.now(),
             scraping: Mutex::new(()),
             imports: Semaphore::new(IMPORTS_MAX),
-            parts: Watched { shared, directory, buckets, watch, upstreams, listeners, drain, expire_after },
+            parts: Watched {
+                shared,
+                directory,
+                buckets,
+                watch,
+                upstreams,
+                listeners,
+                drain,
+                expire_after,
+            },
         }))
     }
 
@@ -194,7 +215,8 @@ impl Desk {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _place = self.imports.acquire().await.map_err(|error| Failure::fault(error.to_string()))?;
+        let _place =
+            self.imports.acquire().await.map_err(|error| Failure::fault(error.to_string()))?;
         let body = read(body, IMPORT_BYTES_MAX).await?;
         let call: keys::Call = parse_silently(&body)?;
         if !call.is_import() && body.len() > BODY_BYTES_MAX {
@@ -256,14 +278,16 @@ where
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::invalid(format!("The body is wrong: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::invalid(format!("The body is wrong: {error}")))
 }
 
 /// As [`parse`], for a body with keys: the error of a parser repeats what it read.
 fn parse_silently<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         let is_json = error.is_data();
-        let what = if is_json { "does not have the form that is expected" } else { "is not valid JSON" };
+        let what =
+            if is_json { "does not have the form that is expected" } else { "is not valid JSON" };
         let (line, column) = (error.line(), error.column());
         Failure::invalid(format!("The body {what} (line {line}, column {column})"))
     })

@@ -75,11 +75,8 @@ impl Reloads {
         let policy = self.shared.policy.load();
         let metrics = self.shared.record.metrics();
         let in_force: BTreeSet<&str> = policy.routes().iter().map(|route| &*route.name).collect();
-        let absent: BTreeSet<Box<str>> = metrics
-            .routes()
-            .into_iter()
-            .filter(|name| !in_force.contains(&**name))
-            .collect();
+        let absent: BTreeSet<Box<str>> =
+            metrics.routes().into_iter().filter(|name| !in_force.contains(&**name)).collect();
         gone.retain(|name, _| absent.contains(name));
         for name in absent {
             let since = *gone.entry(name.clone()).or_insert(now);

@@ -55,6 +55,7 @@ pub async fn serve<A: Answers>(
     stop: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let Ok(bound) = listener.local_addr() else { return };
     let (ending, ended) = tokio::sync::watch::channel(false);
     tokio::pin!(stop);
     loop {
@@ -64,7 +65,7 @@ pub async fn serve<A: Answers>(
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Out of descriptors, most likely: give connections a moment to end.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -72,7 +73,8 @@ pub async fn serve<A: Answers>(
         let _ = stream.set_nodelay(true);
         let (answers, mut ended) = (Arc::clone(&answers), ended.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(Ends { peer, bound });
                 let answers = Arc::clone(&answers);
                 async move { Ok::<_, Infallible>(answers.answer(request).await) }
             });
