@@ -35,6 +35,7 @@ pub mod record;
 pub mod policy;
 pub mod config;
 pub mod gateway;
+pub mod rehearse;
 
 // process
 pub mod tasks;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::authenticate::api_key::ApiKeyScheme;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::{Authenticate, Scheme};
 use crate::authorize::vocabulary::Vocabulary;
@@ -72,6 +73,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         limits: BTreeMap::new(),
         filters: BTreeMap::new(),
         schemes: BTreeMap::new(),
+        signatures: BTreeMap::new(),
         parts: Parts::default(),
     };
     shop.limits(&limits, mistakes);
@@ -90,9 +92,10 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         }
     }
     let table = Table::compile(shapes, mistakes);
+    let signatures = shop.signatures;
     let cases = cases
         .iter()
-        .filter_map(|(rule, source)| Case::compile(rule, &mut Reading { source, mistakes }))
+        .filter_map(|(rule, source)| Case::compile(rule, &vocabulary, &mut Reading { source, mistakes }))
         .collect();
     if mistakes.count().0 > before {
         return None;
@@ -106,6 +109,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         address: address?,
         cases,
         vocabulary,
+        signatures,
     })
 }
 
@@ -146,6 +150,7 @@ struct Workshop<'a> {
     limits: BTreeMap<String, Option<Arc<Limit>>>,
     filters: BTreeMap<String, Arc<dyn Examine>>,
     schemes: BTreeMap<String, Arc<dyn Scheme>>,
+    signatures: BTreeMap<String, Arc<SignatureScheme>>,
     parts: Parts,
 }
 
@@ -176,7 +181,9 @@ impl Workshop<'_> {
             let keys = Arc::clone(directory) as Arc<dyn crate::authenticate::SigningKeys>;
             let nonces = Arc::clone(&self.ground.nonces);
             if let Some(scheme) = rule.compile(&name.value, &name.span, keys, nonces, &mut reading) {
-                self.schemes.insert(format!("signature.{}", name.value), Arc::new(scheme));
+                let (name, scheme) = (format!("signature.{}", name.value), Arc::new(scheme));
+                self.schemes.insert(name.clone(), Arc::clone(&scheme) as Arc<dyn Scheme>);
+                self.signatures.insert(name, scheme);
             }
         }
     }

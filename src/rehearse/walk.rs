@@ -163,6 +163,7 @@ impl Rehearsal {
         let Some((_, parameters)) = self.policy().route_of(&head) else { return Ok(explanation) };
         // A request of its own, with a nonce of its own, so that asking again spends nothing twice.
         if let Ok(principal) = route.authenticate.who(&head, now) {
+            self.forget_budgets();
             let doors = route.doors.explain(&principal, &head, &parameters);
             explanation.add(Stage::Authorize, doors.iter().enumerate().flat_map(door_lines).collect());
             let budgets = route.budgets.explain(&principal, &head, now);
@@ -235,5 +236,7 @@ fn hint(reason: Reason, detail: &str) -> Option<String> {
         return None;
     }
     let (field, _) = detail.split_once(": ")?;
-    Some(format!("except = [{{ field = \"{field}\", detect = [\"{}\"], why = \"…\" }}]", reason.name()))
+    // A TOML text in the quotes that it does not hold itself.
+    let quote = ['"', '\''].into_iter().find(|quote| !field.contains([*quote, '\\']))?;
+    Some(format!("except = [{{ field = {quote}{field}{quote}, detect = [\"{}\"], why = \"…\" }}]", reason.name()))
 }
