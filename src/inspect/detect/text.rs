@@ -23,9 +23,10 @@ pub(in crate::inspect::detect) fn stands(text: &[u8], index: usize, word: &[u8])
 /// The first place at or after `from` where `word` stands.
 pub(in crate::inspect::detect) fn find(text: &[u8], from: usize, word: &[u8]) -> Option<usize> {
     let rest = text.get(from..)?;
+    let found = memchr::memmem::find(rest, word);
     #[cfg(test)]
-    steps::count(rest.len());
-    memchr::memmem::find(rest, word).map(|found| found + from)
+    steps::count(found.unwrap_or(rest.len()) + word.len());
+    found.map(|found| found + from)
 }
 
 /// Whether `word` stands anywhere.
@@ -75,7 +76,8 @@ pub(in crate::inspect::detect) fn words_before(text: &[u8], end: usize, most: us
     while index < end && words < most {
         let stop = skip(text, index, |byte| byte.is_ascii_alphabetic() || byte >= 0x80);
         let begins = index == 0 || matches!(at(text, index - 1), b' ' | b'\n' | b'(' | b'"');
-        let ends = matches!(at(text, stop), b' ' | b',' | b'.' | b':' | b'\n' | b')' | b'\'' | b'"');
+        let ends =
+            matches!(at(text, stop), b' ' | b',' | b'.' | b':' | b'\n' | b')' | b'\'' | b'"');
         if stop >= index + 2 && begins && ends {
             words += 1;
         }

@@ -1,14 +1,16 @@
 //! SQL injection: reads a field as the rest of somebody's statement and asks whether it would change it.
 
-mod statement;
-mod token;
 mod words;
+mod token;
+mod reading;
+mod query;
+mod statement;
 
 use std::cell::RefCell;
 
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
-use crate::inspect::detect::sql::statement::Reading;
+use crate::inspect::detect::sql::reading::Reading;
 use crate::inspect::detect::sql::token::{Kind, Token, tokenise};
 use crate::inspect::detect::sql::words::{Role, role};
 use crate::inspect::detect::text::{at, is_word, part, skip};
@@ -27,7 +29,7 @@ const TOKENS_KEPT_MAX: usize = 4096;
 
 impl Detector for Sql {
     fn wants(&self, marks: Marks) -> bool {
-        marks.any(Marks::QUOTE | Marks::TICK | Marks::EQUALS | Marks::SQL_WORD)
+        marks.any(Marks::QUOTE | Marks::TICK | Marks::EQUALS | Marks::PAREN | Marks::SQL_WORD)
             || marks.all(Marks::SPACE | Marks::DIGIT) && marks.any(Marks::LESS | Marks::MORE)
             || marks.all(Marks::SEMI | Marks::DASH)
     }
@@ -88,8 +90,7 @@ fn judge(text: &[u8], from: usize, broken: bool, tokens: &mut Vec<Token>) -> Fin
         index += 1;
         !(closed || inner || token.kind == Kind::Version)
     });
-    let reading =
-        Reading { text, tokens, broken, commented: tokens.len() < before, begins: from };
+    let reading = Reading { text, tokens, broken, commented: tokens.len() < before, begins: from };
     let mut finding = Finding::default();
     anchored(&reading, &mut finding);
     for index in 0..reading.tokens.len() {
@@ -253,13 +254,15 @@ fn anywhere(reading: &Reading<'_>, index: usize, finding: &mut Finding) {
             }
         }
         Kind::Word(Role::Tail) if reading.text_is(index, b"into") => {
-            let file = reading.text_is(index + 1, b"outfile") || reading.text_is(index + 1, b"dumpfile");
+            let file =
+                reading.text_is(index + 1, b"outfile") || reading.text_is(index + 1, b"dumpfile");
             if file {
                 finding.note(LIKELY, "writing a file", place);
             }
         }
         Kind::Word(Role::Tail) if reading.text_is(index, b"procedure") => {
-            if reading.text_is(index + 1, b"analyse") && reading.kind(index + 2) == Kind::OpenParen {
+            if reading.text_is(index + 1, b"analyse") && reading.kind(index + 2) == Kind::OpenParen
+            {
                 finding.note(CERTAIN, "procedure analyse", place);
             }
         }
@@ -270,8 +273,17 @@ fn anywhere(reading: &Reading<'_>, index: usize, finding: &mut Finding) {
             finding.note(reading.built(index), "a value built to be compared", place);
         }
         Kind::Variable if reading.text_starts(index, b"@@") => {
-            let asked = index > 0 && matches!(reading.kind(index - 1), Kind::Word(Role::Select) | Kind::Comma | Kind::OpenParen | Kind::Compare | Kind::Arithmetic);
-            let known = reading.text_starts(index, b"@@version") || reading.text_starts(index, b"@@datadir");
+            let asked = index > 0
+                && matches!(
+                    reading.kind(index - 1),
+                    Kind::Word(Role::Select)
+                        | Kind::Comma
+                        | Kind::OpenParen
+                        | Kind::Compare
+                        | Kind::Arithmetic
+                );
+            let known = reading.text_starts(index, b"@@version")
+                || reading.text_starts(index, b"@@datadir");
             finding.note(if asked || known { LIKELY } else { WEAK }, "a server variable", place);
         }
         _ => {}
