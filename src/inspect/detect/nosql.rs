@@ -22,6 +22,8 @@ impl Detector for Nosql {
         let mut finding = Finding::default();
         operators(view.text, &mut finding);
         code(view.text, &mut finding);
+        statements(view.text, &mut finding);
+        database(view.text, &mut finding);
         prototype(view.text, &mut finding);
         directory(view.text, &mut finding);
         finding
@@ -165,7 +167,10 @@ fn code(text: &[u8], finding: &mut Finding) {
             finding.note(WEAK, "a quote, then a condition", open);
         }
     }
-    database(text, finding);
+}
+
+/// Code that needs no quote: conditions, waiting, and answers.
+fn statements(text: &[u8], finding: &mut Finding) {
     if holds(text, b"this.")
         && (holds_any(text, &["this.password", "this.passwd", "this.username", "this.constructor"])
             && holds_any(text, &["==", ".match(", "return", "||", "&&", "[0]", ".test("])

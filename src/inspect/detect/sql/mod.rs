@@ -104,10 +104,10 @@ fn anchored(reading: &Reading<'_>, finding: &mut Finding) {
     let Some(anchor) = reading.anchor() else { return };
     let place = reading.place(anchor);
     match reading.kind(anchor) {
-        Kind::LineComment | Kind::BlockComment if reading.broken => {
-            if reading.comment_is_short(anchor) {
-                finding.note(LIKELY, "a quote, then a comment", place);
-            }
+        Kind::LineComment | Kind::BlockComment
+            if reading.broken && reading.comment_is_short(anchor) =>
+        {
+            finding.note(LIKELY, "a quote, then a comment", place);
         }
         Kind::Semicolon if reading.broken => {
             let next = anchor + 1;
@@ -260,11 +260,12 @@ fn anywhere(reading: &Reading<'_>, index: usize, finding: &mut Finding) {
                 finding.note(LIKELY, "writing a file", place);
             }
         }
-        Kind::Word(Role::Tail) if reading.text_is(index, b"procedure") => {
-            if reading.text_is(index + 1, b"analyse") && reading.kind(index + 2) == Kind::OpenParen
-            {
-                finding.note(CERTAIN, "procedure analyse", place);
-            }
+        Kind::Word(Role::Tail)
+            if reading.text_is(index, b"procedure")
+                && reading.text_is(index + 1, b"analyse")
+                && reading.kind(index + 2) == Kind::OpenParen =>
+        {
+            finding.note(CERTAIN, "procedure analyse", place);
         }
         Kind::Word(Role::Danger) => {
             finding.note(reading.danger(index), "a dangerous function", place);

@@ -89,7 +89,7 @@ impl Reading<'_> {
         for position in index..limit {
             match self.kind(position) {
                 Kind::Word(Role::From) if self.is_table(position + 1) && position > index => {
-                    return self.from_clause(position, position > index + 1);
+                    return self.after_from(position, position > index + 1);
                 }
                 Kind::Word(Role::Catalog | Role::Danger) => return LIKELY,
                 Kind::Semicolon | Kind::LineComment => return 0,
@@ -100,7 +100,7 @@ impl Reading<'_> {
     }
 
     /// Strength of `… FROM name` by what follows the name.
-    fn from_clause(&self, from: usize, several: bool) -> u8 {
+    fn after_from(&self, from: usize, several: bool) -> u8 {
         let mut after = from + 2;
         while self.kind(after) == Kind::Dot {
             after += 2;

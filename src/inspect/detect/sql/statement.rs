@@ -92,6 +92,30 @@ impl Reading<'_> {
                         )
                     })
             }
+            _ => self.administers(index),
+        };
+        match (strong, word) {
+            (false, _) => 0,
+            (true, b"waitfor" | b"declare") => CERTAIN,
+            (
+                true,
+                b"desc" | b"describe" | b"show" | b"use" | b"commit" | b"rollback" | b"vacuum"
+                | b"handler" | b"grant" | b"revoke",
+            ) => {
+                if self.broken || self.is_comment(self.tokens.len() - 1) {
+                    LIKELY
+                } else {
+                    WEAK
+                }
+            }
+            (true, _) => LIKELY,
+        }
+    }
+
+    /// Statements that run code, move files, or manage the server.
+    fn administers(&self, index: usize) -> bool {
+        let second = self.kind(index + 1);
+        match self.bytes(index) {
             b"exec" | b"execute" | b"call" => {
                 (index + 1..index + 7).any(|next| self.kind(next) == Kind::Word(Role::Danger))
                     || matches!(second, Kind::OpenParen | Kind::Variable) && !self.ends(index + 2)
@@ -117,23 +141,7 @@ impl Reading<'_> {
             }
             b"desc" | b"describe" | b"show" | b"handler" | b"use" | b"vacuum" | b"commit"
             | b"rollback" => self.closes(index + 2) || self.is_comment(index + 1),
-            _ => return 0,
-        };
-        match (strong, word) {
-            (false, _) => 0,
-            (true, b"waitfor" | b"declare") => CERTAIN,
-            (
-                true,
-                b"desc" | b"describe" | b"show" | b"use" | b"commit" | b"rollback" | b"vacuum"
-                | b"handler" | b"grant" | b"revoke",
-            ) => {
-                if self.broken || self.is_comment(self.tokens.len() - 1) {
-                    LIKELY
-                } else {
-                    WEAK
-                }
-            }
-            (true, _) => LIKELY,
+            _ => false,
         }
     }
 }
