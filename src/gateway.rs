@@ -24,8 +24,8 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::clock::{Clock, Now};
-use crate::forward::sender::Sender;
 use crate::forward::Answer;
+use crate::forward::sender::Sender;
 use crate::head::bans::Bans;
 use crate::head::{self, RequestId};
 use crate::inspect::Observed;
@@ -131,7 +131,8 @@ impl Gateway {
         let body = entry.count(body);
         let mut watch = Observed::default();
         let room = &self.shared.room;
-        let cleared = route.filters.inspect(head, body, admission, &parameters, room, &mut watch).await;
+        let cleared =
+            route.filters.inspect(head, body, admission, &parameters, room, &mut watch).await;
         watch.refusals().for_each(|refusal| entry.observed(&refusal));
         let cleared = cleared?;
         entry.passed(Stage::Inspect, None);
@@ -161,7 +162,10 @@ impl Handler for Gateway {
             tls: peer.tls.is_some(),
             authenticated: seen.authenticated,
             shape: seen.shape,
-            budget: seen.budget.as_ref().map(|(limit, spent)| (limits::short(limit.rule()), *spent)),
+            budget: seen
+                .budget
+                .as_ref()
+                .map(|(limit, spent)| (limits::short(limit.rule()), *spent)),
         };
         let rules = seen.route.map_or_else(|| policy.unmatched_rules(), |route| &route.rules);
         let ended = self.shared.clock.now();
@@ -184,9 +188,13 @@ impl Handler for Gateway {
             }
         };
         match upgraded {
-            None => Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close },
+            None => {
+                Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close }
+            }
             Some(upstream) => {
-                let idle = seen.route.map_or_else(Default::default, |route| route.upstream.settings().idle_timeout());
+                let idle = seen.route.map_or_else(Default::default, |route| {
+                    route.upstream.settings().idle_timeout()
+                });
                 tunnel(response, upstream, entry, idle)
             }
         }

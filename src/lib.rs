@@ -36,6 +36,7 @@ pub mod policy;
 pub mod config;
 pub mod gateway;
 pub mod rehearse;
+pub mod admin;
 
 // process
 pub mod tasks;

@@ -35,6 +35,8 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
             local: "192.0.2.2:8443".parse().unwrap(),
             listener: "public".into(),
             tls: None,
+            trusted: Arc::default(),
+            redirect_port: None,
         }),
         id: RequestId(*b"01JDBZ8Q3M5V7X9K2N4P6R8T0W"),
         trace: Trace { parent: HeaderValue::from_static("00-a-b-01"), state: None },

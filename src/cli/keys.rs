@@ -17,6 +17,7 @@ use crate::cli::exit::{Exit, print, say};
 use crate::cli::start::open_directory;
 use crate::cli::{Ended, Format, Globals, first_run};
 use crate::clock::Clock;
+use crate::config::development::write_new;
 use crate::config::{Config, FirstRun};
 use crate::mistake::Mistakes;
 use crate::units::{Network, Span};
@@ -176,7 +177,7 @@ fn hand_over(made: &Value, out: Option<&std::path::Path>) -> Ended {
     let text = |key: &str| made.get(key).and_then(Value::as_str).unwrap_or_default();
     match out {
         Some(path) => {
-            first_run::write_new(path, format!("{}\n", text("secret")).as_bytes(), 0o600).map_err(Exit::CouldNot)?;
+            write_new(path, format!("{}\n", text("secret")).as_bytes(), 0o600).map_err(Exit::CouldNot)?;
             say(&format!("written to {} (0600)", path.display()));
         }
         None => {

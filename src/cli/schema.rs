@@ -8,7 +8,7 @@ use crate::cli::Ended;
 use crate::cli::exit::{Exit, print};
 use crate::config::rule::GatewayFile;
 use crate::policy::rule::PolicyFile;
-use crate::record::metrics;
+use crate::record::families;
 use crate::refusal::Reason;
 
 /// Options of `schema`.
@@ -37,8 +37,8 @@ pub fn run(options: &Options) -> Ended {
     match options.of {
         Of::Policy | Of::Gateway => print(text(options.of).trim_end()),
         Of::Metrics => {
-            for (name, kind, labels, help) in metrics::CATALOGUE {
-                print(&format!("{name}  {kind}  {{{labels}}}  {help}"));
+            for row in families::all() {
+                print(&format!("{} {{{}}}  {}", row.name, row.labels.join(", "), row.help));
             }
         }
         Of::Reasons => {

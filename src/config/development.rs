@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
-    SanType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, SanType,
 };
 
 use crate::clock::Now;
@@ -22,7 +22,8 @@ const CERTIFICATE_DAYS: i64 = 90;
 /// # Errors
 /// A sentence that says what could not be made or written.
 pub fn certificate(dir: &Path, now: Now) -> Result<(), String> {
-    let wrong = |error: rcgen::Error| format!("the development certificate cannot be made: {error}");
+    let wrong =
+        |error: rcgen::Error| format!("the development certificate cannot be made: {error}");
     let (not_before, not_after) = validity(now)?;
     let mut ca = CertificateParams::default();
     ca.distinguished_name = name("Portcullis development CA");
@@ -84,7 +85,11 @@ fn validity(now: Now) -> Result<(time::OffsetDateTime, time::OffsetDateTime), St
 /// A sentence with the path.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
     let wrong = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(wrong)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(wrong)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrong)
 }

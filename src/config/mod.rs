@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use crate::clock::Now;
 use crate::config::reference::Reference;
 use crate::config::rule::{
-    AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule, TaskServiceRule,
+    AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule,
+    TaskServiceRule,
 };
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{self as upstream, UpstreamRule};
@@ -131,13 +132,21 @@ pub mod state_files {
 impl Config {
     /// Reads `gateway.toml`. Reports everything that is wrong in it; nothing is made if any of it
     /// must be mended.
-    pub fn read(path: &Path, first_run: FirstRun, now: Now, mistakes: &mut Mistakes) -> Option<Self> {
+    pub fn read(
+        path: &Path,
+        first_run: FirstRun,
+        now: Now,
+        mistakes: &mut Mistakes,
+    ) -> Option<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
                 mistakes.push(
-                    Mistake::new(Code::Unreadable, format!("{} cannot be read: {error}", shown_path(path)))
-                        .help("run in the directory of gateway.toml, or name it with --config FILE"),
+                    Mistake::new(
+                        Code::Unreadable,
+                        format!("{} cannot be read: {error}", shown_path(path)),
+                    )
+                    .help("run in the directory of gateway.toml, or name it with --config FILE"),
                 );
                 return None;
             }
@@ -151,7 +160,6 @@ impl Config {
         let config = sections.compile(&base, first_run, now, reading);
         (mistakes.count().0 == before).then_some(config).flatten()
     }
-
 }
 
 /// The sections of `gateway.toml`, each read on its own so that all mistakes are found.
@@ -187,7 +195,8 @@ impl Sections {
             source: &Arc<Source>,
             mistakes: &mut Mistakes,
         ) -> T {
-            read::rule(&format!("[{}]", entry.name), entry.node, source, mistakes).unwrap_or_default()
+            read::rule(&format!("[{}]", entry.name), entry.node, source, mistakes)
+                .unwrap_or_default()
         }
         match entry.name.as_str() {
             "version" => self.version = read::rule("`version`", entry.node, source, mistakes),
@@ -218,9 +227,12 @@ impl Sections {
                 let known = schema.get("properties").and_then(serde_json::Value::as_object);
                 let known = known.into_iter().flatten().map(|(key, _)| key.as_str());
                 mistakes.push(
-                    Mistake::new(Code::UnknownKey, format!("unknown section `{unknown}` in gateway.toml"))
-                        .at(source.place(entry.span))
-                        .help(suggest(unknown, known.clone().collect::<Vec<_>>())),
+                    Mistake::new(
+                        Code::UnknownKey,
+                        format!("unknown section `{unknown}` in gateway.toml"),
+                    )
+                    .at(source.place(entry.span))
+                    .help(suggest(unknown, known.clone().collect::<Vec<_>>())),
                 );
             }
         }
@@ -235,7 +247,12 @@ impl Sections {
     ) -> Option<Config> {
         if self.version.as_ref().is_none_or(|version| version.value != 1) {
             let span = self.version.as_ref().map_or(0..0, |version| version.span.clone());
-            reading.wrong(Code::WrongValue, &span, "`version` must be 1", "write `version = 1` at the top");
+            reading.wrong(
+                Code::WrongValue,
+                &span,
+                "`version` must be 1",
+                "write `version = 1` at the top",
+            );
         }
         let state_dir = base.join(&self.state.dir);
         let admin = self.admin.as_ref().and_then(|rule| admin_address(rule, reading));
@@ -245,16 +262,26 @@ impl Sections {
         });
         if self.listeners.is_empty() {
             let span = self.listener_span.clone().unwrap_or(0..0);
-            reading.wrong(Code::NoListener, &span, "there is no [[listener]]", "add one with bind = [\"127.0.0.1:8443\"]");
+            reading.wrong(
+                Code::NoListener,
+                &span,
+                "there is no [[listener]]",
+                "add one with bind = [\"127.0.0.1:8443\"]",
+            );
         }
         let certificate = self.certificate(first_run, &state_dir, now, reading);
         let fallback = certificate.as_ref().map(Certificate::paths);
         let material = listener::Material { base_dir: base, fallback, now };
-        let listeners =
-            self.listeners.iter().filter_map(|rule| listener::compile(rule, &material, reading)).collect();
+        let listeners = self
+            .listeners
+            .iter()
+            .filter_map(|rule| listener::compile(rule, &material, reading))
+            .collect();
         let forbidden: Vec<SocketAddr> = admin.into_iter().collect();
-        let environment = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
-        let surroundings = Surroundings { base_dir: base, forbidden: &forbidden, environment: &environment };
+        let environment =
+            |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+        let surroundings =
+            Surroundings { base_dir: base, forbidden: &forbidden, environment: &environment };
         let upstreams = Upstreams::new(self.upstreams.iter().filter_map(|(name, span, rule)| {
             upstream::compile(rule, name, span, &surroundings, reading)
         }));
@@ -273,7 +300,11 @@ impl Sections {
             environment: self.keys.environment.value.clone(),
             expire_after: self.keys.expire_after.0,
             admin,
-            admin_token: self.admin.as_ref().and_then(|rule| rule.token.as_ref()).map(|at| at.value.clone()),
+            admin_token: self
+                .admin
+                .as_ref()
+                .and_then(|rule| rule.token.as_ref())
+                .map(|at| at.value.clone()),
             log: LogPlan::compile(&self.log, reading)?,
             drain: self.shutdown.drain.0,
             workers: self.workers(reading),
@@ -332,7 +363,12 @@ impl Sections {
             .and_then(|()| development::certificate(&certificate.dir, now));
         if let Err(says) = made {
             let span = wanting.tls.as_ref().map_or(0..0, |tls| tls.span.clone());
-            reading.wrong(Code::BadCertificate, &span, says, "name cert and key under [listener.tls]");
+            reading.wrong(
+                Code::BadCertificate,
+                &span,
+                says,
+                "name cert and key under [listener.tls]",
+            );
             return None;
         }
         Some(certificate)
@@ -345,7 +381,12 @@ impl Sections {
                 usize::from(self.process.workers.as_ref().map_or(1, |workers| workers.value))
             }
             Some(At { span, .. }) => {
-                reading.wrong(Code::WrongValue, span, "`workers` must lie between 1 and 256", "leave it out for one per processor");
+                reading.wrong(
+                    Code::WrongValue,
+                    span,
+                    "`workers` must lie between 1 and 256",
+                    "leave it out for one per processor",
+                );
                 1
             }
             None => processors(),
@@ -355,11 +396,17 @@ impl Sections {
     fn task_upstream(&self, reading: &mut Reading<'_>) {
         let Some(rule) = &self.task_service else { return };
         if !self.upstreams.iter().any(|(name, ..)| *name == rule.upstream.value) {
-            let help = suggest(&rule.upstream, self.upstreams.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>());
+            let help = suggest(
+                &rule.upstream,
+                self.upstreams.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(),
+            );
             reading.wrong(
                 Code::Undefined,
                 &rule.upstream.span,
-                format!("the task service believes upstream `{}`, which is not defined", rule.upstream.value),
+                format!(
+                    "the task service believes upstream `{}`, which is not defined",
+                    rule.upstream.value
+                ),
                 help,
             );
         }

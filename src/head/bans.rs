@@ -73,6 +73,15 @@ impl Bans {
         bans.len() < before
     }
 
+    /// Forgets the bans that have ended, and says whose they were.
+    pub fn expire(&self, now: Now) -> Vec<Network> {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        let ended = bans.extract_if(.., |ban| ban.until_ms <= now.unix_ms);
+        let ended = ended.map(|ban| ban.network).collect();
+        self.any.store(!bans.is_empty(), Ordering::Release);
+        ended
+    }
+
     /// The bans in force.
     pub fn list(&self, now: Now) -> Vec<Ban> {
         let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);

@@ -83,6 +83,8 @@ impl Sent {
                 server_name: self.server_name.map(Box::from),
                 version: "TLSv1.3",
             }),
+            trusted: Arc::default(),
+            redirect_port: None,
         });
         let raw = RawHead {
             method: Method::from_bytes(self.method.as_bytes()).unwrap(),

@@ -98,9 +98,9 @@ impl Observed {
 
     /// What was seen, in the words of the record.
     pub fn refusals(&self) -> impl Iterator<Item = Refusal> {
-        self.seen.iter().map(|seen| {
-            Refusal::new(seen.reason).by(&seen.origin).because(seen.detail.to_string())
-        })
+        self.seen
+            .iter()
+            .map(|seen| Refusal::new(seen.reason).by(&seen.origin).because(seen.detail.to_string()))
     }
 
     /// How many more there were.
@@ -380,6 +380,7 @@ impl Filters {
 impl Cleared {
     /// A cleared request for tests of later stages.
     pub(crate) fn for_tests(head: Head, body: Body, admission: Admission) -> Self {
-        Self { head, body, admission }
+        let held = Room::new(crate::units::Size(0)).hold();
+        Self { head, body, admission, held }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,22 @@ pub trait Answers: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
+/// The two ends of a connection, as an extension of each of its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The address that the server is bound to.
+    pub bound: SocketAddr,
+}
+
+impl Ends {
+    /// Whether both ends are on this machine, and the server can be reached from no other.
+    pub fn are_loopback(&self) -> bool {
+        [self.peer, self.bound].iter().all(|end| end.ip().to_canonical().is_loopback())
+    }
+}
+
 /// Serves on `listener` until `stop`, then lets the requests in flight end.
 pub async fn serve<A: Answers>(
     listener: TcpListener,
@@ -38,6 +55,7 @@ pub async fn serve<A: Answers>(
     stop: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let Ok(bound) = listener.local_addr() else { return };
     let (ending, ended) = tokio::sync::watch::channel(false);
     tokio::pin!(stop);
     loop {
@@ -47,7 +65,7 @@ pub async fn serve<A: Answers>(
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Out of descriptors, most likely: give connections a moment to end.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -55,7 +73,8 @@ pub async fn serve<A: Answers>(
         let _ = stream.set_nodelay(true);
         let (answers, mut ended) = (Arc::clone(&answers), ended.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(Ends { peer, bound });
                 let answers = Arc::clone(&answers);
                 async move { Ok::<_, Infallible>(answers.answer(request).await) }
             });

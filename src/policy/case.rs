@@ -177,7 +177,12 @@ impl Case {
         check_expectation(&rule.expect, reading);
         let repeat = rule.repeat.as_ref().map_or(1, |repeat| repeat.value);
         if let Some(at) = rule.repeat.as_ref().filter(|at| !(1..=REPEATS_MAX).contains(&at.value)) {
-            reading.wrong(Code::BadTest, &at.span, "`repeat` must lie between 1 and 100,000", "repeat less often");
+            reading.wrong(
+                Code::BadTest,
+                &at.span,
+                "`repeat` must lie between 1 and 100,000",
+                "repeat less often",
+            );
         }
         if reading.mistakes.count().0 > before {
             return None;
@@ -250,7 +255,10 @@ impl CaseRequest {
                 "write for example request = \"GET /v1/tasks?limit=5\"",
             );
         }
-        let from = rule.from.as_ref().map_or(Ok(std::net::Ipv4Addr::new(192, 0, 2, 1).into()), |at| at.parse());
+        let from = rule
+            .from
+            .as_ref()
+            .map_or(Ok(std::net::Ipv4Addr::new(192, 0, 2, 1).into()), |at| at.parse());
         if let (Err(_), Some(at)) = (&from, &rule.from) {
             reading.wrong(
                 Code::BadTest,
@@ -277,11 +285,21 @@ fn answer(
     reading: &mut Reading<'_>,
 ) -> (StatusCode, http::HeaderMap, String) {
     let Some(rule) = rule else { return (StatusCode::OK, http::HeaderMap::new(), String::new()) };
-    let status = rule.status.as_ref().map_or(Ok(StatusCode::OK), |at| StatusCode::from_u16(at.value));
+    let status =
+        rule.status.as_ref().map_or(Ok(StatusCode::OK), |at| StatusCode::from_u16(at.value));
     if let (Err(_), Some(at)) = (&status, &rule.status) {
-        reading.wrong(Code::BadTest, &at.span, format!("{} is not a status", at.value), "write 100 to 599");
+        reading.wrong(
+            Code::BadTest,
+            &at.span,
+            format!("{} is not a status", at.value),
+            "write 100 to 599",
+        );
     }
-    (status.unwrap_or_default(), headers(&rule.headers, reading), rule.body.clone().unwrap_or_default())
+    (
+        status.unwrap_or_default(),
+        headers(&rule.headers, reading),
+        rule.body.clone().unwrap_or_default(),
+    )
 }
 
 fn headers(written: &BTreeMap<String, At<String>>, reading: &mut Reading<'_>) -> http::HeaderMap {
@@ -305,7 +323,10 @@ fn headers(written: &BTreeMap<String, At<String>>, reading: &mut Reading<'_>) ->
 fn moment(at: &At<toml::value::Datetime>, reading: &mut Reading<'_>) -> Option<u64> {
     let text = at.value.to_string();
     let text = if at.value.time.is_none() { format!("{text}T00:00:00Z") } else { text };
-    let millis = text.parse::<jiff::Timestamp>().ok().and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
+    let millis = text
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
     if millis.is_none() {
         reading.wrong(
             Code::BadTest,
@@ -333,9 +354,19 @@ fn check_expectation(expect: &ExpectRule, reading: &mut Reading<'_>) {
         && !Stage::ALL.iter().any(|stage| stage.name() == at.value)
     {
         let stages = Stage::ALL.iter().map(|stage| stage.name());
-        reading.wrong(Code::BadTest, &at.span, format!("`{}` is not a stage", at.value), suggest(at, stages));
+        reading.wrong(
+            Code::BadTest,
+            &at.span,
+            format!("`{}` is not a stage", at.value),
+            suggest(at, stages),
+        );
     }
     if let Some(at) = expect.status.as_ref().filter(|at| StatusCode::from_u16(at.value).is_err()) {
-        reading.wrong(Code::BadTest, &at.span, format!("{} is not a status", at.value), "write 100 to 599");
+        reading.wrong(
+            Code::BadTest,
+            &at.span,
+            format!("{} is not a status", at.value),
+            "write 100 to 599",
+        );
     }
 }

@@ -31,9 +31,9 @@ use crate::policy::sections::{Named, Sections, Single};
 use crate::policy::{Policy, Unmatched};
 use crate::record::Record;
 use crate::respond::headers::{ResponseRule, Rules};
+use crate::route::host::HostPattern;
 use crate::route::pattern::Pattern;
 use crate::route::rewrite::Rewrite;
-use crate::route::host::HostPattern;
 use crate::route::table::{Shape, Table};
 
 /// What a policy is compiled upon: the process's own things, which outlive every policy.
@@ -58,10 +58,24 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let before = mistakes.count().0;
     let sections = Sections::read(&files.sources, mistakes);
     let first = files.sources.first()?;
-    let Sections { name, vocabulary, address, defaults, limits, filters, signatures, routes, cases, .. } = sections;
+    let Sections {
+        name,
+        vocabulary,
+        address,
+        defaults,
+        limits,
+        filters,
+        signatures,
+        routes,
+        cases,
+        ..
+    } = sections;
     let vocabulary = compiled_vocabulary(vocabulary, first, mistakes);
     let address = compiled_address(address, ground, first, mistakes);
-    let defaults = defaults.unwrap_or_else(|| Single { rule: whole(DefaultsRule::default()), source: Arc::clone(first) });
+    let defaults = defaults.unwrap_or_else(|| Single {
+        rule: whole(DefaultsRule::default()),
+        source: Arc::clone(first),
+    });
     let name: Arc<str> = name.map_or_else(|| "policy".into(), |name| name.rule.value.into());
 
     let mut shop = Workshop {
@@ -155,9 +169,14 @@ struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    fn limits(&mut self, written: &[Named<crate::limit::rule::LimitRule>], mistakes: &mut Mistakes) {
+    fn limits(
+        &mut self,
+        written: &[Named<crate::limit::rule::LimitRule>],
+        mistakes: &mut Mistakes,
+    ) {
         for Named { name, rule, source } in written {
-            let limit = Limit::compile(name, rule, self.vocabulary, &mut Reading { source, mistakes });
+            let limit =
+                Limit::compile(name, rule, self.vocabulary, &mut Reading { source, mistakes });
             self.limits.insert(name.value.clone(), limit.map(Arc::new));
         }
     }
@@ -173,14 +192,20 @@ impl Workshop<'_> {
         }
     }
 
-    fn schemes(&mut self, written: &[Named<crate::authenticate::signature::rule::SignatureRule>], mistakes: &mut Mistakes) {
+    fn schemes(
+        &mut self,
+        written: &[Named<crate::authenticate::signature::rule::SignatureRule>],
+        mistakes: &mut Mistakes,
+    ) {
         let directory = &self.ground.directory;
-        self.schemes.insert("api-key".to_owned(), Arc::new(ApiKeyScheme::new(Arc::clone(directory))));
+        self.schemes
+            .insert("api-key".to_owned(), Arc::new(ApiKeyScheme::new(Arc::clone(directory))));
         for Named { name, rule, source } in written {
             let mut reading = Reading { source, mistakes };
             let keys = Arc::clone(directory) as Arc<dyn crate::authenticate::SigningKeys>;
             let nonces = Arc::clone(&self.ground.nonces);
-            if let Some(scheme) = rule.compile(&name.value, &name.span, keys, nonces, &mut reading) {
+            if let Some(scheme) = rule.compile(&name.value, &name.span, keys, nonces, &mut reading)
+            {
                 let (name, scheme) = (format!("signature.{}", name.value), Arc::new(scheme));
                 self.schemes.insert(name.clone(), Arc::clone(&scheme) as Arc<dyn Scheme>);
                 self.signatures.insert(name, scheme);
@@ -195,18 +220,33 @@ impl Workshop<'_> {
         source: &'v Arc<Source>,
         default: &'v Option<T>,
     ) -> Option<(&'v T, &'v Arc<Source>)> {
-        own.as_ref().map(|value| (value, source)).or_else(|| default.as_ref().map(|value| (value, &self.defaults.source)))
+        own.as_ref()
+            .map(|value| (value, source))
+            .or_else(|| default.as_ref().map(|value| (value, &self.defaults.source)))
     }
 
-    fn authenticate(&self, own: &Option<At<AuthRule>>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Option<Authenticate> {
+    fn authenticate(
+        &self,
+        own: &Option<At<AuthRule>>,
+        source: &Arc<Source>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Authenticate> {
         match self.either(own, source, &self.defaults.rule.auth) {
-            Some((rule, source)) => {
-                Authenticate::compile(rule, &self.schemes, &self.realm, &mut Reading { source, mistakes })
-            }
+            Some((rule, source)) => Authenticate::compile(
+                rule,
+                &self.schemes,
+                &self.realm,
+                &mut Reading { source, mistakes },
+            ),
             // Nothing said means the safe thing.
             None => {
                 let rule = whole(AuthRule::usual());
-                Authenticate::compile(&rule, &self.schemes, &self.realm, &mut Reading { source, mistakes })
+                Authenticate::compile(
+                    &rule,
+                    &self.schemes,
+                    &self.realm,
+                    &mut Reading { source, mistakes },
+                )
             }
         }
     }
@@ -215,20 +255,36 @@ impl Workshop<'_> {
         let source = &self.defaults.source;
         let authenticate = self.authenticate(&None, source, mistakes)?;
         let rules = self.response(&None, source, mistakes);
-        Some(Unmatched { authenticate, rules, meters: Arc::clone(self.ground.record.metrics().unmatched()) })
+        Some(Unmatched {
+            authenticate,
+            rules,
+            meters: Arc::clone(self.ground.record.metrics().unmatched()),
+        })
     }
 
-    fn response(&self, own: &Option<At<ResponseRule>>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Rules {
+    fn response(
+        &self,
+        own: &Option<At<ResponseRule>>,
+        source: &Arc<Source>,
+        mistakes: &mut Mistakes,
+    ) -> Rules {
         let style = self.defaults.rule.limit_headers;
         match self.either(own, source, &self.defaults.rule.response) {
             Some((rule, source)) => Rules::compile(rule, style, &mut Reading { source, mistakes }),
-            None => Rules::compile(&ResponseRule::default(), style, &mut Reading { source, mistakes }),
+            None => {
+                Rules::compile(&ResponseRule::default(), style, &mut Reading { source, mistakes })
+            }
         }
     }
 
     /// One route, and its shape for the table. Every rule is compiled whatever becomes of the
     /// others, so that all mistakes are found.
-    fn route(&self, number: usize, named: &Named<RouteRule>, reading: &mut Reading<'_>) -> Option<(Route, Shape)> {
+    fn route(
+        &self,
+        number: usize,
+        named: &Named<RouteRule>,
+        reading: &mut Reading<'_>,
+    ) -> Option<(Route, Shape)> {
         let Named { name, rule, source } = named;
         let origin = reading.origin(format!("routes.{}", name.value), &name.span);
         let pattern = Pattern::compile(&rule.pattern, reading);
@@ -282,7 +338,8 @@ impl Workshop<'_> {
     fn upstream(&self, name: &At<String>, reading: &mut Reading<'_>) -> Option<Arc<Upstream>> {
         let found = self.ground.upstreams.find(name);
         if found.is_none() {
-            let known: Vec<&str> = self.ground.upstreams.iter().map(|upstream| upstream.name()).collect();
+            let known: Vec<&str> =
+                self.ground.upstreams.iter().map(|upstream| upstream.name()).collect();
             reading.wrong(
                 Code::Undefined,
                 &name.span,
@@ -321,17 +378,32 @@ impl Workshop<'_> {
         Doors::compile(allow, frame, reading)
     }
 
-    fn budgets(&self, rule: &RouteRule, name: &At<String>, source: &Arc<Source>, mistakes: &mut Mistakes) -> Option<Budgets> {
+    fn budgets(
+        &self,
+        rule: &RouteRule,
+        name: &At<String>,
+        source: &Arc<Source>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Budgets> {
         let buckets = &self.ground.buckets;
         match self.either(&rule.limits, source, &self.defaults.rule.limits) {
-            Some((names, source)) => {
-                Budgets::compile(names, &self.limits, &name.value, buckets, &mut Reading { source, mistakes })
-            }
+            Some((names, source)) => Budgets::compile(
+                names,
+                &self.limits,
+                &name.value,
+                buckets,
+                &mut Reading { source, mistakes },
+            ),
             None => Some(Budgets::none(buckets)),
         }
     }
 
-    fn inspection(&self, rule: &RouteRule, name: &At<String>, reading: &mut Reading<'_>) -> Option<Filters> {
+    fn inspection(
+        &self,
+        rule: &RouteRule,
+        name: &At<String>,
+        reading: &mut Reading<'_>,
+    ) -> Option<Filters> {
         let written = InspectRule {
             body: rule.body.as_ref(),
             query: rule.query.as_ref(),
@@ -350,7 +422,11 @@ impl Workshop<'_> {
     }
 
     /// The filter that a rule names; nothing for none, and a mistake for one that is not there.
-    fn examine(&self, name: Option<&At<String>>, reading: &mut Reading<'_>) -> Option<Option<Arc<dyn Examine>>> {
+    fn examine(
+        &self,
+        name: Option<&At<String>>,
+        reading: &mut Reading<'_>,
+    ) -> Option<Option<Arc<dyn Examine>>> {
         let Some(name) = name.filter(|name| name.value != "none") else { return Some(None) };
         let found = self.filters.get(&name.value);
         if found.is_none() {
@@ -363,8 +439,11 @@ impl Workshop<'_> {
 
     fn default_parts(&mut self, mistakes: &mut Mistakes) {
         let rule = &self.defaults.rule;
-        let written =
-            InspectRule { body: rule.body.as_ref(), query: rule.query.as_ref(), headers: rule.headers.as_ref() };
+        let written = InspectRule {
+            body: rule.body.as_ref(),
+            query: rule.query.as_ref(),
+            headers: rule.headers.as_ref(),
+        };
         let reading = &mut Reading { source: &self.defaults.source, mistakes };
         let files = |path: &str| self.file(path);
         let parts = Parts::compile(&written, "defaults", &files, reading);
@@ -389,7 +468,10 @@ impl Workshop<'_> {
 fn advise(rule: &RouteRule, route: &Route, reading: &mut Reading<'_>) {
     let span = &rule.pattern.span;
     let name = &route.name;
-    let changes = !matches!(route.pattern.method().map(http::Method::as_str), Some("GET" | "HEAD" | "OPTIONS"));
+    let changes = !matches!(
+        route.pattern.method().map(http::Method::as_str),
+        Some("GET" | "HEAD" | "OPTIONS")
+    );
     if changes && route.budgets.is_empty() {
         let says = format!("`routes.{name}` changes things and has no budget of its own");
         reading.wrong(Code::NoLimit, span, says, "add limits = [\"…\"]");
@@ -397,7 +479,12 @@ fn advise(rule: &RouteRule, route: &Route, reading: &mut Reading<'_>) {
     if changes && route.filters.body_max() > 0 {
         if route.filters.body().accepts_json() && !route.filters.body().has_schema() {
             let says = format!("`routes.{name}` accepts JSON of any shape");
-            reading.wrong(Code::NoSchema, span, says, "add schema = \"bodies/….json\" to its `body`");
+            reading.wrong(
+                Code::NoSchema,
+                span,
+                says,
+                "add schema = \"bodies/….json\" to its `body`",
+            );
         }
         if !route.filters.looks_in(crate::inspect::field::PlaceKind::Body) {
             let says = format!("bodies of `routes.{name}` are not inspected for attacks");

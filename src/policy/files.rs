@@ -60,7 +60,11 @@ impl Files {
 /// A path as messages show it: without the current directory in front of it.
 pub fn shown_path(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).or_else(|_| path.strip_prefix(".")).unwrap_or(path).display().to_string()
+    path.strip_prefix(&here)
+        .or_else(|_| path.strip_prefix("."))
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 fn walk(dir: &Path, depth: usize, paths: &mut Vec<PathBuf>, mistakes: &mut Mistakes) {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use crate::authenticate::Authenticate;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::challenge::Challenge;
+use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
 use crate::head::Head;
-use crate::authorize::vocabulary::Vocabulary;
 use crate::limit::address::AddressBudgets;
 use crate::policy::case::Case;
 use crate::policy::route::Route;
@@ -136,7 +136,11 @@ impl Policy {
     }
 
     /// What a 401 asks for.
-    pub fn challenge<'p>(&'p self, route: Option<&'p Route>, reason: Reason) -> Option<&'p Challenge> {
+    pub fn challenge<'p>(
+        &'p self,
+        route: Option<&'p Route>,
+        reason: Reason,
+    ) -> Option<&'p Challenge> {
         route.map_or(&self.unmatched.authenticate, |route| &route.authenticate).challenge(reason)
     }
 }

@@ -44,7 +44,12 @@ struct Seen {
 
 impl Reloader {
     /// Watches `dir` on behalf of a policy in force that was compiled on the same ground.
-    pub fn new(dir: PathBuf, ground: Ground, in_force: Arc<ArcSwap<Policy>>, proof: Option<Proof>) -> Self {
+    pub fn new(
+        dir: PathBuf,
+        ground: Ground,
+        in_force: Arc<ArcSwap<Policy>>,
+        proof: Option<Proof>,
+    ) -> Self {
         let hash = in_force.load().hash().to_string();
         let seen = Mutex::new(Seen { settled: hash.clone(), before: hash });
         Self { dir, ground, in_force, proof, seen }
@@ -79,8 +84,11 @@ impl Reloader {
         let policy = compile::compile(&files, &self.ground, &mut mistakes);
         let Some(policy) = policy.filter(|_| !mistakes.any_error()) else {
             mistakes.sort();
-            let says: Vec<String> =
-                mistakes.iter().filter(|mistake| !mistake.is_advice()).map(|mistake| mistake.render(false)).collect();
+            let says: Vec<String> = mistakes
+                .iter()
+                .filter(|mistake| !mistake.is_advice())
+                .map(|mistake| mistake.render(false))
+                .collect();
             return Outcome::Refused(says.join("\n"));
         };
         if let Some(Err(failures)) = self.proof.as_ref().map(|proof| proof(&files)) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
 use crate::inspect::detect::rule::FilterRule;
-use crate::authenticate::signature::rule::SignatureRule;
 use crate::limit::address::AddressRule;
 use crate::limit::rule::LimitRule;
 use crate::mistake::code::Code;
@@ -94,11 +94,15 @@ impl Sections {
             unknown => {
                 let schema = read::schema_of::<PolicyFile>();
                 let known = schema.get("properties").and_then(serde_json::Value::as_object);
-                let known: Vec<&str> = known.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+                let known: Vec<&str> =
+                    known.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
                 mistakes.push(
-                    Mistake::new(Code::UnknownKey, format!("unknown section `{unknown}` in a policy"))
-                        .at(source.place(entry.span))
-                        .help(suggest(unknown, known)),
+                    Mistake::new(
+                        Code::UnknownKey,
+                        format!("unknown section `{unknown}` in a policy"),
+                    )
+                    .at(source.place(entry.span))
+                    .help(suggest(unknown, known)),
                 );
             }
         }
@@ -112,10 +116,16 @@ impl Sections {
         });
         if vocabulary.source != *source {
             mistakes.push(
-                Mistake::new(Code::DefinedTwice, format!("`[{}]` stands in another file than the rest of the vocabulary", entry.name))
-                    .at(source.place(entry.span))
-                    .also(vocabulary.source.place(vocabulary.rule.span.clone()), "it begins here")
-                    .help("keep [roles], [scopes] and [tiers] in one file"),
+                Mistake::new(
+                    Code::DefinedTwice,
+                    format!(
+                        "`[{}]` stands in another file than the rest of the vocabulary",
+                        entry.name
+                    ),
+                )
+                .at(source.place(entry.span))
+                .also(vocabulary.source.place(vocabulary.rule.span.clone()), "it begins here")
+                .help("keep [roles], [scopes] and [tiers] in one file"),
             );
             return;
         }
@@ -135,9 +145,12 @@ impl Sections {
         match (&self.version, sources.first()) {
             (Some(version), _) if version.rule.value == 1 => {}
             (Some(version), _) => mistakes.push(
-                Mistake::new(Code::WrongValue, format!("version {} is not known", version.rule.value))
-                    .at(version.source.place(version.rule.span.clone()))
-                    .help("this program reads version 1"),
+                Mistake::new(
+                    Code::WrongValue,
+                    format!("version {} is not known", version.rule.value),
+                )
+                .at(version.source.place(version.rule.span.clone()))
+                .help("this program reads version 1"),
             ),
             (None, Some(first)) => mistakes.push(
                 Mistake::new(Code::MissingKey, "no file says `version`")
@@ -191,10 +204,13 @@ fn named<T: DeserializeOwned + JsonSchema>(
         }
         if let Some(first) = list.iter().find(|known| known.name.value == member.name) {
             mistakes.push(
-                Mistake::new(Code::DefinedTwice, format!("{what} named `{}` is defined twice", member.name))
-                    .at(place)
-                    .also(first.source.place(first.name.span.clone()), "first here")
-                    .help("policies never override each other; rename or remove one of the two"),
+                Mistake::new(
+                    Code::DefinedTwice,
+                    format!("{what} named `{}` is defined twice", member.name),
+                )
+                .at(place)
+                .also(first.source.place(first.name.span.clone()), "first here")
+                .help("policies never override each other; rename or remove one of the two"),
             );
             continue;
         }
@@ -221,5 +237,7 @@ fn put<T: DeserializeOwned + JsonSchema>(
 fn is_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }

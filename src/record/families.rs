@@ -41,6 +41,8 @@ families! { Gauge GaugeIndex GAUGES:
     CONNECTIONS_OPEN "portcullis_connections" ["listener" "state"] "Open connections, handshaking, active or idle"
     LIMIT_BUCKETS "portcullis_limit_buckets" [] "Token buckets held"
     LIMIT_BUCKETS_MAX "portcullis_limit_buckets_max" [] "Token buckets that may be held"
+    BUFFERED_BYTES "portcullis_buffered_bytes" [] "Bytes of bodies held in memory"
+    BUFFERED_BYTES_MAX "portcullis_buffered_bytes_max" [] "Bytes of bodies that may be held in memory"
     BANS_IN_FORCE "portcullis_bans" ["source"] "Bans in force"
     UPSTREAM_TARGET_HEALTHY "portcullis_upstream_target_healthy" ["upstream" "target"] "1 when in rotation"
     POLICY_INFO "portcullis_policy_info" ["name" "hash"] "1; the policy in force"
@@ -60,8 +62,13 @@ families! { Gauge GaugeIndex GAUGES:
 }
 
 families! { Total TotalIndex TOTALS:
+    CONNECTIONS_ACCEPTED "portcullis_connections_accepted_total" ["listener"] "Connections taken from the kernel, whatever became of them"
+    CONNECTION_FLOODS "portcullis_connection_floods_total" ["listener"] "HTTP/2 connections closed for a flood of frames that carry nothing"
     CONNECTIONS_REFUSED "portcullis_connections_refused_total" ["listener" "reason"] "Connections refused before HTTP"
     TLS_HANDSHAKES "portcullis_tls_handshakes_total" ["listener" "version" "result"] "TLS handshakes"
+    TLS_RESUMED "portcullis_tls_resumed_handshakes_total" ["listener"] "TLS handshakes that resumed an earlier session"
+    CERTIFICATE_RELOADS "portcullis_certificate_reloads_total" ["listener" "result"] "Changed certificates: applied or refused"
+    BUFFER_REFUSED "portcullis_buffer_refused_total" [] "Bodies refused because memory for bodies was full"
     LIMIT_EVICTIONS "portcullis_limit_evictions_total" [] "Full token buckets forgotten early to make room for new keys"
     LIMIT_STORE_REFUSED "portcullis_limit_store_refused_total" [] "Requests refused because no token bucket could be made for them"
     UPSTREAM_REQUESTS "portcullis_upstream_requests_total" ["upstream" "target" "result"] "Attempts at a target"

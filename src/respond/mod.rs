@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
 use crate::forward::{Answer, AnswerBody};
-use crate::listen::body::Body;
 use crate::head::RequestId;
+use crate::listen::body::Body;
 use crate::refusal::{Extra, Refusal, Spent};
 use crate::respond::body::Shape;
 use crate::respond::headers::Rules;

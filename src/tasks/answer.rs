@@ -45,7 +45,11 @@ impl Failure {
 
     /// 405.
     pub fn method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "The method is not allowed here",
+        )
     }
 
     /// 409, with what is in the way.
@@ -55,7 +59,11 @@ impl Failure {
 
     /// 422, naming each bad field.
     pub fn fields(details: Map<String, Value>) -> Self {
-        let failure = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", "Some fields are not valid");
+        let failure = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "validation_error",
+            "Some fields are not valid",
+        );
         Self { details, ..failure }
     }
 

@@ -47,7 +47,11 @@ impl Caller {
     }
 
     fn at_least(&self, role: Role) -> Result<(), Failure> {
-        if self.role < role { Err(Failure::forbidden("Your role does not allow this")) } else { Ok(()) }
+        if self.role < role {
+            Err(Failure::forbidden("Your role does not allow this"))
+        } else {
+            Ok(())
+        }
     }
 
     fn may_assign(&self, assignee: &str) -> bool {
@@ -61,7 +65,8 @@ impl Caller {
 /// A failure in the contract's terms.
 pub fn answer(store: &mut Store, call: &Call<'_>) -> Result<Answer, Failure> {
     let mut segments = call.path.split('/').skip(1);
-    let (version, kind, id, rest) = (segments.next(), segments.next(), segments.next(), segments.next());
+    let (version, kind, id, rest) =
+        (segments.next(), segments.next(), segments.next(), segments.next());
     match (version, kind, id, rest, call.method.as_str()) {
         (Some("v1"), Some("tasks"), None, None, "GET" | "HEAD") => list_tasks(store, call),
         (Some("v1"), Some("tasks"), None, None, "POST") => create_task(store, call),
@@ -106,13 +111,14 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Failure> {
 }
 
 fn list_tasks(store: &Store, call: &Call<'_>) -> Result<Answer, Failure> {
-    let known = ["status", "priority", "tags", "assigneeId", "createdBy", "dueDate[lt]", "dueDate[gt]"];
+    let known =
+        ["status", "priority", "tags", "assigneeId", "createdBy", "dueDate[lt]", "dueDate[gt]"];
     let query = Query::parse(call.query, &known)?;
     let bound = |name: &str| match query.get(name) {
         None => Ok(None),
-        Some(text) => {
-            parse_date(text).map(Some).ok_or_else(|| Failure::invalid("dueDate is compared with an RFC 3339 date"))
-        }
+        Some(text) => parse_date(text)
+            .map(Some)
+            .ok_or_else(|| Failure::invalid("dueDate is compared with an RFC 3339 date")),
     };
     let (before, after) = (bound("dueDate[lt]")?, bound("dueDate[gt]")?);
     let mut tasks: Vec<&Task> = store
@@ -121,7 +127,9 @@ fn list_tasks(store: &Store, call: &Call<'_>) -> Result<Answer, Failure> {
         .filter(|task| query.any("status", |word| word == task.status.text()))
         .filter(|task| query.any("priority", |word| word == task.priority.text()))
         .filter(|task| query.any("tags", |tag| task.tags.iter().any(|has| has == tag)))
-        .filter(|task| query.get("assigneeId").is_none_or(|id| task.assignee_id.as_deref() == Some(id)))
+        .filter(|task| {
+            query.get("assigneeId").is_none_or(|id| task.assignee_id.as_deref() == Some(id))
+        })
         .filter(|task| query.get("createdBy").is_none_or(|id| task.created_by == id))
         .filter(|task| before.is_none_or(|bound| task.due_date.is_some_and(|due| due < bound)))
         .filter(|task| after.is_none_or(|bound| task.due_date.is_some_and(|due| due > bound)))
@@ -176,7 +184,8 @@ fn create_task(store: &mut Store, call: &Call<'_>) -> Result<Answer, Failure> {
 
 fn update_task(store: &mut Store, id: &str, call: &Call<'_>) -> Result<Answer, Failure> {
     let mut task = task(store, id)?.clone();
-    let own = task.created_by == call.caller.id || task.assignee_id.as_deref() == Some(&call.caller.id);
+    let own =
+        task.created_by == call.caller.id || task.assignee_id.as_deref() == Some(&call.caller.id);
     if !own {
         call.caller.at_least(Role::Manager)?;
     }
@@ -203,7 +212,12 @@ fn update_task(store: &mut Store, id: &str, call: &Call<'_>) -> Result<Answer, F
 }
 
 /// The fields that creating and changing have in common.
-fn change(task: &mut Task, fields: &mut Fields<'_>, store: &Store, call: &Call<'_>) -> Result<(), Failure> {
+fn change(
+    task: &mut Task,
+    fields: &mut Fields<'_>,
+    store: &Store,
+    call: &Call<'_>,
+) -> Result<(), Failure> {
     if let Some(description) = fields.text("description") {
         task.description = description;
     }
@@ -212,7 +226,9 @@ fn change(task: &mut Task, fields: &mut Fields<'_>, store: &Store, call: &Call<'
     }
     if let Some(assignee) = fields.text("assigneeId") {
         match &assignee {
-            Some(id) if !store.users.contains_key(id) => fields.refuse("assigneeId", "There is no such user"),
+            Some(id) if !store.users.contains_key(id) => {
+                fields.refuse("assigneeId", "There is no such user")
+            }
             Some(id) if !call.caller.may_assign(id) => {
                 return Err(Failure::forbidden("Members assign tasks to themselves only"));
             }
@@ -226,7 +242,10 @@ fn change(task: &mut Task, fields: &mut Fields<'_>, store: &Store, call: &Call<'
     if let Some(hours) = fields.hours("warningOffset") {
         task.warning_offset = hours;
     }
-    if task.warning_offset.is_some() && task.due_date.is_none() && !fields.wrong.contains_key("dueDate") {
+    if task.warning_offset.is_some()
+        && task.due_date.is_none()
+        && !fields.wrong.contains_key("dueDate")
+    {
         fields.refuse("warningOffset", "Needs a dueDate");
     }
     if let Some(tags) = fields.tags("tags") {
@@ -242,8 +261,11 @@ fn change(task: &mut Task, fields: &mut Fields<'_>, store: &Store, call: &Call<'
 
 fn list_users(store: &Store, call: &Call<'_>) -> Result<Answer, Failure> {
     let query = Query::parse(call.query, &["role"])?;
-    let mut users: Vec<&User> =
-        store.users.values().filter(|user| query.any("role", |word| word == user.role.text())).collect();
+    let mut users: Vec<&User> = store
+        .users
+        .values()
+        .filter(|user| query.any("role", |word| word == user.role.text()))
+        .collect();
     let (field, descending) = query.sort().unwrap_or(("createdAt", false));
     let compare: fn(&User, &User) -> Ordering = match field {
         "name" => |a, b| a.name.cmp(&b.name),
@@ -299,7 +321,8 @@ fn change_user(user: &mut User, mut fields: Fields<'_>, store: &Store) -> Result
     }
     if let Some(email) = fields.title("email", "Email is required") {
         match email.split_once('@') {
-            Some((local, host)) if !local.is_empty() && !host.is_empty() && !host.contains('@') => {}
+            Some((local, host)) if !local.is_empty() && !host.is_empty() && !host.contains('@') => {
+            }
             _ => fields.refuse("email", "Is not an e-mail address"),
         }
         user.email = email;

@@ -47,10 +47,11 @@ impl Answers for Service {
             return answer::ok();
         }
         let now = self.clock.now();
-        let identity = parts
-            .headers
-            .get(&IDENTITY)
-            .and_then(|value| self.verifier.verify(value.as_bytes(), parts.method.as_str(), parts.uri.path(), now).ok());
+        let identity = parts.headers.get(&IDENTITY).and_then(|value| {
+            self.verifier
+                .verify(value.as_bytes(), parts.method.as_str(), parts.uri.path(), now)
+                .ok()
+        });
         let Some(caller) = identity.as_ref().and_then(Caller::of) else {
             return Failure::unauthorized().response();
         };

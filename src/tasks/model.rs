@@ -56,7 +56,10 @@ impl Status {
 
 /// A task.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the contract's own words; dates are Unix milliseconds, the offset hours")]
+#[expect(
+    missing_docs,
+    reason = "the contract's own words; dates are Unix milliseconds, the offset hours"
+)]
 pub struct Task {
     pub id: String,
     pub title: String,

@@ -71,7 +71,8 @@ impl<'a> Query<'a> {
             "pagination": { "total": total, "limit": limit, "offset": offset, "hasMore": has_more },
         });
         let last = total.saturating_sub(1) / limit * limit;
-        let mut links = vec![self.link(path, limit, 0, "first"), self.link(path, limit, last, "last")];
+        let mut links =
+            vec![self.link(path, limit, 0, "first"), self.link(path, limit, last, "last")];
         if has_more {
             links.push(self.link(path, limit, offset + limit, "next"));
         }

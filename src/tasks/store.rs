@@ -47,7 +47,9 @@ impl Store {
 
     /// Whether another user than `except` has this address. Addresses differ by more than case.
     pub fn email_taken(&self, email: &str, except: Option<&str>) -> bool {
-        self.users.values().any(|user| user.email.eq_ignore_ascii_case(email) && Some(user.id.as_str()) != except)
+        self.users
+            .values()
+            .any(|user| user.email.eq_ignore_ascii_case(email) && Some(user.id.as_str()) != except)
     }
 
     /// Takes a user out, and off the tasks that were theirs to do.

@@ -122,6 +122,8 @@ pub(super) fn head(method: Method, path: &str, length: Length) -> Head {
         local: "192.0.2.1:8443".parse().unwrap(),
         listener: "public".into(),
         tls: None,
+        trusted: Arc::default(),
+        redirect_port: None,
     };
     Head {
         method,

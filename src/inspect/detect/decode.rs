@@ -18,8 +18,7 @@ pub(in crate::inspect::detect) struct Peeled {
 
 /// Whether a text with these marks could have a layer to take off.
 pub(in crate::inspect::detect) fn is_layered(marks: Marks, text: &[u8]) -> bool {
-    let telling =
-        Marks::PERCENT | Marks::AMP | Marks::BACKSLASH | Marks::SPECIAL | Marks::CONTROL;
+    let telling = Marks::PERCENT | Marks::AMP | Marks::BACKSLASH | Marks::SPECIAL | Marks::CONTROL;
     marks.any(telling) || looks_like_base64(text)
 }
 
@@ -127,7 +126,9 @@ fn escape(text: &[u8], index: usize) -> (usize, Option<Code>) {
                 _ => (0, None),
             }
         }
-        b'u' | b'U' => hex(text, index + 2, 4).map_or((0, None), |value| (6, character_code(value))),
+        b'u' | b'U' => {
+            hex(text, index + 2, 4).map_or((0, None), |value| (6, character_code(value)))
+        }
         b'0'..=b'3' => {
             let digits = part(text, index + 1, index + 4);
             if digits.len() == 3 && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
@@ -178,7 +179,8 @@ fn entity(text: &[u8], index: usize) -> (usize, Option<Code>) {
         let from = index + if sixteen { 3 } else { 2 };
         // Browsers accept any number of leading zeros; more than thirty serve nobody.
         let zeros = skip(part(text, 0, from + 30), from, |byte| byte == b'0');
-        let digit = |byte: u8| if sixteen { byte.is_ascii_hexdigit() } else { byte.is_ascii_digit() };
+        let digit =
+            |byte: u8| if sixteen { byte.is_ascii_hexdigit() } else { byte.is_ascii_digit() };
         let end = skip(part(text, 0, zeros + 7), zeros, digit);
         if end == from {
             return (0, None);
@@ -361,7 +363,9 @@ mod tests {
 
     #[test]
     fn what_is_not_encoded_stays() {
-        for plain in ["100% sure", "R&D and Q&A", "C:\\new\\ubuntu", "01HZXK4V5T9Q2M3N4P5R6S7T8V", "naïve"] {
+        for plain in
+            ["100% sure", "R&D and Q&A", "C:\\new\\ubuntu", "01HZXK4V5T9Q2M3N4P5R6S7T8V", "naïve"]
+        {
             let (peeled, out) = peeled(plain.as_bytes());
             assert!(!peeled.changed, "{plain} became {out}");
             assert_eq!(out, plain);

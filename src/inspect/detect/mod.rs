@@ -165,7 +165,10 @@ impl Filter {
             {
                 return Some(objection);
             }
-            if layer <= self.decode && marks.all(Marks::SLASH | Marks::STAR) && without_comments(current, next) {
+            if layer <= self.decode
+                && marks.all(Marks::SLASH | Marks::STAR)
+                && without_comments(current, next)
+            {
                 let marks = Marks::of(next);
                 if let Some(objection) = self.examine_view(place, next, marks, (layer, lower)) {
                     return Some(objection);

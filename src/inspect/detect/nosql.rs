@@ -2,7 +2,9 @@
 
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
-use crate::inspect::detect::text::{at, find, holds, holds_any, is_word, part, skip, skip_space, stands};
+use crate::inspect::detect::text::{
+    at, find, holds, holds_any, is_word, part, skip, skip_space, stands,
+};
 use crate::inspect::detect::{Detector, View};
 
 /// Finds operators such as `$ne` and code for `$where`.
@@ -30,13 +32,61 @@ impl Detector for Nosql {
 fn is_operator(word: &[u8]) -> bool {
     matches!(
         word,
-        b"eq" | b"ne" | b"gt" | b"gte" | b"lt" | b"lte" | b"in" | b"nin" | b"not" | b"nor" | b"or"
-            | b"and" | b"exists" | b"type" | b"expr" | b"jsonschema" | b"mod" | b"regex" | b"options"
-            | b"text" | b"where" | b"geowithin" | b"geointersects" | b"near" | b"nearsphere" | b"all"
-            | b"elemmatch" | b"size" | b"comment" | b"rand" | b"natural" | b"set" | b"unset" | b"inc"
-            | b"push" | b"pull" | b"rename" | b"lookup" | b"function" | b"accumulator" | b"group"
-            | b"match" | b"project" | b"out" | b"merge" | b"unionwith" | b"search" | b"addtoset"
-            | b"currentdate" | b"func" | b"within" | b"slice" | b"query" | b"orderby" | b"explain"
+        b"eq"
+            | b"ne"
+            | b"gt"
+            | b"gte"
+            | b"lt"
+            | b"lte"
+            | b"in"
+            | b"nin"
+            | b"not"
+            | b"nor"
+            | b"or"
+            | b"and"
+            | b"exists"
+            | b"type"
+            | b"expr"
+            | b"jsonschema"
+            | b"mod"
+            | b"regex"
+            | b"options"
+            | b"text"
+            | b"where"
+            | b"geowithin"
+            | b"geointersects"
+            | b"near"
+            | b"nearsphere"
+            | b"all"
+            | b"elemmatch"
+            | b"size"
+            | b"comment"
+            | b"rand"
+            | b"natural"
+            | b"set"
+            | b"unset"
+            | b"inc"
+            | b"push"
+            | b"pull"
+            | b"rename"
+            | b"lookup"
+            | b"function"
+            | b"accumulator"
+            | b"group"
+            | b"match"
+            | b"project"
+            | b"out"
+            | b"merge"
+            | b"unionwith"
+            | b"search"
+            | b"addtoset"
+            | b"currentdate"
+            | b"func"
+            | b"within"
+            | b"slice"
+            | b"query"
+            | b"orderby"
+            | b"explain"
     )
 }
 
@@ -58,7 +108,8 @@ fn operators(text: &[u8], finding: &mut Finding) {
         }
         let quoted = matches!(after, b'"' | b'\'' | b'`');
         let colon = skip_space(text, end + usize::from(quoted));
-        let separated = matches!(before, 0 | b'{' | b',' | b'"' | b'\'' | b'`' | b' ' | b'\n' | b'\t' | b'(');
+        let separated =
+            matches!(before, 0 | b'{' | b',' | b'"' | b'\'' | b'`' | b' ' | b'\n' | b'\t' | b'(');
         let assigned = at(text, colon) == b':';
         if quoted && before == after && assigned {
             finding.note(CERTAIN, "an operator as a member", dollar);
@@ -75,23 +126,34 @@ fn operators(text: &[u8], finding: &mut Finding) {
 fn code(text: &[u8], finding: &mut Finding) {
     for quote in [b"'", b"\""] {
         let Some(open) = find(text, 0, quote) else { continue };
-        let mut next = skip(text, open + 1, |byte| matches!(byte, b' ' | b')' | b'}' | b']' | b'"' | b'\''));
+        let mut next =
+            skip(text, open + 1, |byte| matches!(byte, b' ' | b')' | b'}' | b']' | b'"' | b'\''));
         let sign = part(text, next, next + 2);
         let joined = matches!(sign, b"||" | b"&&");
         if !joined && !sign.starts_with(b";") {
             continue;
         }
-        next = skip(text, next + if joined { 2 } else { 1 }, |byte| matches!(byte, b' ' | b'(' | b'!' | b'\n'));
+        next = skip(text, next + if joined { 2 } else { 1 }, |byte| {
+            matches!(byte, b' ' | b'(' | b'!' | b'\n')
+        });
         let rest = part(text, next, next + 256);
-        let statement = ["return", "var ", "let ", "while", "this.", "do{", "do {", "sleep(", "function", "it=", "throw ", "db."]
-            .iter()
-            .any(|word| rest.starts_with(word.as_bytes()));
+        let statement = [
+            "return", "var ", "let ", "while", "this.", "do{", "do {", "sleep(", "function", "it=",
+            "throw ", "db.",
+        ]
+        .iter()
+        .any(|word| rest.starts_with(word.as_bytes()));
         let compares = joined && holds(rest, b"==");
         let property = holds(rest, b"this.") || holds(rest, b".match(/");
         if statement || compares || property {
             finding.note(LIKELY, "a quote, then code", open);
         }
-        if joined && (rest.is_empty() || matches!(rest, b"1" | b"true") || rest.starts_with(b"1//") || rest.starts_with(b"true//")) {
+        if joined
+            && (rest.is_empty()
+                || matches!(rest, b"1" | b"true")
+                || rest.starts_with(b"1//")
+                || rest.starts_with(b"true//"))
+        {
             finding.note(WEAK, "a quote, then a condition", open);
         }
     }
@@ -99,7 +161,9 @@ fn code(text: &[u8], finding: &mut Finding) {
     if holds(text, b"this.")
         && (holds_any(text, &["this.password", "this.passwd", "this.username", "this.constructor"])
             && holds_any(text, &["==", ".match(", "return", "||", "&&", "[0]", ".test("])
-            || holds(text, b"return") && holds_any(text, &["function", "true"]) && holds(text, b"=="))
+            || holds(text, b"return")
+                && holds_any(text, &["function", "true"])
+                && holds(text, b"=="))
     {
         finding.note(LIKELY, "a condition in code", find(text, 0, b"this.").unwrap_or(0));
     }
@@ -116,8 +180,12 @@ fn code(text: &[u8], finding: &mut Finding) {
     }
     if let Some(place) = find(text, 0, b"return true").or_else(|| find(text, 0, b"return(true")) {
         let ended = at(text, skip_space(text, place + 11)) == b';' || at(text, place + 11) == b')';
-        let begun = skip_space(text, 0) == place || holds_any(part(text, 0, place), &[";", "'", "}"]);
-        if ended && begun && holds_any(part(text, place, text.len()), &["var ", "//", "}", "'", "<!--"]) {
+        let begun =
+            skip_space(text, 0) == place || holds_any(part(text, 0, place), &[";", "'", "}"]);
+        if ended
+            && begun
+            && holds_any(part(text, place, text.len()), &["var ", "//", "}", "'", "<!--"])
+        {
             finding.note(LIKELY, "code that answers true", place);
         }
     }
@@ -137,14 +205,41 @@ fn database(text: &[u8], finding: &mut Finding) {
         let called = part(text, if chained { name + 1 } else { place + 3 }, method);
         let known = matches!(
             called,
-            b"find" | b"findone" | b"insert" | b"insertone" | b"insertmany" | b"update" | b"updateone"
-                | b"updatemany" | b"remove" | b"drop" | b"deleteone" | b"deletemany" | b"aggregate"
-                | b"count" | b"dropdatabase" | b"getcollectionnames" | b"getcollection" | b"version"
-                | b"stats" | b"hostinfo" | b"adduser" | b"createuser" | b"eval" | b"shutdownserver"
-                | b"runcommand" | b"mapreduce" | b"renamecollection" | b"save"
+            b"find"
+                | b"findone"
+                | b"insert"
+                | b"insertone"
+                | b"insertmany"
+                | b"update"
+                | b"updateone"
+                | b"updatemany"
+                | b"remove"
+                | b"drop"
+                | b"deleteone"
+                | b"deletemany"
+                | b"aggregate"
+                | b"count"
+                | b"dropdatabase"
+                | b"getcollectionnames"
+                | b"getcollection"
+                | b"version"
+                | b"stats"
+                | b"hostinfo"
+                | b"adduser"
+                | b"createuser"
+                | b"eval"
+                | b"shutdownserver"
+                | b"runcommand"
+                | b"mapreduce"
+                | b"renamecollection"
+                | b"save"
         );
         if known && at(text, method) == b'(' {
-            let begins = place == 0 || holds_any(part(text, place.saturating_sub(3), place), &[";", "(", "{", "!", "'", "=", "|", "&"]);
+            let begins = place == 0
+                || holds_any(
+                    part(text, place.saturating_sub(3), place),
+                    &[";", "(", "{", "!", "'", "=", "|", "&"],
+                );
             finding.note(if begins { LIKELY } else { WEAK + 1 }, "a call on the database", place);
         }
     }
@@ -160,9 +255,14 @@ fn prototype(text: &[u8], finding: &mut Finding) {
         let last = end == text.len() && place > 0 && matches!(at(text, place - 1), b'.' | b'[');
         finding.note(if whole || member || last { LIKELY } else { WEAK - 1 }, "a prototype", place);
     }
-    for word in [&b"constructor.prototype."[..], b"constructor[prototype]", b"\"constructor\":{\"prototype\""] {
+    for word in [
+        &b"constructor.prototype."[..],
+        b"constructor[prototype]",
+        b"\"constructor\":{\"prototype\"",
+    ] {
         if let Some(place) = find(text, 0, word) {
-            let single = skip(text, 0, |byte| byte > b' ') == text.len() || stands(text, place, b"\"");
+            let single =
+                skip(text, 0, |byte| byte > b' ') == text.len() || stands(text, place, b"\"");
             finding.note(if single { LIKELY } else { WEAK }, "a prototype", place);
         }
     }
@@ -178,7 +278,10 @@ fn directory(text: &[u8], finding: &mut Finding) {
         let starred = place > 0 && at(text, place - 1) == b'*' || at(text, end + 1) == b'*';
         let operator = next > from && end > next;
         let closed = stands(text, end, b"=") && end > next;
-        if closed && (starred || operator) || operator && starred || closed && place <= 24 && !holds(part(text, 0, place), b"(") {
+        if closed && (starred || operator)
+            || operator && starred
+            || closed && place <= 24 && !holds(part(text, 0, place), b"(")
+        {
             finding.note(LIKELY, "the end of a directory filter", place);
         }
     }

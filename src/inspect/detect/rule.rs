@@ -241,7 +241,12 @@ fn observes(
         return None;
     }
     let says = "this filter only watches and refuses nothing";
-    reading.wrong(Code::ObserveOnly, &mode.span, says, "write `mode = \"enforce\"` when it is trusted");
+    reading.wrong(
+        Code::ObserveOnly,
+        &mode.span,
+        says,
+        "write `mode = \"enforce\"` when it is trusted",
+    );
     Some(true)
 }
 

@@ -2,7 +2,9 @@
 
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
-use crate::inspect::detect::text::{at, find, holds, holds_any, is_space, is_word, part, skip, skip_space, stands};
+use crate::inspect::detect::text::{
+    at, find, holds, holds_any, is_space, is_word, part, skip, skip_space, stands,
+};
 use crate::inspect::detect::{Detector, View};
 
 /// Finds expressions between the marks of template engines, and judges what they would do.
@@ -49,7 +51,11 @@ impl Detector for Template {
                 let within = part(text, from, from + EXPRESSION_BYTES_MAX);
                 let stop = find(within, 0, end);
                 let expression = part(within, 0, stop.unwrap_or(within.len()));
-                finding.note(weigh_expression(begin, expression, stop.is_some()), "an expression", place);
+                finding.note(
+                    weigh_expression(begin, expression, stop.is_some()),
+                    "an expression",
+                    place,
+                );
                 from += expression.len().saturating_sub(begin.len());
             }
         }
@@ -63,18 +69,83 @@ impl Detector for Template {
 
 /// Words that no placeholder needs.
 const DANGERS: [&str; 58] = [
-    "__", "getclass", "forname", "getruntime", "runtime", "processbuilder", "java.", "javax.", "freemarker",
-    "objectconstructor", "exec", "eval", "system", "popen", "subprocess", "import", "constructor", "process.",
-    "require", "file.", "file(", "passthru", "phpinfo", "file_get_contents", "assert", "alert(", "class.",
-    "classloader", "#context", "#_memberaccess", "@java", "springframework", "objectspace", "kernel", "dir.",
-    "io.", "os.", "|attr", "| attr", "|map", "|filter(", "|reduce", "|sort(", "cycler", "joiner",
-    "lipsum", "url_for", "get_flashed", "_self", "self.", "self[", "config.", "settings.", "new ", "dump(", "app.request", "env[", "scriptengine",
+    "__",
+    "getclass",
+    "forname",
+    "getruntime",
+    "runtime",
+    "processbuilder",
+    "java.",
+    "javax.",
+    "freemarker",
+    "objectconstructor",
+    "exec",
+    "eval",
+    "system",
+    "popen",
+    "subprocess",
+    "import",
+    "constructor",
+    "process.",
+    "require",
+    "file.",
+    "file(",
+    "passthru",
+    "phpinfo",
+    "file_get_contents",
+    "assert",
+    "alert(",
+    "class.",
+    "classloader",
+    "#context",
+    "#_memberaccess",
+    "@java",
+    "springframework",
+    "objectspace",
+    "kernel",
+    "dir.",
+    "io.",
+    "os.",
+    "|attr",
+    "| attr",
+    "|map",
+    "|filter(",
+    "|reduce",
+    "|sort(",
+    "cycler",
+    "joiner",
+    "lipsum",
+    "url_for",
+    "get_flashed",
+    "_self",
+    "self.",
+    "self[",
+    "config.",
+    "settings.",
+    "new ",
+    "dump(",
+    "app.request",
+    "env[",
+    "scriptengine",
 ];
 
 /// Roots that show how an application is made.
 const ROOTS: [&str; 15] = [
-    "config", "self", "_self", "settings", "request", "cycler", "joiner", "lipsum", "url_for", "_context",
-    "app", "debug", ".data_model", "this", "$",
+    "config",
+    "self",
+    "_self",
+    "settings",
+    "request",
+    "cycler",
+    "joiner",
+    "lipsum",
+    "url_for",
+    "_context",
+    "app",
+    "debug",
+    ".data_model",
+    "this",
+    "$",
 ];
 
 fn weigh_expression(begin: &[u8], expression: &[u8], closed: bool) -> u8 {
@@ -85,7 +156,8 @@ fn weigh_expression(begin: &[u8], expression: &[u8], closed: bool) -> u8 {
     if expression.is_empty() {
         return 0;
     }
-    let calls = holds(expression, b"(") && begin != b"@(" || begin == b"@(" && holds(expression, b"(");
+    let calls =
+        holds(expression, b"(") && begin != b"@(" || begin == b"@(" && holds(expression, b"(");
     let danger = holds_any(expression, &DANGERS);
     let bracket = begin == b"[[" || begin == b"[=" || begin == b"{=" || begin == b"@(";
     if is_arithmetic(expression) && (closed || begin == b"{{") {
@@ -100,7 +172,11 @@ fn weigh_expression(begin: &[u8], expression: &[u8], closed: bool) -> u8 {
     if begin == b"%{" && holds_any(expression, &["(#", "#a=", "@java", "#context", "#request"]) {
         return CERTAIN;
     }
-    let members = holds(expression, b"__") || holds_any(expression, &["getclass", "#_memberaccess", ".constructor", "java.lang", "class.forname"]);
+    let members = holds(expression, b"__")
+        || holds_any(
+            expression,
+            &["getclass", "#_memberaccess", ".constructor", "java.lang", "class.forname"],
+        );
     if members && (closed || calls) {
         return CERTAIN;
     }
@@ -108,17 +184,46 @@ fn weigh_expression(begin: &[u8], expression: &[u8], closed: bool) -> u8 {
         b"{{" => mustache(expression, danger, calls),
         b"{%" => match () {
             () if danger && calls => LIKELY,
-            () if holds_any(expression, &["import ", "import(", "include ", "include'", "include\"", "debug", "extends ", "|attr"]) => LIKELY - usize_score(is_plain_tag(expression)),
+            () if holds_any(
+                expression,
+                &[
+                    "import ",
+                    "import(",
+                    "include ",
+                    "include'",
+                    "include\"",
+                    "debug",
+                    "extends ",
+                    "|attr",
+                ],
+            ) =>
+            {
+                LIKELY - usize_score(is_plain_tag(expression))
+            }
             () => WEAK - 1,
         },
         b"<%" => match () {
-            () if danger || calls || holds_any(expression, &["`", "@ page", "@page", "@ include"]) => LIKELY,
-            () if closed && expression.first().is_some_and(|first| matches!(first, b'!' | b'@')) => LIKELY,
+            () if danger
+                || calls
+                || holds_any(expression, &["`", "@ page", "@page", "@ include"]) =>
+            {
+                LIKELY
+            }
+            () if closed
+                && expression.first().is_some_and(|first| matches!(first, b'!' | b'@')) =>
+            {
+                LIKELY
+            }
             () if whole.first() == Some(&b'=') && closed => WEAK,
             () => WEAK - 1,
         },
         _ if danger && calls => LIKELY,
-        _ if begin == b"${" && (calls || holds(expression, b"?")) && holds_any(expression, &["?new", "?api", "?eval", "?interpret"]) => LIKELY,
+        _ if begin == b"${"
+            && (calls || holds(expression, b"?"))
+            && holds_any(expression, &["?new", "?api", "?eval", "?interpret"]) =>
+        {
+            LIKELY
+        }
         _ if begin == b"#{" && holds_any(expression, &["%x", "`", "env["]) => LIKELY,
         _ if danger && holds_any(expression, &["class.", "java", ".data_model"]) => LIKELY,
         _ if calls => WEAK + 1,
@@ -142,13 +247,27 @@ fn mustache(expression: &[u8], danger: bool, calls: bool) -> u8 {
     if danger && (calls || holds_any(expression, &["|attr", "| attr", "._", "[", "__", "\""])) {
         return LIKELY;
     }
-    if expression.starts_with(b"#with") || expression.starts_with(b"php") || expression.starts_with(b"#lookup") {
+    if expression.starts_with(b"#with")
+        || expression.starts_with(b"php")
+        || expression.starts_with(b"#lookup")
+    {
         return LIKELY;
     }
     if ROOTS.iter().any(|known| known.as_bytes() == root) {
         let follows = at(expression, skip_space(expression, end));
         let whole = end == expression.len();
-        let probing = matches!(root, b"config" | b"self" | b"_self" | b"settings" | b"_context" | b"cycler" | b"joiner" | b"lipsum" | b"url_for");
+        let probing = matches!(
+            root,
+            b"config"
+                | b"self"
+                | b"_self"
+                | b"settings"
+                | b"_context"
+                | b"cycler"
+                | b"joiner"
+                | b"lipsum"
+                | b"url_for"
+        );
         return match follows {
             _ if whole && probing => LIKELY,
             b'.' | b'[' | b'|' | b'(' if root != b"this" && root != b"app" => LIKELY,
@@ -158,7 +277,17 @@ fn mustache(expression: &[u8], danger: bool, calls: bool) -> u8 {
     if calls {
         let open = find(expression, 0, b"(").unwrap_or(0);
         let argument = at(expression, skip_space(expression, open + 1));
-        let own = matches!(root, b"range" | b"dict" | b"namespace" | b"source" | b"include" | b"constant" | b"phpversion" | b"id");
+        let own = matches!(
+            root,
+            b"range"
+                | b"dict"
+                | b"namespace"
+                | b"source"
+                | b"include"
+                | b"constant"
+                | b"phpversion"
+                | b"id"
+        );
         let filtered = find(expression, 0, b"|").is_some_and(|pipe| pipe < open);
         return match argument {
             _ if own => LIKELY,
@@ -179,8 +308,27 @@ fn is_arithmetic(expression: &[u8]) -> bool {
     let digits = expression.iter().filter(|byte| byte.is_ascii_digit()).count();
     let sign = expression.iter().any(|byte| matches!(byte, b'*' | b'+' | b'-' | b'/' | b'%'));
     let pure = expression.iter().all(|byte| {
-        byte.is_ascii_digit() || is_space(*byte)
-            || matches!(byte, b'*' | b'+' | b'-' | b'/' | b'%' | b'(' | b')' | b'\'' | b'"' | b'.' | b'~' | b'=' | b'@' | b';' | b'{' | b'}' | b'_')
+        byte.is_ascii_digit()
+            || is_space(*byte)
+            || matches!(
+                byte,
+                b'*' | b'+'
+                    | b'-'
+                    | b'/'
+                    | b'%'
+                    | b'('
+                    | b')'
+                    | b'\''
+                    | b'"'
+                    | b'.'
+                    | b'~'
+                    | b'='
+                    | b'@'
+                    | b';'
+                    | b'{'
+                    | b'}'
+                    | b'_'
+            )
     });
     digits >= 2 && sign && pure
 }
@@ -193,7 +341,8 @@ fn lookups(text: &[u8], finding: &mut Finding) {
         let name = skip(text, from, |byte| byte.is_ascii_alphanumeric());
         if stands(text, from, b"${") || stands(text, from, b"::") || stands(text, from, b":-") {
             let tail = part(text, from, from + EXPRESSION_BYTES_MAX);
-            let telling = holds(tail, b":-") || holds_any(tail, &["lower:", "upper:", "env:", "jndi", "::"]);
+            let telling =
+                holds(tail, b":-") || holds_any(tail, &["lower:", "upper:", "env:", "jndi", "::"]);
             finding.note(if telling { CERTAIN } else { WEAK }, "a lookup within a lookup", place);
             continue;
         }
@@ -207,8 +356,8 @@ fn lookups(text: &[u8], finding: &mut Finding) {
         }
         let score = match part(text, from, name) {
             b"jndi" => CERTAIN,
-            b"lower" | b"upper" | b"script" | b"dns" | b"url" | b"sys" | b"java" | b"main" | b"ctx"
-            | b"log4j" | b"sd" | b"bundle" | b"marker" | b"urlencoder" | b"urldecoder"
+            b"lower" | b"upper" | b"script" | b"dns" | b"url" | b"sys" | b"java" | b"main"
+            | b"ctx" | b"log4j" | b"sd" | b"bundle" | b"marker" | b"urlencoder" | b"urldecoder"
             | b"base64decoder" | b"resourcebundle" | b"k8s" | b"docker" | b"spring" => {
                 if at(text, name + 1) == b'-' { WEAK } else { LIKELY }
             }
@@ -258,7 +407,14 @@ fn directives(text: &[u8], finding: &mut Finding) {
             finding.note(score, "a directive", place);
         }
     }
-    for class in ["$class.inspect(", "$class.type", "$request.getclass", ".getclass().forname", "#include(\"/", "#parse(\""] {
+    for class in [
+        "$class.inspect(",
+        "$class.type",
+        "$request.getclass",
+        ".getclass().forname",
+        "#include(\"/",
+        "#parse(\"",
+    ] {
         if let Some(place) = find(text, 0, class.as_bytes()) {
             finding.note(LIKELY, "a call on a class", place);
         }
@@ -273,15 +429,55 @@ fn single_braces(text: &[u8], finding: &mut Finding) {
         let within = part(text, from, from + 128);
         let Some(end) = memchr::memchr(b'}', within) else { continue };
         let expression = part(within, 0, end);
-        let danger = ["system(", "exec(", "passthru(", "shell_exec(", "phpinfo(", "eval(", "file_get_contents(", "readfile(", "popen("]
-            .iter()
-            .any(|word| holds(part(expression, 0, 48), word.as_bytes()));
-        let begins = |words: &[&str]| words.iter().any(|word| expression.starts_with(word.as_bytes()));
-        if expression == b"php" || begins(&["$smarty.", "smarty_internal", "self::", "include file=", "fetch file=", "literal}"]) {
+        let danger = [
+            "system(",
+            "exec(",
+            "passthru(",
+            "shell_exec(",
+            "phpinfo(",
+            "eval(",
+            "file_get_contents(",
+            "readfile(",
+            "popen(",
+        ]
+        .iter()
+        .any(|word| holds(part(expression, 0, 48), word.as_bytes()));
+        let begins =
+            |words: &[&str]| words.iter().any(|word| expression.starts_with(word.as_bytes()));
+        if expression == b"php"
+            || begins(&[
+                "$smarty.",
+                "smarty_internal",
+                "self::",
+                "include file=",
+                "fetch file=",
+                "literal}",
+            ])
+        {
             finding.note(LIKELY, "a tag of a template", place);
-        } else if danger && begins(&["if ", "system", "exec", "passthru", "shell_exec", "phpinfo", "eval", "file_get", "readfile", "popen", "'", "\"", "$"]) {
+        } else if danger
+            && begins(&[
+                "if ",
+                "system",
+                "exec",
+                "passthru",
+                "shell_exec",
+                "phpinfo",
+                "eval",
+                "file_get",
+                "readfile",
+                "popen",
+                "'",
+                "\"",
+                "$",
+            ])
+        {
             finding.note(LIKELY, "a call in a template", place);
-        } else if end <= 12 && is_arithmetic(expression) && holds(expression, b"*") && place == skip_space(text, 0) {
+        } else if end <= 12
+            && is_arithmetic(expression)
+            && holds(expression, b"*")
+            && place == skip_space(text, 0)
+        {
             finding.note(LIKELY, "arithmetic in a template", place);
         }
     }

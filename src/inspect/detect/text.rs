@@ -75,7 +75,8 @@ pub(in crate::inspect::detect) fn words_before(text: &[u8], end: usize, most: us
     while index < end && words < most {
         let stop = skip(text, index, |byte| byte.is_ascii_alphabetic() || byte >= 0x80);
         let begins = index == 0 || matches!(at(text, index - 1), b' ' | b'\n' | b'(' | b'"');
-        let ends = matches!(at(text, stop), b' ' | b',' | b'.' | b':' | b'\n' | b')' | b'\'' | b'"');
+        let ends =
+            matches!(at(text, stop), b' ' | b',' | b'.' | b':' | b'\n' | b')' | b'\'' | b'"');
         if stop >= index + 2 && begins && ends {
             words += 1;
         }

@@ -11,8 +11,7 @@ pub(in crate::inspect::detect) struct Traversal;
 
 impl Detector for Traversal {
     fn wants(&self, marks: Marks) -> bool {
-        marks.any(Marks::FILE_WORD | Marks::CONTROL)
-            || marks.any(Marks::SLASH | Marks::BACKSLASH)
+        marks.any(Marks::FILE_WORD | Marks::CONTROL) || marks.any(Marks::SLASH | Marks::BACKSLASH)
     }
 
     fn weigh(&self, view: &View<'_>) -> Finding {
@@ -46,7 +45,9 @@ fn climbs(view: &View<'_>, prose: bool, target: bool, finding: &mut Finding) {
         from = after.max(place + 2);
         let begins = place == 0 || !is_word(at(text, place - 1)) && at(text, place - 1) != b'.';
         let last = dots == text.len() && place > 0 && is_separator(at(text, place - 1));
-        if (dots > place + 4 && !is_separator(at(text, after))) || !(begins && (is_separator(at(text, after)) || hexadecimal || last)) {
+        if (dots > place + 4 && !is_separator(at(text, after)))
+            || !(begins && (is_separator(at(text, after)) || hexadecimal || last))
+        {
             continue;
         }
         let doubled = is_separator(at(text, after + 1));
@@ -73,22 +74,82 @@ fn climbs(view: &View<'_>, prose: bool, target: bool, finding: &mut Finding) {
 
 /// Files whose names alone tell the purpose.
 const SECRETS: [&str; 34] = [
-    "etc/passwd", "etc/shadow", "etc/group", "etc/master.passwd", "etc/sudoers", "proc/self/",
-    "proc/version", "proc/cmdline", "proc/net/", "proc/1/", "root/.ssh", ".ssh/id_", ".ssh/authorized_keys",
-    ".bash_history", ".aws/credentials", "windows/win.ini", "windows\\win.ini", "winnt/win.ini",
-    "winnt\\win.ini", "system32/", "system32\\", "boot.ini", "web-inf/", "win.ini", "windows/system.ini",
-    "windows\\system.ini", "etc\\passwd", "var/run/secrets", "sam\0", "repair/sam", "repair\\sam",
-    ".kube/config", ".docker/config.json", "meta-inf/context.xml",
+    "etc/passwd",
+    "etc/shadow",
+    "etc/group",
+    "etc/master.passwd",
+    "etc/sudoers",
+    "proc/self/",
+    "proc/version",
+    "proc/cmdline",
+    "proc/net/",
+    "proc/1/",
+    "root/.ssh",
+    ".ssh/id_",
+    ".ssh/authorized_keys",
+    ".bash_history",
+    ".aws/credentials",
+    "windows/win.ini",
+    "windows\\win.ini",
+    "winnt/win.ini",
+    "winnt\\win.ini",
+    "system32/",
+    "system32\\",
+    "boot.ini",
+    "web-inf/",
+    "win.ini",
+    "windows/system.ini",
+    "windows\\system.ini",
+    "etc\\passwd",
+    "var/run/secrets",
+    "sam\0",
+    "repair/sam",
+    "repair\\sam",
+    ".kube/config",
+    ".docker/config.json",
+    "meta-inf/context.xml",
 ];
 
 /// Files that people also talk about.
 const SETTINGS: [&str; 38] = [
-    "/etc/hosts", "/etc/issue", "/etc/hostname", "/etc/resolv.conf", "/etc/crontab", "/etc/fstab",
-    "/etc/nginx/", "/etc/apache2/", "/etc/httpd/", "/etc/mysql/", "/etc/ssh/", "/etc/php", "/etc/motd",
-    "/etc/my.cnf", "/etc/environment", "/etc/redis", "/var/log/", "/var/www/", "/var/lib/mysql", "/proc/",
-    "/root/", "web.config", ".git/", ".svn/", ".hg/", ".htaccess", ".htpasswd", "wp-config.php", "php.ini",
-    "my.cnf", "httpd.conf", "id_rsa", ".npmrc", ".ds_store", "docker-compose.yml", "config/database.yml",
-    ".idea/", ".pgpass",
+    "/etc/hosts",
+    "/etc/issue",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/etc/crontab",
+    "/etc/fstab",
+    "/etc/nginx/",
+    "/etc/apache2/",
+    "/etc/httpd/",
+    "/etc/mysql/",
+    "/etc/ssh/",
+    "/etc/php",
+    "/etc/motd",
+    "/etc/my.cnf",
+    "/etc/environment",
+    "/etc/redis",
+    "/var/log/",
+    "/var/www/",
+    "/var/lib/mysql",
+    "/proc/",
+    "/root/",
+    "web.config",
+    ".git/",
+    ".svn/",
+    ".hg/",
+    ".htaccess",
+    ".htpasswd",
+    "wp-config.php",
+    "php.ini",
+    "my.cnf",
+    "httpd.conf",
+    "id_rsa",
+    ".npmrc",
+    ".ds_store",
+    "docker-compose.yml",
+    "config/database.yml",
+    ".idea/",
+    ".pgpass",
 ];
 
 /// Notes files that hold secrets; says whether one is named at all.
@@ -99,7 +160,9 @@ fn files(view: &View<'_>, prose: bool, finding: &mut Finding) -> bool {
     for file in SECRETS {
         if let Some(place) = find(text, 0, file.as_bytes()) {
             named = true;
-            let rooted = place > 0 && (is_separator(at(text, place - 1)) || at(text, place - 1) == b':') || place == 0;
+            let rooted = place > 0
+                && (is_separator(at(text, place - 1)) || at(text, place - 1) == b':')
+                || place == 0;
             let score = match (prose, rooted) {
                 (false, true) => LIKELY,
                 _ if matches!(view.kind, PlaceKind::Path) => LIKELY,
@@ -111,20 +174,28 @@ fn files(view: &View<'_>, prose: bool, finding: &mut Finding) -> bool {
     for file in SETTINGS {
         if let Some(place) = find(text, 0, file.as_bytes()) {
             named = true;
-            let link = find(text, 0, b"://").is_some_and(|scheme| scheme < place) || at(text, place + file.len()) == b'@';
+            let link = find(text, 0, b"://").is_some_and(|scheme| scheme < place)
+                || at(text, place + file.len()) == b'@';
             let pathlike = matches!(view.kind, PlaceKind::Path | PlaceKind::Query)
                 || at(text, 0) == b'/' && !file.ends_with('/');
-            let begins = file.starts_with('/') && place == 0 || !file.starts_with('/') && (place == 0 || is_separator(at(text, place - 1)));
+            let begins = file.starts_with('/') && place == 0
+                || !file.starts_with('/') && (place == 0 || is_separator(at(text, place - 1)));
             let score = if single && begins && pathlike && !link { LIKELY } else { WEAK - 1 };
             finding.note(score, "a file of settings", place);
         }
     }
     if let Some(place) = find(text, 0, b".env") {
         let end = place + 4;
-        let whole = (place == 0 || is_separator(at(text, place - 1))) && (end == text.len() || at(text, end) == b'.');
-        let pathlike = matches!(view.kind, PlaceKind::Path | PlaceKind::Query) || at(text, 0) == b'/';
+        let whole = (place == 0 || is_separator(at(text, place - 1)))
+            && (end == text.len() || at(text, end) == b'.');
+        let pathlike =
+            matches!(view.kind, PlaceKind::Path | PlaceKind::Query) || at(text, 0) == b'/';
         named |= whole;
-        finding.note(if whole && single && pathlike { LIKELY } else { 0 }, "a file of settings", place);
+        finding.note(
+            if whole && single && pathlike { LIKELY } else { 0 },
+            "a file of settings",
+            place,
+        );
     }
     windows(text, single, finding);
     named
@@ -132,18 +203,49 @@ fn files(view: &View<'_>, prose: bool, finding: &mut Finding) -> bool {
 
 /// `C:\Windows\…`, `\\host\share`.
 fn windows(text: &[u8], single: bool, finding: &mut Finding) {
-    for root in ["c:\\windows", "c:/windows", "c:\\winnt", "c:\\inetpub", "c:/inetpub", "c:\\boot", "\\\\localhost\\c$", "\\\\127.0.0.1\\", "\\\\.\\globalroot"] {
+    for root in [
+        "c:\\windows",
+        "c:/windows",
+        "c:\\winnt",
+        "c:\\inetpub",
+        "c:/inetpub",
+        "c:\\boot",
+        "\\\\localhost\\c$",
+        "\\\\127.0.0.1\\",
+        "\\\\.\\globalroot",
+    ] {
         if let Some(place) = find(text, 0, root.as_bytes()) {
-            finding.note(if single && place == 0 { LIKELY } else { WEAK }, "a system folder", place);
+            finding.note(
+                if single && place == 0 { LIKELY } else { WEAK },
+                "a system folder",
+                place,
+            );
         }
     }
 }
 
 /// Wrappers of PHP and Java, and schemes that only a server would follow.
 const WRAPPERS: [&str; 20] = [
-    "php://", "phar://", "expect://", "zip://", "compress.zlib://", "compress.bzip2://", "glob://",
-    "ogg://", "rar://", "ssh2.", "data://", "gopher://", "dict://", "netdoc:", "jar:http", "jar:file",
-    "tftp://", "ldap://", "file://", "zlib:",
+    "php://",
+    "phar://",
+    "expect://",
+    "zip://",
+    "compress.zlib://",
+    "compress.bzip2://",
+    "glob://",
+    "ogg://",
+    "rar://",
+    "ssh2.",
+    "data://",
+    "gopher://",
+    "dict://",
+    "netdoc:",
+    "jar:http",
+    "jar:file",
+    "tftp://",
+    "ldap://",
+    "file://",
+    "zlib:",
 ];
 
 fn addresses(view: &View<'_>, prose: bool, finding: &mut Finding) {
@@ -155,20 +257,57 @@ fn addresses(view: &View<'_>, prose: bool, finding: &mut Finding) {
         }
         let rest = part(text, place + wrapper.len(), text.len());
         let php = wrapper == "php://"
-            && ["filter", "input", "memory", "temp", "fd", "stdin", "output"].iter().any(|word| rest.starts_with(word.as_bytes()));
+            && ["filter", "input", "memory", "temp", "fd", "stdin", "output"]
+                .iter()
+                .any(|word| rest.starts_with(word.as_bytes()));
         let score = match wrapper {
             _ if rest.is_empty() => 0,
-            "php://" => if php { CERTAIN } else { WEAK },
-            "phar://" | "expect://" | "compress.zlib://" | "gopher://" | "dict://" | "netdoc:" => if prose { WEAK + 1 } else { CERTAIN },
-            "ssh2." => if find(rest, 0, b"://").is_some_and(|at| at < 6) { LIKELY } else { 0 },
-            _ => if prose { WEAK } else { LIKELY },
+            "php://" => {
+                if php {
+                    CERTAIN
+                } else {
+                    WEAK
+                }
+            }
+            "phar://" | "expect://" | "compress.zlib://" | "gopher://" | "dict://" | "netdoc:" => {
+                if prose {
+                    WEAK + 1
+                } else {
+                    CERTAIN
+                }
+            }
+            "ssh2." => {
+                if find(rest, 0, b"://").is_some_and(|at| at < 6) {
+                    LIKELY
+                } else {
+                    0
+                }
+            }
+            _ => {
+                if prose {
+                    WEAK
+                } else {
+                    LIKELY
+                }
+            }
         };
         finding.note(score, "an address that only a server follows", place);
     }
-    for metadata in ["169.254.169.254", "metadata.google.internal", "[fd00:ec2::254]", "2852039166", "0xa9fea9fe"] {
+    for metadata in [
+        "169.254.169.254",
+        "metadata.google.internal",
+        "[fd00:ec2::254]",
+        "2852039166",
+        "0xa9fea9fe",
+    ] {
         if let Some(place) = find(text, 0, metadata.as_bytes()) {
-            let address = place >= 2 && part(text, place - 2, place) == b"//" || at(text, place + metadata.len()) == b'/';
-            finding.note(if address && !prose { LIKELY } else { WEAK }, "the address of cloud credentials", place);
+            let address = place >= 2 && part(text, place - 2, place) == b"//"
+                || at(text, place + metadata.len()) == b'/';
+            finding.note(
+                if address && !prose { LIKELY } else { WEAK },
+                "the address of cloud credentials",
+                place,
+            );
         }
     }
 }

@@ -169,7 +169,7 @@ mod tests {
                 ("b".to_owned(), Some("x \"y\".txt".to_owned()), "\r\n--X".to_owned()),
             ]
         );
-        assert!(super::Parts::new(b"--XX--", "XX").unwrap().next().is_none());
+        assert!(Parts::new(b"--XX--", "XX").unwrap().next().is_none());
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn compiled(text: &str, extra: ExtraFields) -> Result<Validator, String> {
     if !schema.is_object() {
         return Err("it is not an object".to_owned());
     }
-    let draft = schema.get("$schema").and_then(Json::as_str).unwrap_or(DRAFTS[0].0).to_owned();
+    let draft = schema.get("$schema").and_then(Json::as_str).unwrap_or(DRAFT_USUAL).to_owned();
     let draft = draft.trim_end_matches('#').replace("http://", "https://");
     let Some((_, unevaluated)) = DRAFTS.iter().find(|(known, _)| *known == draft) else {
         return Err("its `$schema` is not known".to_owned());
@@ -148,10 +148,12 @@ fn compiled(text: &str, extra: ExtraFields) -> Result<Validator, String> {
         .map_err(|error| format!("{error}, at `{}`", error.instance_path()))
 }
 
-/// The drafts that are known, and whether they have `unevaluatedProperties`. The first is meant when
-/// a schema names none.
+/// The draft that is meant when a schema names none.
+const DRAFT_USUAL: &str = "https://json-schema.org/draft/2020-12/schema";
+
+/// The drafts that are known, and whether they have `unevaluatedProperties`.
 const DRAFTS: [(&str, bool); 3] = [
-    ("https://json-schema.org/draft/2020-12/schema", true),
+    (DRAFT_USUAL, true),
     ("https://json-schema.org/draft/2019-09/schema", true),
     ("https://json-schema.org/draft-07/schema", false),
 ];

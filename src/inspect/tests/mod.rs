@@ -88,6 +88,8 @@ fn head(method: Method, length: Length, headers: &[(&'static str, &str)]) -> Hea
             local: "127.0.0.1:2".parse().unwrap(),
             listener: "public".into(),
             tls: None,
+            trusted: Arc::default(),
+            redirect_port: None,
         }),
         id: RequestId([b'0'; 26]),
         trace: Trace { parent: HeaderValue::from_static("00"), state: None },

@@ -189,6 +189,8 @@ fn head(
         local: ([127, 0, 0, 1], 8443).into(),
         listener: "public".into(),
         tls: None,
+        trusted: Arc::default(),
+        redirect_port: None,
     };
     Head {
         method: method.parse().unwrap(),

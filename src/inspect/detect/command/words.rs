@@ -1,7 +1,9 @@
 //! Reads one command as a shell would: quotes gone, folder cut off, arguments told apart.
 
 use crate::inspect::detect::command::programs::{is_harmless, is_unmistakable};
-use crate::inspect::detect::text::{at, find, holds, holds_any, is_word, part, skip, skip_space, stands};
+use crate::inspect::detect::text::{
+    at, find, holds, holds_any, is_word, part, skip, skip_space, stands,
+};
 
 /// Bytes of a program's name; no program that matters here has a longer one.
 const NAME_BYTES_MAX: usize = 24;
@@ -28,7 +30,10 @@ pub(in crate::inspect::detect) fn words(text: &[u8]) -> Line<'_> {
         let assignment = find(word, 0, b"=").is_some_and(|equals| {
             equals > 0 && word.iter().take(equals).all(|byte| is_word(*byte))
         });
-        let wrapper = matches!(word, b"sudo" | b"nohup" | b"exec" | b"command" | b"eval" | b"env" | b"builtin" | b"time");
+        let wrapper = matches!(
+            word,
+            b"sudo" | b"nohup" | b"exec" | b"command" | b"eval" | b"env" | b"builtin" | b"time"
+        );
         let more = skip_space(text, end);
         if !(assignment || wrapper) || more >= text.len() || at(text, more) == b'-' {
             break;
@@ -39,7 +44,8 @@ pub(in crate::inspect::detect) fn words(text: &[u8]) -> Line<'_> {
 }
 
 fn name(text: &[u8], begin: usize) -> Line<'_> {
-    let mut line = Line { name: [0; NAME_BYTES_MAX], length: 0, spliced: false, folder: b"", arguments: b"" };
+    let mut line =
+        Line { name: [0; NAME_BYTES_MAX], length: 0, spliced: false, folder: b"", arguments: b"" };
     let mut index = begin;
     let mut folder_end = begin;
     let mut spliced_from = None;
@@ -49,7 +55,10 @@ fn name(text: &[u8], begin: usize) -> Line<'_> {
             b'\'' | b'"' | b'\\' | b'^' => {
                 spliced_from.get_or_insert(index);
                 // `c:\windows\…` and `\\host` are folders of Windows.
-                if byte == b'\\' && (index > begin && matches!(at(text, index - 1), b':' | b'\\') || line.length > 8) {
+                if byte == b'\\'
+                    && (index > begin && matches!(at(text, index - 1), b':' | b'\\')
+                        || line.length > 8)
+                {
                     line.length = 0;
                     folder_end = index + 1;
                 }
@@ -60,7 +69,11 @@ fn name(text: &[u8], begin: usize) -> Line<'_> {
                 spliced_from.get_or_insert(index);
                 index = end;
             }
-            b'/' if line.length > 0 && at(text, index + 1).is_ascii_alphabetic() && line.folder_like(text, begin) || byte == b'/' && index == folder_end => {
+            b'/' if line.length > 0
+                && at(text, index + 1).is_ascii_alphabetic()
+                && line.folder_like(text, begin)
+                || byte == b'/' && index == folder_end =>
+            {
                 line.length = 0;
                 folder_end = index + 1;
                 index += 1;
@@ -69,14 +82,18 @@ fn name(text: &[u8], begin: usize) -> Line<'_> {
                 line.push(byte);
                 index += 1;
             }
-            _ if is_word(byte) || matches!(byte, b'.' | b'-' | b':' | b'~' | b'%' | b'?' | b'*') => {
+            _ if is_word(byte)
+                || matches!(byte, b'.' | b'-' | b':' | b'~' | b'%' | b'?' | b'*') =>
+            {
                 line.push(byte);
                 index += 1;
             }
             _ => break,
         }
     }
-    line.spliced = spliced_from.is_some_and(|place| place > folder_end.min(begin) && place + 1 < index || place == begin && index > begin + 2);
+    line.spliced = spliced_from.is_some_and(|place| {
+        place > folder_end.min(begin) && place + 1 < index || place == begin && index > begin + 2
+    });
     line.folder = part(text, begin, folder_end);
     line.arguments = part(text, index, text.len()).trim_ascii();
     for ending in [&b".exe"[..], b".com", b".bat"] {
@@ -164,15 +181,21 @@ impl Line<'_> {
     pub(in crate::inspect::detect) fn has_path(&self) -> bool {
         self.is_program_path()
             || self.arguments_where(|word| {
-                matches!(word, [b'/' | b'~' | b'>' | b'<' | b'*', ..] | [b'.', b'/' | b'.', ..] | [_, b':', b'\\' | b'/', ..])
-                    || holds_any(word, &["../", "..\\", "/etc"])
+                matches!(
+                    word,
+                    [b'/' | b'~' | b'>' | b'<' | b'*', ..]
+                        | [b'.', b'/' | b'.', ..]
+                        | [_, b':', b'\\' | b'/', ..]
+                ) || holds_any(word, &["../", "..\\", "/etc"])
             })
     }
 
     /// An argument that begins at the root: `/etc`, `c:\`.
     pub(in crate::inspect::detect) fn has_rooted_path(&self) -> bool {
         self.arguments_where(|word| {
-            matches!(word, [b'/', b'a'..=b'z', ..] | [_, b':', b'\\', ..]) && word.len() > 4 && holds(part(word, 1, word.len()), b"/")
+            matches!(word, [b'/', b'a'..=b'z', ..] | [_, b':', b'\\', ..])
+                && word.len() > 4
+                && holds(part(word, 1, word.len()), b"/")
                 || word == b"/"
         })
     }
@@ -180,7 +203,8 @@ impl Line<'_> {
     /// An argument that is an option: `-c`, `--all`, `/c`.
     pub(in crate::inspect::detect) fn has_flag(&self) -> bool {
         self.arguments_where(|word| {
-            matches!(word, [b'-', b'a'..=b'z' | b'0'..=b'9', ..] | [b'-', b'-', b'a'..=b'z', ..]) && word.len() <= 16
+            matches!(word, [b'-', b'a'..=b'z' | b'0'..=b'9', ..] | [b'-', b'-', b'a'..=b'z', ..])
+                && word.len() <= 16
                 || matches!(word, [b'/', b'a'..=b'z'])
         })
     }
@@ -189,20 +213,29 @@ impl Line<'_> {
     pub(in crate::inspect::detect) fn has_address(&self) -> bool {
         self.arguments_where(|word| {
             let dots = word.iter().filter(|byte| **byte == b'.').count();
-            let numeric = word.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b':' | b'/'));
+            let numeric =
+                word.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b':' | b'/'));
             holds(word, b"://") || dots == 3 && numeric || word == b"localhost"
         })
     }
 
     /// Whether all arguments are numbers: `sleep 5`.
     pub(in crate::inspect::detect) fn has_number_only(&self) -> bool {
-        !self.arguments.is_empty() && self.arguments.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'.' | b'\'' | b'"' | b')'))
+        !self.arguments.is_empty()
+            && self.arguments.iter().all(|byte| {
+                byte.is_ascii_digit() || matches!(byte, b' ' | b'.' | b'\'' | b'"' | b')')
+            })
     }
 
     /// Whether the space is written `${IFS}`, `<` or `{a,b}`, which only serves to hide it.
     pub(in crate::inspect::detect) fn has_variable_space(&self) -> bool {
-        self.arguments.starts_with(b"${ifs") || self.arguments.starts_with(b"$ifs") || self.arguments.starts_with(b"</") || self.arguments.starts_with(b",/")
-            || self.arguments.starts_with(b",-") || self.arguments.starts_with(b"+/") || self.arguments.starts_with(b"+-")
+        self.arguments.starts_with(b"${ifs")
+            || self.arguments.starts_with(b"$ifs")
+            || self.arguments.starts_with(b"</")
+            || self.arguments.starts_with(b",/")
+            || self.arguments.starts_with(b",-")
+            || self.arguments.starts_with(b"+/")
+            || self.arguments.starts_with(b"+-")
     }
 
     /// Whether a file of the system is named.

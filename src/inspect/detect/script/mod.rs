@@ -55,7 +55,14 @@ fn markup(text: &[u8], finding: &mut Finding) {
 /// `<!--[if`, `<!entity`, `<![cdata[`.
 fn declaration(text: &[u8], place: usize, finding: &mut Finding) {
     let rest = part(text, place + 1, place + 64);
-    if rest.starts_with(b"!entity") || rest.starts_with(b"!doctype") && holds_any(part(text, place, place + 512), &["<!entity", " system ", " system\"", " public "]) && !rest.starts_with(b"!doctype html>") {
+    if rest.starts_with(b"!entity")
+        || rest.starts_with(b"!doctype")
+            && holds_any(
+                part(text, place, place + 512),
+                &["<!entity", " system ", " system\"", " public "],
+            )
+            && !rest.starts_with(b"!doctype html>")
+    {
         finding.note(LIKELY, "an entity of XML", place);
     } else if rest.starts_with(b"?xml-stylesheet") {
         finding.note(LIKELY, "a style of XML", place);
@@ -70,21 +77,70 @@ fn declaration(text: &[u8], place: usize, finding: &mut Finding) {
 fn runs(name: &[u8]) -> bool {
     matches!(
         name,
-        b"script" | b"iframe" | b"frameset" | b"applet" | b"embed" | b"bgsound" | b"xss" | b"layer"
-            | b"ilayer" | b"portal" | b"isindex" | b"fencedframe" | b"svg:script" | b"xml:script" | b"html:script"
-            | b"x:script" | b"foreignobject" | b"animate" | b"animatetransform" | b"noembed" | b"vmlframe" | b"handler"
+        b"script"
+            | b"iframe"
+            | b"frameset"
+            | b"applet"
+            | b"embed"
+            | b"bgsound"
+            | b"xss"
+            | b"layer"
+            | b"ilayer"
+            | b"portal"
+            | b"isindex"
+            | b"fencedframe"
+            | b"svg:script"
+            | b"xml:script"
+            | b"html:script"
+            | b"x:script"
+            | b"foreignobject"
+            | b"animate"
+            | b"animatetransform"
+            | b"noembed"
+            | b"vmlframe"
+            | b"handler"
     )
 }
 
 /// Elements that can run something but are also types, words, or harmless.
 fn loads(name: &[u8]) -> bool {
-    matches!(name, b"object" | b"svg" | b"math" | b"base" | b"link" | b"meta" | b"style" | b"form" | b"frame" | b"template" | b"marquee" | b"xml" | b"noscript" | b"set" | b"use" | b"image" | b"dialog" | b"keygen" | b"isindex")
+    matches!(
+        name,
+        b"object"
+            | b"svg"
+            | b"math"
+            | b"base"
+            | b"link"
+            | b"meta"
+            | b"style"
+            | b"form"
+            | b"frame"
+            | b"template"
+            | b"marquee"
+            | b"xml"
+            | b"noscript"
+            | b"set"
+            | b"use"
+            | b"image"
+            | b"dialog"
+            | b"keygen"
+            | b"isindex"
+    )
 }
 
-fn weigh_tag(text: &[u8], found: &Tag<'_>, generic: bool, clobbering: &mut usize) -> (u8, &'static str) {
+fn weigh_tag(
+    text: &[u8],
+    found: &Tag<'_>,
+    generic: bool,
+    clobbering: &mut usize,
+) -> (u8, &'static str) {
     let name = found.name;
     if found.closes {
-        return if matches!(name, b"script" | b"iframe" | b"noscript" | b"style" | b"title" | b"textarea") && !generic {
+        return if matches!(
+            name,
+            b"script" | b"iframe" | b"noscript" | b"style" | b"title" | b"textarea"
+        ) && !generic
+        {
             (if name == b"script" { LIKELY } else { WEAK + 1 }, "the end of a script")
         } else {
             (0, "")
@@ -113,34 +169,92 @@ fn weigh_tag(text: &[u8], found: &Tag<'_>, generic: bool, clobbering: &mut usize
         }
         match attribute.name {
             b"srcdoc" => note(CERTAIN, "a page within the page"),
-            b"style" if holds_any(value, &["expression", "javascript:", "-moz-binding", "behavior:", "behaviour:", "@import", "url("]) => {
+            b"style"
+                if holds_any(
+                    value,
+                    &[
+                        "expression",
+                        "javascript:",
+                        "-moz-binding",
+                        "behavior:",
+                        "behaviour:",
+                        "@import",
+                        "url(",
+                    ],
+                ) =>
+            {
                 note(LIKELY, "a style that runs");
             }
             b"http-equiv" if name == b"meta" => note(LIKELY, "a header in the page"),
-            b"rel" if name == b"link" && holds_any(value, &["stylesheet", "import", "preload"]) => note(LIKELY, "a style sheet"),
-            b"href" | b"xlink:href" if matches!(name, b"link" | b"base" | b"use" | b"image" | b"feimage") => note(LIKELY, "an address that is loaded"),
-            b"data" | b"code" | b"codebase" | b"classid" if name == b"object" => note(LIKELY, "an object that is loaded"),
-            b"src" if matches!(name, b"frame" | b"xml" | b"input" | b"image") => note(if name == b"input" { WEAK } else { LIKELY }, "an address that is loaded"),
-            b"action" | b"formaction" if !value.is_empty() => note(LIKELY, "a form that sends elsewhere"),
+            b"rel" if name == b"link" && holds_any(value, &["stylesheet", "import", "preload"]) => {
+                note(LIKELY, "a style sheet")
+            }
+            b"href" | b"xlink:href"
+                if matches!(name, b"link" | b"base" | b"use" | b"image" | b"feimage") =>
+            {
+                note(LIKELY, "an address that is loaded")
+            }
+            b"data" | b"code" | b"codebase" | b"classid" if name == b"object" => {
+                note(LIKELY, "an object that is loaded")
+            }
+            b"src" if matches!(name, b"frame" | b"xml" | b"input" | b"image") => {
+                note(if name == b"input" { WEAK } else { LIKELY }, "an address that is loaded")
+            }
+            b"action" | b"formaction" if !value.is_empty() => {
+                note(LIKELY, "a form that sends elsewhere")
+            }
             b"attributename" if name == b"set" => note(LIKELY, "an attribute that changes"),
-            b"background" | b"dynsrc" | b"lowsrc" if matches!(name, b"body" | b"table" | b"td" | b"img") => note(LIKELY - 1, "an address that is loaded"),
-            b"id" | b"name" if matches!(name, b"a" | b"form" | b"img" | b"input" | b"object" | b"output") => named += 1,
+            b"background" | b"dynsrc" | b"lowsrc"
+                if matches!(name, b"body" | b"table" | b"td" | b"img") =>
+            {
+                note(LIKELY - 1, "an address that is loaded")
+            }
+            b"id" | b"name"
+                if matches!(name, b"a" | b"form" | b"img" | b"input" | b"object" | b"output") =>
+            {
+                named += 1
+            }
             _ => {}
         }
         if code::is_running_address(value) {
             note(CERTAIN, "an address that runs");
         }
     }
-    *clobbering += usize::from(named >= 1 && matches!(name, b"a" | b"form" | b"input" | b"output" | b"object")) + usize::from(named >= 2);
-    let style = name == b"style" && !generic && holds_any(part(text, found.end, found.end + 256), &["@import", "expression", "url(", "javascript:", "</style", "behavior", "{"]);
+    *clobbering += usize::from(
+        named >= 1 && matches!(name, b"a" | b"form" | b"input" | b"output" | b"object"),
+    ) + usize::from(named >= 2);
+    let style = name == b"style"
+        && !generic
+        && holds_any(
+            part(text, found.end, found.end + 256),
+            &["@import", "expression", "url(", "javascript:", "</style", "behavior", "{"],
+        );
     if style {
         note(LIKELY, "a style");
     }
-    let nested = loads(name) && !generic && holds_any(part(text, found.end, found.end + 128), &["<script", "onload", "<animate", "<set", "onbegin", "<style", "<mglyph", "<mtext", "<p title=", "<desc"]);
+    let nested = loads(name)
+        && !generic
+        && holds_any(
+            part(text, found.end, found.end + 128),
+            &[
+                "<script",
+                "onload",
+                "<animate",
+                "<set",
+                "onbegin",
+                "<style",
+                "<mglyph",
+                "<mtext",
+                "<p title=",
+                "<desc",
+            ],
+        );
     if nested || name == b"svg" && found.slashed || name == b"svg" && !bare && found.open_ended {
         note(LIKELY, "an element that loads");
     }
-    if name == b"img" && holds(found.attributes, b"src=x:") || name == b"img" && skip_space(found.attributes, 0) > found.attributes.len() {
+    if name == b"img" && holds(found.attributes, b"src=x:")
+        || name == b"img" && skip_space(found.attributes, 0) > found.attributes.len()
+    {
         note(WEAK, "an image");
     }
     strongest

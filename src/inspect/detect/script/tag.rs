@@ -40,14 +40,30 @@ impl Attribute<'_> {
 pub(in crate::inspect::detect) fn is_handler(name: &[u8]) -> bool {
     name.len() >= 5
         && name.starts_with(b"on")
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':' | 0))
-        && !matches!(name, b"online" | b"ongoing" | b"onset" | b"onward" | b"onwards" | b"onboarding" | b"onetime" | b"onsite" | b"onhold" | b"oneof" | b"ontime")
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':' | 0))
+        && !matches!(
+            name,
+            b"online"
+                | b"ongoing"
+                | b"onset"
+                | b"onward"
+                | b"onwards"
+                | b"onboarding"
+                | b"onetime"
+                | b"onsite"
+                | b"onhold"
+                | b"oneof"
+                | b"ontime"
+        )
 }
 
 /// The tag that begins with the `<` at `place`.
 pub(in crate::inspect::detect) fn tag(text: &[u8], place: usize) -> Option<Tag<'_>> {
     // Some parsers pass over NUL and white space where browsers do not; filters of output too.
-    let mut from = skip(part(text, 0, place + 8), place + 1, |byte| matches!(byte, 0 | 0x0b | 0x0c));
+    let mut from =
+        skip(part(text, 0, place + 8), place + 1, |byte| matches!(byte, 0 | 0x0b | 0x0c));
     let closes = at(text, from) == b'/';
     from += usize::from(closes);
     if !at(text, from).is_ascii_alphabetic() {
@@ -57,7 +73,9 @@ pub(in crate::inspect::detect) fn tag(text: &[u8], place: usize) -> Option<Tag<'
         byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'_')
     });
     let next = at(text, name_end);
-    let delimited = is_space(next) || matches!(next, b'/' | b'>' | b'<' | b'"' | b'\'' | b'%' | b'+') || name_end >= text.len();
+    let delimited = is_space(next)
+        || matches!(next, b'/' | b'>' | b'<' | b'"' | b'\'' | b'%' | b'+')
+        || name_end >= text.len();
     if !delimited {
         return None;
     }
@@ -106,13 +124,17 @@ pub(in crate::inspect::detect) fn attributes<'t>(
     let inside = tag.attributes;
     let mut index = 0;
     std::iter::from_fn(move || {
-        let separates = |byte| is_space(byte) || matches!(byte, b'/' | b'"' | b'\'' | b'`' | b',' | b';' | b'+' | b'%');
+        let separates = |byte| {
+            is_space(byte) || matches!(byte, b'/' | b'"' | b'\'' | b'`' | b',' | b';' | b'+' | b'%')
+        };
         index = skip(inside, index, separates);
         if index >= inside.len() {
             return None;
         }
         let begin = index;
-        index = skip(inside, index, |byte| !is_space(byte) && !matches!(byte, b'=' | b'/' | b'"' | b'\'' | b'+'));
+        index = skip(inside, index, |byte| {
+            !is_space(byte) && !matches!(byte, b'=' | b'/' | b'"' | b'\'' | b'+')
+        });
         let name = part(inside, begin, index);
         let equals = skip(inside, index, |byte| is_space(byte) || byte == b'+');
         if at(inside, equals) != b'=' {

@@ -88,8 +88,7 @@ fn judge(text: &[u8], from: usize, broken: bool, tokens: &mut Vec<Token>) -> Fin
         index += 1;
         !(closed || inner || token.kind == Kind::Version)
     });
-    let reading =
-        Reading { text, tokens, broken, commented: tokens.len() < before, begins: from };
+    let reading = Reading { text, tokens, broken, commented: tokens.len() < before, begins: from };
     let mut finding = Finding::default();
     anchored(&reading, &mut finding);
     for index in 0..reading.tokens.len() {
@@ -253,13 +252,15 @@ fn anywhere(reading: &Reading<'_>, index: usize, finding: &mut Finding) {
             }
         }
         Kind::Word(Role::Tail) if reading.text_is(index, b"into") => {
-            let file = reading.text_is(index + 1, b"outfile") || reading.text_is(index + 1, b"dumpfile");
+            let file =
+                reading.text_is(index + 1, b"outfile") || reading.text_is(index + 1, b"dumpfile");
             if file {
                 finding.note(LIKELY, "writing a file", place);
             }
         }
         Kind::Word(Role::Tail) if reading.text_is(index, b"procedure") => {
-            if reading.text_is(index + 1, b"analyse") && reading.kind(index + 2) == Kind::OpenParen {
+            if reading.text_is(index + 1, b"analyse") && reading.kind(index + 2) == Kind::OpenParen
+            {
                 finding.note(CERTAIN, "procedure analyse", place);
             }
         }
@@ -270,8 +271,17 @@ fn anywhere(reading: &Reading<'_>, index: usize, finding: &mut Finding) {
             finding.note(reading.built(index), "a value built to be compared", place);
         }
         Kind::Variable if reading.text_starts(index, b"@@") => {
-            let asked = index > 0 && matches!(reading.kind(index - 1), Kind::Word(Role::Select) | Kind::Comma | Kind::OpenParen | Kind::Compare | Kind::Arithmetic);
-            let known = reading.text_starts(index, b"@@version") || reading.text_starts(index, b"@@datadir");
+            let asked = index > 0
+                && matches!(
+                    reading.kind(index - 1),
+                    Kind::Word(Role::Select)
+                        | Kind::Comma
+                        | Kind::OpenParen
+                        | Kind::Compare
+                        | Kind::Arithmetic
+                );
+            let known = reading.text_starts(index, b"@@version")
+                || reading.text_starts(index, b"@@datadir");
             finding.note(if asked || known { LIKELY } else { WEAK }, "a server variable", place);
         }
         _ => {}

@@ -93,7 +93,9 @@ impl Reading<'_> {
                 Kind::Number
                 | Kind::Text
                 | Kind::Variable
-                | Kind::Word(Role::Name | Role::Literal | Role::Function | Role::Thing) => index += 1,
+                | Kind::Word(Role::Name | Role::Literal | Role::Function | Role::Thing) => {
+                    index += 1
+                }
                 // Nothing at all may stand in front of a condition: `or 1=1`.
                 Kind::Logic | Kind::Word(Role::Condition) => {}
                 _ => return None,
@@ -111,8 +113,10 @@ impl Reading<'_> {
         let mut operand = Operand { is_nothing: true, next: from, ..Operand::default() };
         let mut index = from;
         while index < limit
-            && (matches!(self.kind(index), Kind::Arithmetic | Kind::OpenParen | Kind::Word(Role::Not))
-                || self.text_is(index, b"binary")
+            && (matches!(
+                self.kind(index),
+                Kind::Arithmetic | Kind::OpenParen | Kind::Word(Role::Not)
+            ) || self.text_is(index, b"binary")
                 || self.text_is(index, b"exists")
                 || self.text_is(index, b"case"))
         {
@@ -126,7 +130,8 @@ impl Reading<'_> {
             while index < limit && self.kind(index) == Kind::CloseParen {
                 index += 1;
             }
-            let chained = matches!(self.kind(index), Kind::Arithmetic | Kind::Word(Role::Arithmetic));
+            let chained =
+                matches!(self.kind(index), Kind::Arithmetic | Kind::Word(Role::Arithmetic));
             if operand.is_nothing || !chained || index + 1 >= limit {
                 break;
             }
@@ -159,7 +164,9 @@ impl Reading<'_> {
                 return self.past_parentheses(index + 1, limit);
             }
             Kind::Variable => operand.is_literal = false,
-            Kind::Word(Role::Name | Role::Thing | Role::Function | Role::Catalog | Role::Danger) => {
+            Kind::Word(
+                Role::Name | Role::Thing | Role::Function | Role::Catalog | Role::Danger,
+            ) => {
                 operand.is_literal = false;
                 operand.is_nothing = false;
                 let mut index = index + 1;
@@ -234,7 +241,8 @@ impl Reading<'_> {
             && is_constant(self.kind(index - 3))
             && self.kind(index - 2) == Kind::Compare;
         let adjacent = left.next == index + 2 && self.same(index + 1, left.next);
-        let ends = self.ends(right.next) || self.is_comment(right.next) || self.is_condition(right.next);
+        let ends =
+            self.ends(right.next) || self.is_comment(right.next) || self.is_condition(right.next);
         let equal = self.text_is(left.next, b"=") || self.text_is(left.next, b"like");
         match (written_alike, adjacent && equal, ends) {
             (false, true, true) => LIKELY,
@@ -256,7 +264,8 @@ impl Reading<'_> {
         }
         let listed = self.list(next + 1);
         let anchored = self.broken && index <= 2
-            || index > 0 && matches!(self.kind(index - 1), Kind::Number | Kind::CloseParen | Kind::Text)
+            || index > 0
+                && matches!(self.kind(index - 1), Kind::Number | Kind::CloseParen | Kind::Text)
             || self.commented;
         if anchored || listed >= LIKELY {
             return CERTAIN;
@@ -289,7 +298,8 @@ impl Reading<'_> {
         let lone_words = first.is_literal && !first.is_open;
         let comma = self.kind(first.next) == Kind::Comma;
         let known_call = first.is_call && (first.is_function || comma);
-        if first.is_danger || known_call || self.kind(index) == Kind::Variable || first.is_subselect {
+        if first.is_danger || known_call || self.kind(index) == Kind::Variable || first.is_subselect
+        {
             return LIKELY;
         }
         if self.text_is(index, b"case") || lone_words && (comma || self.closes(first.next)) {
@@ -329,7 +339,10 @@ impl Reading<'_> {
     fn closes(&self, index: usize) -> bool {
         self.ends(index)
             || self.is_comment(index)
-            || matches!(self.kind(index), Kind::CloseParen | Kind::Word(Role::From | Role::Union | Role::Tail))
+            || matches!(
+                self.kind(index),
+                Kind::CloseParen | Kind::Word(Role::From | Role::Union | Role::Tail)
+            )
     }
 
     fn is_table(&self, index: usize) -> bool {
@@ -339,7 +352,19 @@ impl Reading<'_> {
                 | Kind::Text
                 | Kind::OpenParen
                 | Kind::Variable
-        ) && !matches!(self.bytes(index), b"the" | b"a" | b"an" | b"my" | b"our" | b"your" | b"this" | b"each" | b"one" | b"these")
+        ) && !matches!(
+            self.bytes(index),
+            b"the"
+                | b"a"
+                | b"an"
+                | b"my"
+                | b"our"
+                | b"your"
+                | b"this"
+                | b"each"
+                | b"one"
+                | b"these"
+        )
     }
 
     /// `; DROP TABLE x`: a statement after an end.
@@ -361,7 +386,14 @@ impl Reading<'_> {
         let last = self.tokens.len().saturating_sub(1);
         let telling = self.commented
             || self.tokens.iter().any(|token| {
-                matches!(token.kind, Kind::Text | Kind::Open | Kind::Variable | Kind::Semicolon | Kind::Word(Role::Danger))
+                matches!(
+                    token.kind,
+                    Kind::Text
+                        | Kind::Open
+                        | Kind::Variable
+                        | Kind::Semicolon
+                        | Kind::Word(Role::Danger)
+                )
             })
             || self.is_comment(last)
             || self.kind(last) == Kind::Number && strength >= LIKELY;
@@ -387,9 +419,10 @@ impl Reading<'_> {
                     })
             }
             b"update" => {
-                named(index + 1) && (index + 2..index + 5).any(|set| {
-                    self.text_is(set, b"set") && self.text_is(self.operand(set + 1).next, b"=")
-                })
+                named(index + 1)
+                    && (index + 2..index + 5).any(|set| {
+                        self.text_is(set, b"set") && self.text_is(self.operand(set + 1).next, b"=")
+                    })
             }
             b"delete" => {
                 self.text_is(index + 1, b"from")
@@ -401,12 +434,24 @@ impl Reading<'_> {
                 second == Kind::Word(Role::Thing)
                     && named(name)
                     && (self.closes(name + 1)
-                        || matches!(self.kind(name + 1), Kind::Comma | Kind::Dot | Kind::Word(Role::Link)))
+                        || matches!(
+                            self.kind(name + 1),
+                            Kind::Comma | Kind::Dot | Kind::Word(Role::Link)
+                        ))
             }
             b"alter" | b"create" => {
                 second == Kind::Word(Role::Thing)
                     && (index + 2..index + 8).any(|next| {
-                        matches!(self.bytes(next), b"(" | b"add" | b"identified" | b"with" | b"set" | b"as" | b"modify" | b"returns")
+                        matches!(
+                            self.bytes(next),
+                            b"(" | b"add"
+                                | b"identified"
+                                | b"with"
+                                | b"set"
+                                | b"as"
+                                | b"modify"
+                                | b"returns"
+                        )
                     })
             }
             b"exec" | b"execute" | b"call" => {
@@ -416,21 +461,39 @@ impl Reading<'_> {
                     || self.text_is(index + 1, b"master")
             }
             b"declare" | b"set" => second == Kind::Variable,
-            b"copy" => (index + 1..index + 20).any(|next| self.text_is(next, b"program") || self.text_is(next, b"to") && self.kind(next + 1) == Kind::Text),
+            b"copy" => (index + 1..index + 20).any(|next| {
+                self.text_is(next, b"program")
+                    || self.text_is(next, b"to") && self.kind(next + 1) == Kind::Text
+            }),
             b"load" => self.text_is(index + 1, b"data") || self.text_is(index + 1, b"extension"),
             b"attach" => self.text_is(index + 1, b"database") && self.kind(index + 2) == Kind::Text,
-            b"shutdown" => self.ends(index + 1) || self.is_comment(index + 1) || self.text_is(index + 1, b"with"),
-            b"grant" | b"revoke" => (index + 2..index + 8).any(|next| self.text_is(next, b"to") || self.text_is(next, b"on")) && self.closes(index + 6),
-            b"desc" | b"describe" | b"show" | b"handler" | b"use" | b"vacuum" | b"commit" | b"rollback" => {
-                self.closes(index + 2) || self.is_comment(index + 1)
+            b"shutdown" => {
+                self.ends(index + 1)
+                    || self.is_comment(index + 1)
+                    || self.text_is(index + 1, b"with")
             }
+            b"grant" | b"revoke" => {
+                (index + 2..index + 8)
+                    .any(|next| self.text_is(next, b"to") || self.text_is(next, b"on"))
+                    && self.closes(index + 6)
+            }
+            b"desc" | b"describe" | b"show" | b"handler" | b"use" | b"vacuum" | b"commit"
+            | b"rollback" => self.closes(index + 2) || self.is_comment(index + 1),
             _ => return 0,
         };
         match (strong, word) {
             (false, _) => 0,
             (true, b"waitfor" | b"declare") => CERTAIN,
-            (true, b"desc" | b"describe" | b"show" | b"use" | b"commit" | b"rollback" | b"vacuum" | b"handler" | b"grant" | b"revoke") => {
-                if self.broken || self.is_comment(self.tokens.len() - 1) { LIKELY } else { WEAK }
+            (
+                true,
+                b"desc" | b"describe" | b"show" | b"use" | b"commit" | b"rollback" | b"vacuum"
+                | b"handler" | b"grant" | b"revoke",
+            ) => {
+                if self.broken || self.is_comment(self.tokens.len() - 1) {
+                    LIKELY
+                } else {
+                    WEAK
+                }
             }
             (true, _) => LIKELY,
         }
@@ -455,7 +518,13 @@ impl Reading<'_> {
         let embedded = index == 0
             || matches!(
                 self.kind(index - 1),
-                Kind::Logic | Kind::Comma | Kind::OpenParen | Kind::Arithmetic | Kind::Compare | Kind::Semicolon | Kind::Other
+                Kind::Logic
+                    | Kind::Comma
+                    | Kind::OpenParen
+                    | Kind::Arithmetic
+                    | Kind::Compare
+                    | Kind::Semicolon
+                    | Kind::Other
                     | Kind::Word(Role::Condition | Role::Select | Role::Compare | Role::Link)
             );
         match (embedded, arguments.is_nothing, telling) {
@@ -491,7 +560,8 @@ impl Reading<'_> {
                 let condition = self.operand(index + 2);
                 let constant = condition.is_literal && self.compared(condition.next).is_some();
                 let danger = condition.is_danger || condition.is_subselect;
-                let asked = danger || constant && self.kind(self.operand(condition.next + 1).next) == Kind::Comma;
+                let asked = danger
+                    || constant && self.kind(self.operand(condition.next + 1).next) == Kind::Comma;
                 if asked { LIKELY } else { 0 }
             }
             _ => 0,

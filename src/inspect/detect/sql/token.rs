@@ -82,9 +82,10 @@ fn token(text: &[u8], index: usize, byte: u8) -> (Kind, usize) {
         }
         b'/' if at(text, index + 1) == b'*' => block(text, index),
         b'*' if at(text, index + 1) == b'/' => (Kind::BlockComment, index + 2),
-        b'=' | b'<' | b'>' => {
-            (Kind::Compare, skip(part(text, 0, index + 3), index, |b| matches!(b, b'=' | b'<' | b'>' | b'@')))
-        }
+        b'=' | b'<' | b'>' => (
+            Kind::Compare,
+            skip(part(text, 0, index + 3), index, |b| matches!(b, b'=' | b'<' | b'>' | b'@')),
+        ),
         b'!' if at(text, index + 1) == b'=' => (Kind::Compare, index + 2),
         b'|' if at(text, index + 1) == b'|' => (Kind::Logic, index + 2),
         b'&' if at(text, index + 1) == b'&' => (Kind::Logic, index + 2),
@@ -105,7 +106,10 @@ fn token(text: &[u8], index: usize, byte: u8) -> (Kind, usize) {
 fn word(text: &[u8], index: usize) -> (Kind, usize) {
     let end = skip(text, index, |byte| is_word(byte) || byte == b'$');
     // n'…', x'…', b'…' and e'…' are texts with a prefix.
-    if end == index + 1 && matches!(at(text, index), b'n' | b'x' | b'b' | b'e') && at(text, end) == b'\'' {
+    if end == index + 1
+        && matches!(at(text, index), b'n' | b'x' | b'b' | b'e')
+        && at(text, end) == b'\''
+    {
         return quoted(text, end, b'\'');
     }
     (Kind::Word(role(part(text, index, end))), end)

@@ -3,7 +3,7 @@
 use crate::refusal::Reason;
 
 /// Texts that RFC 8259 allows, and we too.
-pub(super) const GOOD: &[&str] = &[
+pub(in crate::inspect::json::tests) const GOOD: &[&str] = &[
     "null",
     "true",
     "false",
@@ -75,7 +75,7 @@ pub(super) const GOOD: &[&str] = &[
 ];
 
 /// Texts that are not JSON, or that two readers could read in two ways.
-pub(super) const BAD: &[(&str, Reason)] = &[
+pub(in crate::inspect::json::tests) const BAD: &[(&str, Reason)] = &[
     ("", Reason::JsonMalformed),
     (" ", Reason::JsonMalformed),
     ("\u{feff}null", Reason::JsonMalformed),

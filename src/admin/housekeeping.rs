@@ -1,0 +1,83 @@
+//! What must be done again and again: look at files, forget what has ended.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::admin::{Admin, Desk};
+use crate::record::families;
+
+const TURN: Duration = Duration::from_secs(1);
+/// Certificates are looked at every so many turns.
+const CERTIFICATE_TURNS: u64 = 5;
+/// What has ended is forgotten every so many turns.
+const FORGET_TURNS: u64 = 60;
+/// All buckets are visited once in about so many turns.
+const BUCKET_TURNS: usize = 16;
+
+/// Keeps house until `stop` is ready. The work waits for disks and compiles policies, so it is done
+/// on a thread that may block.
+pub async fn keep(admin: Arc<Admin>, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    let mut turns = interval(TURN);
+    // After a long load of the policy there is nothing to catch up with.
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turn = 0_u64;
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = &mut stop => return,
+        }
+        let desk = admin.desk();
+        let kept = tokio::task::spawn_blocking(move || desk.keep_house(turn)).await;
+        if let Err(fault) = kept {
+            tracing::error!(%fault, "housekeeping broke off; it goes on with the next turn");
+        }
+        turn = turn.wrapping_add(1);
+    }
+}
+
+impl Desk {
+    /// One turn of housekeeping.
+    fn keep_house(&self, turn: u64) {
+        let now = self.parts.shared.clock.now();
+        if self.parts.watch {
+            self.reloads.poll();
+        }
+        let buckets = &self.parts.buckets;
+        for _ in 0..buckets.segments().div_ceil(BUCKET_TURNS) {
+            buckets.sweep(now);
+        }
+        if turn.is_multiple_of(CERTIFICATE_TURNS) {
+            self.look_at_certificates();
+        }
+        if turn.is_multiple_of(FORGET_TURNS) {
+            // A failing disk is logged where it fails.
+            let _ = self.bans.expire(now);
+            self.reloads.forget_routes(now);
+        }
+    }
+
+    fn look_at_certificates(&self) {
+        let metrics = self.parts.shared.record.metrics();
+        for listener in &self.parts.listeners {
+            let name = listener.settings.name();
+            let Some(certificates) = listener.settings.certificates() else { continue };
+            let result = match certificates.reload_if_changed() {
+                Ok(false) => continue,
+                Ok(true) => {
+                    tracing::info!(listener = %name, "a new certificate is in use");
+                    "applied"
+                }
+                Err(says) => {
+                    tracing::error!(listener = %name, %says, "the new certificate is refused; the one in use stays");
+                    "refused"
+                }
+            };
+            metrics.add(families::CERTIFICATE_RELOADS, [name, result], 1);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Brings the metrics that others count up to date, and makes one scrape of everything.
+
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::admin::Desk;
+use crate::clock::Now;
+use crate::forward::upstream::Upstream;
+use crate::listen;
+use crate::record::families;
+use crate::record::metrics::Metrics;
+
+impl Desk {
+    /// One scrape. It walks through all keys, so it is made on a thread that may block.
+    pub(in crate::admin) fn scrape(&self) -> String {
+        // Totals are raised by what they lack, so two scrapes at a time would count it twice.
+        let _turn = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.parts.shared.clock.now();
+        let metrics = self.parts.shared.record.metrics();
+        for listener in &self.parts.listeners {
+            tell_listener(metrics, listener);
+        }
+        for upstream in self.parts.upstreams.iter() {
+            tell_upstream(metrics, upstream);
+        }
+        self.tell_memory(metrics);
+        self.tell_keys(metrics, now);
+        metrics.set(families::BANS_IN_FORCE, ["manual"], self.bans.count(now) as f64);
+        self.parts.shared.record.scrape()
+    }
+
+    fn tell_memory(&self, metrics: &Metrics) {
+        let (buckets, room) = (&self.parts.buckets, &self.parts.shared.room);
+        metrics.set(families::LIMIT_BUCKETS, [], buckets.held() as f64);
+        metrics.set(families::LIMIT_BUCKETS_MAX, [], buckets.ceiling() as f64);
+        metrics.raise(families::LIMIT_EVICTIONS, [], buckets.evictions());
+        metrics.raise(families::LIMIT_STORE_REFUSED, [], buckets.refused());
+        metrics.set(families::BUFFERED_BYTES, [], room.bytes_held() as f64);
+        metrics.set(families::BUFFERED_BYTES_MAX, [], room.bytes_max() as f64);
+        metrics.raise(families::BUFFER_REFUSED, [], room.refused());
+    }
+
+    fn tell_keys(&self, metrics: &Metrics, now: Now) {
+        let counts = self.parts.directory.counts_by_state(now);
+        for (state, count) in [
+            ("active", counts.active),
+            ("rotating", counts.rotating),
+            ("expiring", counts.expiring),
+            ("expired", counts.expired),
+            ("revoked", counts.revoked),
+        ] {
+            metrics.set(families::KEYS_HELD, [state], count as f64);
+        }
+        match counts.next_expiry_ms {
+            Some(end_ms) => metrics.set(families::KEY_NEXT_EXPIRY, [], end_ms as f64 / 1000.0),
+            None => metrics.clear(families::KEY_NEXT_EXPIRY),
+        }
+    }
+}
+
+fn tell_listener(metrics: &Metrics, listener: &listen::Shared) {
+    let (name, counters) = (&**listener.settings.name(), &listener.counters);
+    let open = read(&counters.open);
+    // HTTP/2 has many requests on one connection, so this many connections at most are active.
+    let active = read(&counters.in_flight).min(open);
+    for (state, count) in
+        [("handshaking", read(&counters.handshaking)), ("active", active), ("idle", open - active)]
+    {
+        metrics.set(families::CONNECTIONS_OPEN, [name, state], count as f64);
+    }
+    metrics.raise(families::CONNECTIONS_ACCEPTED, [name], read(&counters.accepted));
+    for (reason, counter) in [
+        ("ceiling", &counters.refused_ceiling),
+        ("address-ceiling", &counters.refused_address_ceiling),
+        ("draining", &counters.refused_draining),
+        ("accept-fault", &counters.accept_faults),
+    ] {
+        metrics.raise(families::CONNECTIONS_REFUSED, [name, reason], read(counter));
+    }
+    metrics.raise(families::CONNECTION_FLOODS, [name], read(&counters.flood_closes));
+    let Some(certificates) = listener.settings.certificates() else { return };
+    for (version, result, counter) in [
+        ("1.2", "ok", &counters.handshakes_tls12),
+        ("1.3", "ok", &counters.handshakes_tls13),
+        ("none", "failed", &counters.handshake_failed),
+        ("none", "timeout", &counters.handshake_timeout),
+    ] {
+        metrics.raise(families::TLS_HANDSHAKES, [name, version, result], read(counter));
+    }
+    metrics.raise(families::TLS_RESUMED, [name], read(&counters.handshakes_resumed));
+    for result in ["applied", "refused"] {
+        metrics.add(families::CERTIFICATE_RELOADS, [name, result], 0);
+    }
+    let expiry_s = certificates.not_after_unix_s();
+    metrics.set(families::CERTIFICATE_EXPIRY, [name], expiry_s as f64);
+}
+
+fn tell_upstream(metrics: &Metrics, upstream: &Upstream) {
+    let name = upstream.name();
+    for target in upstream.targets() {
+        let healthy = f64::from(u8::from(target.is_healthy()));
+        metrics.set(families::UPSTREAM_TARGET_HEALTHY, [name, target.name()], healthy);
+        for (result, counter) in [
+            ("ok", &target.results.ok),
+            ("error", &target.results.error),
+            ("timeout", &target.results.timeout),
+            ("refused", &target.results.refused),
+        ] {
+            let labels = [name, target.name(), result];
+            metrics.raise(families::UPSTREAM_REQUESTS, labels, read(counter));
+        }
+    }
+    let retries = upstream.retries();
+    for (reason, counter) in [("connect", &retries.connect), ("stale", &retries.stale)] {
+        metrics.raise(families::UPSTREAM_RETRIES, [name, reason], read(counter));
+    }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
