@@ -11,6 +11,8 @@ pub mod drain;
 mod accept;
 mod http1;
 mod http2;
+#[cfg(test)]
+mod testing;
 
 use std::future::Future;
 use std::io;
@@ -184,3 +186,6 @@ struct Service<H> {
     handler: H,
     drain: Drain,
 }
+
+#[cfg(test)]
+mod tests;
