@@ -57,7 +57,10 @@ fn we_accept(bytes: &[u8]) -> bool {
 /// Requests around every place where one byte can make a difference.
 fn corpus() -> Vec<Vec<u8>> {
     let mut corpus: Vec<Vec<u8>> = BAD_LINES.iter().map(|(line, _)| with_line(line)).collect();
-    corpus.extend(BAD_HEADERS.iter().map(|(headers, _)| with_headers(headers)));
+    // Five bytes, and the end of a chunked body: whole, whichever way it is read.
+    let body = b"0\r\n\r\n";
+    corpus
+        .extend(BAD_HEADERS.iter().map(|(headers, _)| [&with_headers(headers)[..], body].concat()));
     for byte in 0..=u8::MAX {
         let around = |before: &[u8], after: &[u8]| [before, &[byte], after].concat();
         corpus.extend([
