@@ -203,6 +203,17 @@ async fn connections_have_a_ceiling_and_give_it_back() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_is_not_counted_by_its_address() {
+    let text = "[[listener]]\nbind = [\"127.0.0.1:0\"]\ntrust_forwarded_from = [\"127.0.0.0/8\"]\nbounds = { connections_per_address = 1 }\n";
+    let (settings, told) = crate::listen::settings::tests::compiled(text, Path::new(""));
+    assert_eq!(told, "");
+    let house = House::open(settings.unwrap());
+    let _held = house.connect().await;
+    sleep(Duration::from_millis(20)).await;
+    assert!(ask(&mut house.connect().await, CLOSING).await.ends_with("hello"));
+}
+
+#[tokio::test]
 async fn an_early_answer_survives_a_body_that_nobody_reads() {
     let house = House::open(plain());
     let mut stream = house.connect().await;
@@ -310,6 +321,5 @@ async fn a_connection_that_waits_is_small() {
     let service = crate::listen::testing::service(plain(), &Player::default(), &Drain::default());
     let connection = crate::listen::http1::serve(socket, service);
     let bytes = size_of_val(&connection);
-    eprintln!("{bytes} bytes");
     assert!(bytes <= 2048, "{bytes} bytes");
 }
