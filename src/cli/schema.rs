@@ -8,12 +8,14 @@ use crate::cli::Ended;
 use crate::cli::exit::{Exit, print};
 use crate::config::rule::GatewayFile;
 use crate::policy::rule::PolicyFile;
-use crate::record::metrics;
+use crate::record::families;
 use crate::refusal::Reason;
 
 /// Options of `schema`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis schema policy > policies/schema/policy.v1.json\n  portcullis schema reasons")]
+#[command(
+    after_help = "Examples:\n  portcullis schema policy > policies/schema/policy.v1.json\n  portcullis schema reasons"
+)]
 pub struct Options {
     /// What to print.
     of: Of,
@@ -37,14 +39,19 @@ pub fn run(options: &Options) -> Ended {
     match options.of {
         Of::Policy | Of::Gateway => print(text(options.of).trim_end()),
         Of::Metrics => {
-            for (name, kind, labels, help) in metrics::CATALOGUE {
-                print(&format!("{name}  {kind}  {{{labels}}}  {help}"));
+            for row in families::all() {
+                print(&format!("{} {{{}}}  {}", row.name, row.labels.join(", "), row.help));
             }
         }
         Of::Reasons => {
             for reason in Reason::ALL {
                 let status = reason.status().as_u16();
-                print(&format!("{:<28} {status} {:<12} {}", reason.name(), reason.stage(), reason.message()));
+                print(&format!(
+                    "{:<28} {status} {:<12} {}",
+                    reason.name(),
+                    reason.stage(),
+                    reason.message()
+                ));
             }
         }
     }
