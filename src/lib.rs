@@ -40,3 +40,4 @@ pub mod admin;
 
 // process
 pub mod tasks;
+pub mod cli;

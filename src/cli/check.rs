@@ -1,6 +1,6 @@
 //! `check`: finds every mistake in gateway.toml and the policy, and loads nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let mut files = 1;
     if let Some(dir) = policy_dir {
         // Without its upstreams a policy would be full of mistakes that are none of its own.
-        let rehearsal = Rehearsal::load(&dir, upstreams.as_deref(), now, &mut mistakes);
+        let rehearsal = Rehearsal::load(&dir, upstreams.as_ref(), now, &mut mistakes);
         files += rehearsal.as_ref().map_or(0, Rehearsal::files);
     }
     mistakes.sort();
@@ -64,6 +64,29 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     }
     let found = errors > 0 || (options.deny_warnings && advice > 0);
     Ok(if found { Exit::Found } else { Exit::Fine })
+}
+
+/// The policy that a command is about, ready to be rehearsed: that of `path`, or else the one that
+/// the configuration names. Without a configuration file a policy stands for itself.
+///
+/// # Errors
+/// When anything in the files must be mended; it has then been printed as `check` does.
+pub fn rehearsal(globals: &Globals, path: Option<&Path>) -> Result<Rehearsal, Exit> {
+    let mut mistakes = Mistakes::default();
+    let now = Clock::system().now();
+    let config = globals.config.exists().then(|| Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes));
+    let config = config.flatten();
+    let dir = path.map(Path::to_owned).or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
+    let dir = dir.unwrap_or_else(|| PathBuf::from("policies"));
+    let upstreams = config.as_ref().map(|config| &config.upstreams);
+    let rehearsal = Rehearsal::load(&dir, upstreams, now, &mut mistakes);
+    if let (Some(rehearsal), false) = (rehearsal, mistakes.any_error()) {
+        return Ok(rehearsal);
+    }
+    mistakes.sort();
+    show(&mistakes, globals);
+    let (errors, _) = mistakes.count();
+    Err(Exit::CouldNot(format!("{errors} errors; nothing was run")))
 }
 
 /// Prints mistakes for people, on standard error.
