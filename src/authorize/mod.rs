@@ -122,7 +122,9 @@ impl Doors {
     pub fn describe(&self) -> String {
         match &self.0 {
             Kind::Open => "everybody".to_owned(),
-            Kind::Guarded(doors) => doors.iter().map(Door::describe).collect::<Vec<_>>().join(" or "),
+            Kind::Guarded(doors) => {
+                doors.iter().map(Door::describe).collect::<Vec<_>>().join(" or ")
+            }
         }
     }
 

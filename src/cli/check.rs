@@ -15,7 +15,9 @@ use crate::rehearse::Rehearsal;
 
 /// Options of `check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis check\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203")]
+#[command(
+    after_help = "Examples:\n  portcullis check\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203"
+)]
 pub struct Options {
     /// The policy directory; default: the one that the configuration names.
     path: Option<PathBuf>,
@@ -41,7 +43,8 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
     let config = Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes);
-    let policy_dir = options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
+    let policy_dir =
+        options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
     let upstreams = config.as_ref().map(|config| config.upstreams.clone());
     let mut files = 1;
     if let Some(dir) = policy_dir {
@@ -57,9 +60,15 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let (errors, advice) = mistakes.count();
     if options.format == Format::Text {
         if errors + advice == 0 {
-            print(&format!("{} and {} policy files checked: nothing to say", globals.config.display(), files - 1));
+            print(&format!(
+                "{} and {} policy files checked: nothing to say",
+                globals.config.display(),
+                files - 1
+            ));
         } else {
-            say(&format!("{errors} errors, {advice} warnings.   `portcullis check --explain CODE` tells more."));
+            say(&format!(
+                "{errors} errors, {advice} warnings.   `portcullis check --explain CODE` tells more."
+            ));
         }
     }
     let found = errors > 0 || (options.deny_warnings && advice > 0);

@@ -170,13 +170,15 @@ impl Limit {
     pub fn describe(&self) -> String {
         let per: Vec<&str> = self.per.iter().map(|per| per.name()).collect();
         let budget = |bucket: &TokenBucket| {
-            let window = bucket.interval().saturating_mul(u32::try_from(bucket.burst()).unwrap_or(u32::MAX));
+            let window =
+                bucket.interval().saturating_mul(u32::try_from(bucket.burst()).unwrap_or(u32::MAX));
             format!("{} in {}", bucket.burst(), Span(window))
         };
         let budgets = if self.tiers.is_empty() {
             budget(&self.strictest)
         } else {
-            let tiers = self.tiers.iter().map(|(tier, bucket)| format!("{tier} {}", budget(bucket)));
+            let tiers =
+                self.tiers.iter().map(|(tier, bucket)| format!("{tier} {}", budget(bucket)));
             tiers.collect::<Vec<_>>().join(", ")
         };
         let watches = if self.mode == Mode::Observe { ", observed" } else { "" };

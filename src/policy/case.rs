@@ -168,10 +168,15 @@ pub struct CaseRequest {
 
 impl Case {
     /// Compiles a test.
-    pub fn compile(rule: &CaseRule, vocabulary: &Vocabulary, reading: &mut Reading<'_>) -> Option<Self> {
+    pub fn compile(
+        rule: &CaseRule,
+        vocabulary: &Vocabulary,
+        reading: &mut Reading<'_>,
+    ) -> Option<Self> {
         let before = reading.mistakes.count().0;
         let request = CaseRequest::compile(rule, reading);
-        let caller = rule.caller.as_ref().map(|caller| CaseCaller::compile(caller, vocabulary, reading));
+        let caller =
+            rule.caller.as_ref().map(|caller| CaseCaller::compile(caller, vocabulary, reading));
         let upstream = answer(rule.upstream.as_ref(), reading);
         let now_ms = rule.now.as_ref().and_then(|at| moment(at, reading));
         check_expectation(&rule.expect, reading);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::authenticate::api_key::ApiKeyScheme;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
-use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::rule::AuthRule;
+use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{Authenticate, Scheme};
 use crate::authorize::vocabulary::Vocabulary;
 use crate::authorize::{Doors, Frame};
@@ -109,7 +109,9 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let signatures = shop.signatures;
     let cases = cases
         .iter()
-        .filter_map(|(rule, source)| Case::compile(rule, &vocabulary, &mut Reading { source, mistakes }))
+        .filter_map(|(rule, source)| {
+            Case::compile(rule, &vocabulary, &mut Reading { source, mistakes })
+        })
         .collect();
     if mistakes.count().0 > before {
         return None;

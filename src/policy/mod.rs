@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::Authenticate;
-use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::signature::SignatureScheme;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
 use crate::head::Head;
@@ -114,7 +114,9 @@ impl Policy {
     /// [`find`](Self::find), which tells strangers nothing.
     pub fn route_of(&self, head: &Head) -> Option<(&Route, Parameters)> {
         match self.table.find(&head.method, &head.host, &head.path) {
-            Found::Route(number, parameters) => self.routes.get(number).map(|route| (route, parameters)),
+            Found::Route(number, parameters) => {
+                self.routes.get(number).map(|route| (route, parameters))
+            }
             Found::OtherMethods(_) | Found::Nothing => None,
         }
     }
@@ -122,7 +124,8 @@ impl Policy {
     /// The signature that is asked of this request, if one is.
     pub fn signature_for(&self, head: &Head) -> Option<&Arc<SignatureScheme>> {
         let route = self.route_of(head);
-        let authenticate = route.map_or(&self.unmatched.authenticate, |(route, _)| &route.authenticate);
+        let authenticate =
+            route.map_or(&self.unmatched.authenticate, |(route, _)| &route.authenticate);
         authenticate.schemes().find_map(|name| self.signatures.get(name))
     }
 

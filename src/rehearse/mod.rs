@@ -102,7 +102,10 @@ impl Rehearsal {
         let ground = match ground(upstreams, now) {
             Ok(ground) => ground,
             Err(says) => {
-                mistakes.push(Mistake::new(Code::Unreadable, format!("the policy cannot be rehearsed: {says}")));
+                mistakes.push(Mistake::new(
+                    Code::Unreadable,
+                    format!("the policy cannot be rehearsed: {says}"),
+                ));
                 return None;
             }
         };
@@ -183,7 +186,10 @@ pub fn proof(upstreams: Arc<Upstreams>, clock: Clock) -> Proof {
         let mut mistakes = Mistakes::default();
         let rehearsal = Rehearsal::of(files, Some(&upstreams), clock.now(), &mut mistakes);
         let Some(rehearsal) = rehearsal else {
-            let says = mistakes.iter().filter(|mistake| !mistake.is_advice()).map(|mistake| mistake.render(false));
+            let says = mistakes
+                .iter()
+                .filter(|mistake| !mistake.is_advice())
+                .map(|mistake| mistake.render(false));
             return Err(says.collect::<Vec<_>>().join("\n"));
         };
         let failed = rehearsal.policy.cases().iter().filter_map(|case| {
@@ -198,7 +204,8 @@ pub fn proof(upstreams: Arc<Upstreams>, clock: Clock) -> Proof {
 /// A ground without a past, for one rehearsal.
 fn ground(upstreams: Arc<Upstreams>, now: Now) -> Result<Ground, String> {
     let pepper = Secret::random(PEPPER_BYTES).map_err(|fault| fault.to_string())?;
-    let directory = Directory::in_memory(&pepper, ENVIRONMENT).map_err(|fault| fault.to_string())?;
+    let directory =
+        Directory::in_memory(&pepper, ENVIRONMENT).map_err(|fault| fault.to_string())?;
     let clock = Clock::set_at(now.unix_ms).0;
     Ok(Ground {
         upstreams,
@@ -232,7 +239,11 @@ pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
 
 type Answered = (http::response::Parts, Bytes);
 
-async fn exchange(gateway: &Gateway, peer: &Arc<Peer>, arrival: Arrival) -> Result<Answered, String> {
+async fn exchange(
+    gateway: &Gateway,
+    peer: &Arc<Peer>,
+    arrival: Arrival,
+) -> Result<Answered, String> {
     let outgoing = gateway.handle(peer, arrival).await;
     let (parts, body) = outgoing.response.into_parts();
     let body = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
@@ -242,7 +253,9 @@ async fn exchange(gateway: &Gateway, peer: &Arc<Peer>, arrival: Arrival) -> Resu
 
 /// Waits for a future on a thread and a runtime of its own, because whoever asks may be inside a
 /// runtime already, where waiting is not allowed.
-fn on_own_runtime<T: Send>(future: impl Future<Output = Result<T, String>> + Send) -> Result<T, String> {
+fn on_own_runtime<T: Send>(
+    future: impl Future<Output = Result<T, String>> + Send,
+) -> Result<T, String> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| format!("there is no runtime: {error}"))?.block_on(future)

@@ -95,7 +95,11 @@ expect = { decision = "refuse", status = 403, stage = "authorize", reason = "rol
         panic!("one failure")
     };
     assert_eq!(outcome.expected, "refuse 403 at authorize, reason role-missing");
-    assert!(outcome.got.starts_with("allow 200, by routes.tasks-create.allow[1]   "), "{}", outcome.got);
+    assert!(
+        outcome.got.starts_with("allow 200, by routes.tasks-create.allow[1]   "),
+        "{}",
+        outcome.got
+    );
     assert!(outcome.got.ends_with("policy.toml:29"), "{}", outcome.got);
     let lines = &outcome.explanation;
     assert!(lines.contains(&"decision: expected refuse, got allow".to_owned()), "{lines:?}");
@@ -160,8 +164,13 @@ expect = {{ {expect} }}
         test(false, 1, "x-tenant = \"t\"", body, missing),
     ];
     assert_eq!(failures(&tests.concat()), []);
-    let [unsignable] = &failures(&test(true, 1, "", body, "decision = \"allow\""))[..] else { panic!("one failure") };
-    assert!(unsignable.explanation[0].starts_with("the request cannot be signed"), "{unsignable:?}");
+    let [unsignable] = &failures(&test(true, 1, "", body, "decision = \"allow\""))[..] else {
+        panic!("one failure")
+    };
+    assert!(
+        unsignable.explanation[0].starts_with("the request cannot be signed"),
+        "{unsignable:?}"
+    );
 }
 
 #[test]
@@ -179,7 +188,12 @@ expect = {{ {expect} }}
         )
     };
     let empty = "decision = \"refuse\", status = 429, stage = \"limit\", reason = \"budget-empty\", rule = \"limits.write\", headers = { retry-after = \"30\" }";
-    let tests = [test(3, empty), test(2, "decision = \"allow\""), test(3, empty), test(1, "decision = \"allow\"")];
+    let tests = [
+        test(3, empty),
+        test(2, "decision = \"allow\""),
+        test(3, empty),
+        test(1, "decision = \"allow\""),
+    ];
     assert_eq!(failures(&tests.concat()), []);
 }
 
@@ -197,14 +211,20 @@ fn time_is_the_tests_own() {
 
 #[test]
 fn tests_run_inside_another_runtime_too() {
-    let (_dir, path) = written("[[test]]\nname = \"n\"\nrequest = \"GET /v1/tasks\"\nexpect = { decision = \"allow\" }\n");
+    let (_dir, path) = written(
+        "[[test]]\nname = \"n\"\nrequest = \"GET /v1/tasks\"\nexpect = { decision = \"allow\" }\n",
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let upstreams = Arc::new(stand_in::upstreams(&Files::read(&path, &mut Mistakes::default())));
+        let upstreams =
+            Arc::new(stand_in::upstreams(&Files::read(&path, &mut Mistakes::default())));
         let prove = proof(upstreams, Clock::set_at(NOW.unix_ms).0);
         let files = Files::read(&path, &mut Mistakes::default());
         let says = prove(&files).unwrap_err();
-        assert!(says.contains("FAILED  n") && says.contains("got       refuse 401 at authenticate"), "{says}");
+        assert!(
+            says.contains("FAILED  n") && says.contains("got       refuse 401 at authenticate"),
+            "{says}"
+        );
         std::fs::write(path.join("policy.toml"), HEAD).unwrap();
         assert_eq!(prove(&Files::read(&path, &mut Mistakes::default())), Ok(()));
     });
@@ -212,7 +232,9 @@ fn tests_run_inside_another_runtime_too() {
 
 #[test]
 fn a_caller_with_a_role_that_nothing_defines_is_a_mistake() {
-    let (_dir, path) = written("[[test]]\nname = \"n\"\nrequest = \"GET /\"\nas = { sub = \"u\", roles = [\"membr\"], tier = \"fre\" }\nexpect = { decision = \"allow\" }\n");
+    let (_dir, path) = written(
+        "[[test]]\nname = \"n\"\nrequest = \"GET /\"\nas = { sub = \"u\", roles = [\"membr\"], tier = \"fre\" }\nexpect = { decision = \"allow\" }\n",
+    );
     let mut mistakes = Mistakes::default();
     assert!(Rehearsal::load(&path, None, NOW, &mut mistakes).is_none());
     let errors = mistakes.iter().filter(|mistake| !mistake.is_advice());
@@ -233,7 +255,9 @@ fn lines<'e>(explanation: &'e walk::Explanation, stage: &str) -> (&'static str, 
 
 #[test]
 fn an_explanation_shows_doors_and_budgets_and_stops_where_the_request_did() {
-    let explanation = explained("[[test]]\nname = \"n\"\nrequest = \"POST /v1/tasks\"\nas = { sub = \"u\", roles = [\"member\"], scopes = [\"tasks:write\"] }\nexpect = { decision = \"allow\" }\n");
+    let explanation = explained(
+        "[[test]]\nname = \"n\"\nrequest = \"POST /v1/tasks\"\nas = { sub = \"u\", roles = [\"member\"], scopes = [\"tasks:write\"] }\nexpect = { decision = \"allow\" }\n",
+    );
     assert!(explanation.is_allowed() && explanation.hint.is_none());
     let (verdict, doors) = lines(&explanation, "authorize");
     assert_eq!(verdict, "pass");
@@ -242,9 +266,14 @@ fn an_explanation_shows_doors_and_budgets_and_stops_where_the_request_did() {
     assert!(doors[2].starts_with("  roles   admin   no: "), "{doors:?}");
     assert!(doors[3].starts_with("door 1 opens"), "{doors:?}");
     let (_, budgets) = lines(&explanation, "limit");
-    assert!(budgets[0].starts_with("limits.write   2 of 2 left, 2 in 1m, fits (enforce)   "), "{budgets:?}");
+    assert!(
+        budgets[0].starts_with("limits.write   2 of 2 left, 2 in 1m, fits (enforce)   "),
+        "{budgets:?}"
+    );
 
-    let explanation = explained("[[test]]\nname = \"n\"\nrequest = \"POST /v1/tasks\"\nas = { sub = \"u\" }\nexpect = { decision = \"allow\" }\n");
+    let explanation = explained(
+        "[[test]]\nname = \"n\"\nrequest = \"POST /v1/tasks\"\nas = { sub = \"u\" }\nexpect = { decision = \"allow\" }\n",
+    );
     assert_eq!((explanation.status, explanation.reason.as_deref()), (403, Some("scope-missing")));
     assert_eq!(lines(&explanation, "authorize").0, "refuse");
     assert_eq!(lines(&explanation, "limit"), ("none", &[][..]));
@@ -252,15 +281,22 @@ fn an_explanation_shows_doors_and_budgets_and_stops_where_the_request_did() {
 
 #[test]
 fn an_explanation_of_a_signed_request_spends_no_nonce_twice() {
-    let explanation = explained("[[test]]\nname = \"n\"\nrequest = \"POST /v1/tasks/t/pay\"\nheaders = { x-tenant = \"t\" }\nas = { sub = \"u\", signed = true }\nexpect = { decision = \"allow\" }\n");
+    let explanation = explained(
+        "[[test]]\nname = \"n\"\nrequest = \"POST /v1/tasks/t/pay\"\nheaders = { x-tenant = \"t\" }\nas = { sub = \"u\", signed = true }\nexpect = { decision = \"allow\" }\n",
+    );
     assert!(explanation.is_allowed());
-    assert_eq!(lines(&explanation, "authorize").1.last().unwrap(), "  open to everybody who is authenticated");
+    assert_eq!(
+        lines(&explanation, "authorize").1.last().unwrap(),
+        "  open to everybody who is authenticated"
+    );
     assert_eq!(lines(&explanation, "authenticate").1[0], "asks for api-key and signature.request");
 }
 
 #[test]
 fn a_filters_refusal_says_how_to_allow_it_on_purpose() {
-    let explanation = explained("[[test]]\nname = \"n\"\nrequest = \"GET /v1/tasks?status=x%27%20OR%201%3D1--\"\nas = { sub = \"u\", scopes = [\"tasks:read\"] }\nexpect = { decision = \"allow\" }\n");
+    let explanation = explained(
+        "[[test]]\nname = \"n\"\nrequest = \"GET /v1/tasks?status=x%27%20OR%201%3D1--\"\nas = { sub = \"u\", scopes = [\"tasks:read\"] }\nexpect = { decision = \"allow\" }\n",
+    );
     assert_eq!(explanation.reason.as_deref(), Some("sql"));
     let hint = explanation.hint.unwrap();
     assert_eq!(hint, "except = [{ field = \"query.status\", detect = [\"sql\"], why = \"…\" }]");
@@ -268,7 +304,9 @@ fn a_filters_refusal_says_how_to_allow_it_on_purpose() {
 
 #[test]
 fn a_caller_without_a_subject_gets_no_key() {
-    let (_dir, path) = written("[[test]]\nname = \"n\"\nrequest = \"GET /v1/tasks\"\nexpect = { decision = \"allow\" }\n");
+    let (_dir, path) = written(
+        "[[test]]\nname = \"n\"\nrequest = \"GET /v1/tasks\"\nexpect = { decision = \"allow\" }\n",
+    );
     let rehearsal = loaded(&path);
     let mut case = rehearsal.policy().cases()[0].clone();
     case.caller = Some(CaseCaller::default());
