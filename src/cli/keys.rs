@@ -159,7 +159,8 @@ pub fn run(globals: &Globals, command: Command) -> Ended {
         Command::Import { template, file } => {
             let keys = lines(&file)?;
             let answer = call(globals, &Call::Import { template: template.into(), keys })?;
-            print(&format!("{} keys imported", answer["imported"]));
+            let imported = answer.get("imported").and_then(Value::as_u64).unwrap_or_default();
+            print(&format!("{imported} keys imported"));
             Ok(Exit::Fine)
         }
     }

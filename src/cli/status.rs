@@ -26,54 +26,52 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         print(&status.to_string());
         return Ok(Exit::Fine);
     }
-    let text = |pointer: &str| match status.pointer(pointer) {
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => "-".to_owned(),
-    };
+    let text = |pointer: &str| plain(status.pointer(pointer));
     print(&format!("portcullis {}   up {}", text("/version"), text("/uptime")));
+    let hash = text("/policy/hash");
     print(&format!(
         "policy       {} sha256:{}   {} routes",
         text("/policy/name"),
-        short(&text("/policy/hash")),
+        short(&hash),
         text("/policy/routes")
     ));
-    print(&format!("last reload  {}", text("/policy/last_reload")));
-    for upstream in status.pointer("/upstreams").and_then(Value::as_array).into_iter().flatten() {
-        for target in upstream.pointer("/targets").and_then(Value::as_array).into_iter().flatten() {
-            let word = if target["healthy"] == true { "up" } else { "DOWN" };
-            print(&format!(
-                "upstream     {} {} {word}",
-                plain(&upstream["name"]),
-                plain(&target["address"])
-            ));
+    print(&format!(
+        "last reload  {} at {}",
+        text("/policy/last_reload/result"),
+        text("/policy/last_reload/at")
+    ));
+    for upstream in members(&status, "/upstreams") {
+        for target in members(upstream, "/targets") {
+            let up = target.get("healthy") == Some(&Value::Bool(true));
+            let word = if up { "up" } else { "DOWN" };
+            let (name, address) = (plain(upstream.get("name")), plain(target.get("address")));
+            print(&format!("upstream     {name} {address} {word}"));
         }
     }
-    for certificate in
-        status.pointer("/certificates").and_then(Value::as_array).into_iter().flatten()
-    {
-        print(&format!(
-            "certificate  {} until {}",
-            plain(&certificate["listener"]),
-            plain(&certificate["not_after"])
-        ));
+    for certificate in members(&status, "/certificates") {
+        let (listener, until) =
+            (plain(certificate.get("listener")), plain(certificate.get("not_after")));
+        print(&format!("certificate  {listener} until {until}"));
     }
-    print(&format!("keys         {}", text("/keys")));
+    let counts = status.get("keys").and_then(Value::as_object).into_iter().flatten();
+    let counts: Vec<String> =
+        counts.map(|(state, count)| format!("{state} {}", plain(Some(count)))).collect();
+    print(&format!("keys         {}", counts.join(", ")));
     Ok(Exit::Fine)
 }
 
 /// Asks for a reload and prints what happened.
 pub fn reload(globals: &Globals) -> Ended {
     let outcome = Admin::find(globals)?.call(Method::POST, "/v1/reload", None)?;
-    let result = plain(&outcome["result"]);
+    let result = plain(outcome.get("result"));
     match result.as_str() {
         "refused" => {
-            say(plain(&outcome["says"]).trim_end());
+            say(plain(outcome.get("says")).trim_end());
             say("the policy in force stays as it was");
             Ok(Exit::Found)
         }
         _ => {
-            print(&format!("{result}: policy sha256:{}", short(&plain(&outcome["hash"]))));
+            print(&format!("{result}: policy sha256:{}", short(&plain(outcome.get("hash")))));
             Ok(Exit::Fine)
         }
     }
@@ -88,8 +86,16 @@ pub fn health(globals: &Globals) -> Ended {
     Err(Exit::Unreachable(format!("the gateway is not ready: {status}")))
 }
 
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+fn members<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
 }
 
 fn short(hash: &str) -> &str {
