@@ -1,6 +1,7 @@
 //! A policy's own tests: `[[test]]`, a request and what must become of it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use schemars::JsonSchema;
@@ -94,7 +95,7 @@ pub struct ExpectRule {
     pub rule: Option<String>,
     /// The route that matches.
     pub route: Option<String>,
-    /// Headers of the answer.
+    /// Headers of the answer; an empty text expects that the header is not there.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Body of the answer.
@@ -161,7 +162,7 @@ pub struct CaseRequest {
     /// Headers.
     pub headers: http::HeaderMap,
     /// The caller's address.
-    pub from: std::net::IpAddr,
+    pub from: IpAddr,
     /// The body.
     pub body: Option<String>,
 }
@@ -260,10 +261,8 @@ impl CaseRequest {
                 "write for example request = \"GET /v1/tasks?limit=5\"",
             );
         }
-        let from = rule
-            .from
-            .as_ref()
-            .map_or(Ok(std::net::Ipv4Addr::new(192, 0, 2, 1).into()), |at| at.parse());
+        let usual = IpAddr::from([192, 0, 2, 1]);
+        let from = rule.from.as_ref().map_or(Ok(usual), |at| at.parse());
         if let (Err(_), Some(at)) = (&from, &rule.from) {
             reading.wrong(
                 Code::BadTest,
