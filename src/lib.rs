@@ -35,7 +35,9 @@ pub mod record;
 pub mod policy;
 pub mod config;
 pub mod gateway;
+pub mod rehearse;
 pub mod admin;
 
 // process
 pub mod tasks;
+pub mod cli;

@@ -207,8 +207,7 @@ fn the_committed_schemas_are_what_the_types_say() {
 
 #[test]
 fn metrics_that_the_shipped_files_name_exist() {
-    let known: BTreeSet<&str> =
-        portcullis::record::families::all().map(|row| row.name).collect();
+    let known: BTreeSet<&str> = portcullis::record::families::all().map(|row| row.name).collect();
     for dir in ["deploy/prometheus", "docs"] {
         let Ok(entries) = fs::read_dir(root().join(dir)) else { continue };
         for entry in entries.flatten() {

@@ -95,6 +95,21 @@ impl Authenticate {
         self.demand == Demand::None
     }
 
+    /// The names of its schemes, in the order of the rule.
+    pub fn schemes(&self) -> impl Iterator<Item = &str> {
+        self.schemes.iter().map(|member| member.scheme.name())
+    }
+
+    /// What is asked for, in words: `api-key`, `api-key and signature.request`, `none`.
+    pub fn describe(&self) -> String {
+        let names: Vec<&str> = self.schemes().collect();
+        match self.demand {
+            Demand::None => "none".to_owned(),
+            Demand::Any => names.join(" or "),
+            Demand::All => names.join(" and "),
+        }
+    }
+
     /// What a refusal for this reason has to ask for; nothing unless it is a 401.
     ///
     /// Only those who showed nothing are spared `error`. It also stands where a good key came

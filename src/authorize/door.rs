@@ -152,6 +152,16 @@ impl Door {
         &self.origin
     }
 
+    /// What it asks for, in words.
+    pub(in crate::authorize) fn describe(&self) -> String {
+        if self.conditions.is_empty() {
+            return "anyone authenticated".to_owned();
+        }
+        let conditions = self.conditions.iter();
+        let words = conditions.map(|condition| format!("{} {}", condition.key(), condition.asks()));
+        words.collect::<Vec<_>>().join(" and ")
+    }
+
     pub(in crate::authorize) fn first_missing(
         &self,
         principal: &Principal,

@@ -118,6 +118,16 @@ impl Doors {
         }
     }
 
+    /// Who may come in, in words: `scopes tasks:read and roles member or anyone authenticated`.
+    pub fn describe(&self) -> String {
+        match &self.0 {
+            Kind::Open => "everybody".to_owned(),
+            Kind::Guarded(doors) => {
+                doors.iter().map(Door::describe).collect::<Vec<_>>().join(" or ")
+            }
+        }
+    }
+
     /// What every door says to this principal, condition by condition, for `explain`.
     pub fn explain(
         &self,

@@ -33,7 +33,12 @@ impl Admin {
     /// # Errors
     /// When neither says where its admin listener is, or the token cannot be read.
     pub fn find(globals: &Globals) -> Result<Self, Exit> {
-        let config = Config::read(&globals.config, FirstRun::Assume, Clock::system().now(), &mut Mistakes::default());
+        let config = Config::read(
+            &globals.config,
+            FirstRun::Assume,
+            Clock::system().now(),
+            &mut Mistakes::default(),
+        );
         Self::of(globals, config.as_ref())
     }
 
@@ -46,7 +51,12 @@ impl Admin {
             .admin
             .clone()
             .or_else(|| config.and_then(|config| config.admin).map(|address| address.to_string()))
-            .ok_or_else(|| Exit::CouldNot("there is no admin listener; set [admin] bind, or name it with --admin".to_owned()))?;
+            .ok_or_else(|| {
+                Exit::CouldNot(
+                    "there is no admin listener; set [admin] bind, or name it with --admin"
+                        .to_owned(),
+                )
+            })?;
         let token = match (&globals.token_file, config) {
             (Some(path), _) => Some(Reference::File(path.clone()).read(std::path::Path::new("."))),
             (None, Some(config)) => {
@@ -54,7 +64,9 @@ impl Admin {
                 let reference = config.admin_token.clone();
                 match reference {
                     Some(reference) => Some(reference.read(&config.base)),
-                    None => default.exists().then(|| Reference::File(default).read(std::path::Path::new("."))),
+                    None => default
+                        .exists()
+                        .then(|| Reference::File(default).read(std::path::Path::new("."))),
                 }
             }
             (None, None) => None,
@@ -83,14 +95,21 @@ impl Admin {
             return Ok(answer);
         }
         let says = answer.pointer("/error/message").and_then(Value::as_str);
-        Err(Exit::CouldNot(says.map_or_else(|| format!("the gateway answered {status}"), str::to_owned)))
+        Err(Exit::CouldNot(
+            says.map_or_else(|| format!("the gateway answered {status}"), str::to_owned),
+        ))
     }
 
     /// Calls the admin listener and gives status and body.
     ///
     /// # Errors
     /// `Unreachable` when nobody answers.
-    pub fn raw(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Bytes), Exit> {
+    pub fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Exit> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -98,16 +117,25 @@ impl Admin {
         runtime.block_on(async {
             match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(Exit::Unreachable(format!("the gateway at {} did not answer in time", self.address))),
+                Err(_) => Err(Exit::Unreachable(format!(
+                    "the gateway at {} did not answer in time",
+                    self.address
+                ))),
             }
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Bytes), Exit> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Exit> {
         let unreachable = |what: &dyn std::fmt::Display| {
             Exit::Unreachable(format!("no gateway can be reached at {}: {what}", self.address))
         };
-        let stream = TcpStream::connect(&self.address).await.map_err(|error| unreachable(&error))?;
+        let stream =
+            TcpStream::connect(&self.address).await.map_err(|error| unreachable(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;

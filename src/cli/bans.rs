@@ -15,7 +15,9 @@ pub enum Command {
     /// List the bans in force
     List,
     /// Refuse an address or network for a while
-    #[command(after_help = "Examples:\n  portcullis bans add 203.0.113.9 --for 1h --why \"credential stuffing\"\n  portcullis bans add 2001:db8:1::/48 --for 1d")]
+    #[command(
+        after_help = "Examples:\n  portcullis bans add 203.0.113.9 --for 1h --why \"credential stuffing\"\n  portcullis bans add 2001:db8:1::/48 --for 1d"
+    )]
     Add {
         /// An address or a network.
         network: Network,
@@ -27,7 +29,9 @@ pub enum Command {
         why: String,
     },
     /// Lift a ban
-    #[command(after_help = "Examples:\n  portcullis bans remove 203.0.113.9\n  portcullis bans remove 2001:db8:1::/48")]
+    #[command(
+        after_help = "Examples:\n  portcullis bans remove 203.0.113.9\n  portcullis bans remove 2001:db8:1::/48"
+    )]
     Remove {
         /// The address or network as the list shows it.
         network: Network,
@@ -45,13 +49,20 @@ pub fn run(globals: &Globals, command: Command) -> Ended {
                 print("no bans");
             }
             for ban in bans {
-                let text = |key: &str| ban.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-                print(&format!("{:<24} until {}   {}", text("network"), text("until"), text("why")));
+                let text =
+                    |key: &str| ban.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+                print(&format!(
+                    "{:<24} until {}   {}",
+                    text("network"),
+                    text("until"),
+                    text("why")
+                ));
             }
             Ok(Exit::Fine)
         }
         Command::Add { network, span, why } => {
-            let body = json!({ "network": network.to_string(), "seconds": span.0.as_secs(), "why": why });
+            let body =
+                json!({ "network": network.to_string(), "seconds": span.0.as_secs(), "why": why });
             admin.call(Method::POST, "/v1/bans", Some(&body))?;
             print(&format!("{network} is refused for {span}"));
             Ok(Exit::Fine)

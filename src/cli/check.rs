@@ -1,6 +1,6 @@
 //! `check`: finds every mistake in gateway.toml and the policy, and loads nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,7 +15,9 @@ use crate::rehearse::Rehearsal;
 
 /// Options of `check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis check\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203")]
+#[command(
+    after_help = "Examples:\n  portcullis check\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203"
+)]
 pub struct Options {
     /// The policy directory; default: the one that the configuration names.
     path: Option<PathBuf>,
@@ -41,12 +43,13 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
     let config = Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes);
-    let policy_dir = options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
+    let policy_dir =
+        options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
     let upstreams = config.as_ref().map(|config| config.upstreams.clone());
     let mut files = 1;
     if let Some(dir) = policy_dir {
         // Without its upstreams a policy would be full of mistakes that are none of its own.
-        let rehearsal = Rehearsal::load(&dir, upstreams.as_deref(), now, &mut mistakes);
+        let rehearsal = Rehearsal::load(&dir, upstreams.as_ref(), now, &mut mistakes);
         files += rehearsal.as_ref().map_or(0, Rehearsal::files);
     }
     mistakes.sort();
@@ -57,13 +60,37 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let (errors, advice) = mistakes.count();
     if options.format == Format::Text {
         if errors + advice == 0 {
-            print(&format!("{} and {} policy files checked: nothing to say", globals.config.display(), files - 1));
+            print(&format!(
+                "{} and {} policy files checked: nothing to say",
+                globals.config.display(),
+                files - 1
+            ));
         } else {
-            say(&format!("{errors} errors, {advice} warnings.   `portcullis check --explain CODE` tells more."));
+            say(&format!(
+                "{errors} errors, {advice} warnings.   `portcullis check --explain CODE` tells more."
+            ));
         }
     }
     let found = errors > 0 || (options.deny_warnings && advice > 0);
     Ok(if found { Exit::Found } else { Exit::Fine })
+}
+
+/// The policy that a command looks at: the directory that was given, or the configured one.
+///
+/// # Errors
+/// When it has mistakes; they are printed.
+pub fn rehearsal(globals: &Globals, path: Option<&Path>) -> Result<Rehearsal, Exit> {
+    let mut mistakes = Mistakes::default();
+    let now = Clock::system().now();
+    let config = Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes);
+    let dir = path
+        .map(Path::to_owned)
+        .or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
+    let Some(dir) = dir else { return Err(stopped(&mut mistakes, globals)) };
+    let upstreams = config.as_ref().map(|config| &config.upstreams);
+    // A policy can be looked at without a gateway.toml beside it.
+    let mut own = Mistakes::default();
+    Rehearsal::load(&dir, upstreams, now, &mut own).ok_or_else(|| stopped(&mut own, globals))
 }
 
 /// Prints mistakes for people, on standard error.

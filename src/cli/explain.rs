@@ -22,7 +22,9 @@ const BODY_BYTES_MAX: u64 = 64 << 20;
 
 /// Options of `explain`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis explain DELETE /v1/tasks/task_1 --as sub=u-7,role=member,scope=tasks:delete,tier=pro\n  portcullis explain --last-refused")]
+#[command(
+    after_help = "Examples:\n  portcullis explain DELETE /v1/tasks/task_1 --as sub=u-7,role=member,scope=tasks:delete,tier=pro\n  portcullis explain --last-refused"
+)]
 pub struct Options {
     /// The method.
     #[arg(required_unless_present_any = ["trace", "last_refused"], requires = "target")]
@@ -94,9 +96,16 @@ fn recorded(globals: &Globals, path: &str) -> Result<(Explanation, Vec<String>),
     let answer = Admin::find(globals)?.call(Method::GET, path, None)?;
     let decision = Decision::read(&answer.to_string()).map_err(Exit::CouldNot)?;
     let who = decision.subject.as_deref().unwrap_or("nobody");
-    let query = if decision.query.is_empty() { String::new() } else { format!("?{}", decision.query.join("&")) };
+    let query = if decision.query.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", decision.query.join("&"))
+    };
     let asked = vec![
-        format!("request   {} {}{query}   from {}   as {who}", decision.method, decision.path, decision.client),
+        format!(
+            "request   {} {}{query}   from {}   as {who}",
+            decision.method, decision.path, decision.client
+        ),
         format!("trace     {}   {}", decision.id, decision.time),
         format!("policy    sha256:{}", short(&decision.policy)),
     ];
@@ -112,8 +121,16 @@ fn rehearsed(globals: &Globals, options: &Options) -> Result<(Explanation, Vec<S
     let policy = rehearsal.policy();
     let request = &case.request;
     let asked = vec![
-        format!("request   {} {}   from {}   as {who}", request.method, request.target, request.from),
-        format!("policy    {} sha256:{}   {} files", policy.name(), short(policy.hash()), rehearsal.files()),
+        format!(
+            "request   {} {}   from {}   as {who}",
+            request.method, request.target, request.from
+        ),
+        format!(
+            "policy    {} sha256:{}   {} files",
+            policy.name(),
+            short(policy.hash()),
+            rehearsal.files()
+        ),
     ];
     Ok((explanation, asked))
 }
@@ -121,7 +138,9 @@ fn rehearsed(globals: &Globals, options: &Options) -> Result<(Explanation, Vec<S
 /// The request of the command line, as a test that expects nothing.
 fn case(options: &Options) -> Result<Case, Exit> {
     let (Some(method), Some(target)) = (&options.method, &options.target) else {
-        return Err(Exit::CouldNot("name a method and a target, for example GET /v1/tasks".to_owned()));
+        return Err(Exit::CouldNot(
+            "name a method and a target, for example GET /v1/tasks".to_owned(),
+        ));
     };
     let mut headers = HeaderMap::new();
     for Header(name, value) in &options.headers {
@@ -130,7 +149,8 @@ fn case(options: &Options) -> Result<Case, Exit> {
     let body = options.body.as_deref().map(body_bytes).transpose()?;
     let body = body.map(String::from_utf8).transpose();
     let body = body.map_err(|_| Exit::CouldNot("the body is not UTF-8".to_owned()))?;
-    let caller = options.caller.clone().map(|Facts(caller)| CaseCaller { signed: options.signed, ..caller });
+    let caller =
+        options.caller.clone().map(|Facts(caller)| CaseCaller { signed: options.signed, ..caller });
     let source = Source::new("command line", "");
     let request = CaseRequest {
         method: method.clone(),
@@ -159,7 +179,8 @@ fn show(asked: &[String], explanation: &Explanation) {
         stage(number + 1, says);
     }
     print("");
-    let reason = explanation.reason.as_deref().map_or_else(String::new, |reason| format!(" {reason}"));
+    let reason =
+        explanation.reason.as_deref().map_or_else(String::new, |reason| format!(" {reason}"));
     print(&format!("answer    {}{reason}", explanation.status));
     for seen in &explanation.observed {
         print(&format!("observed  {seen}"));
@@ -179,7 +200,8 @@ fn stage(number: usize, says: &StageSays) {
     let rule = rule.as_deref().filter(|rule| rule != text).unwrap_or_default();
     let place = place.as_deref().unwrap_or_default();
     let columns = [text.as_str(), rule, place];
-    let rest = columns.iter().filter(|column| !column.is_empty()).copied().collect::<Vec<_>>().join("   ");
+    let rest =
+        columns.iter().filter(|column| !column.is_empty()).copied().collect::<Vec<_>>().join("   ");
     print(format!("{number:>2} {stage:<13} {mark:<8} {rest}").trim_end());
     for line in lines {
         print(&format!("{:<26}{line}", ""));
@@ -201,7 +223,11 @@ pub fn body_bytes(written: &str) -> Result<Vec<u8>, Exit> {
 
 fn path_segment(id: &str) -> Result<&str, Exit> {
     let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if plain { Ok(id) } else { Err(Exit::CouldNot("a request's id has letters and digits only".to_owned())) }
+    if plain {
+        Ok(id)
+    } else {
+        Err(Exit::CouldNot("a request's id has letters and digits only".to_owned()))
+    }
 }
 
 fn short(hash: &str) -> &str {
@@ -218,8 +244,12 @@ impl std::str::FromStr for Facts {
                 Some(("sub", value)) if caller.sub.is_empty() => caller.sub = value.to_owned(),
                 Some(("role", value)) => caller.roles.push(value.to_owned()),
                 Some(("scope", value)) => caller.scopes.push(value.to_owned()),
-                Some(("tier", value)) if caller.tier.is_none() => caller.tier = Some(value.to_owned()),
-                _ => return Err(format!("`{fact}` is no fact; write sub=, role=, scope= or tier=")),
+                Some(("tier", value)) if caller.tier.is_none() => {
+                    caller.tier = Some(value.to_owned())
+                }
+                _ => {
+                    return Err(format!("`{fact}` is no fact; write sub=, role=, scope= or tier="));
+                }
             }
         }
         if caller.sub.is_empty() {
@@ -236,7 +266,8 @@ impl std::str::FromStr for Header {
         let parsed = text.split_once(':').and_then(|(name, value)| {
             Some((name.trim().parse().ok()?, HeaderValue::from_str(value.trim()).ok()?))
         });
-        let (name, value) = parsed.ok_or_else(|| format!("`{text}` is no header; write \"name: value\""))?;
+        let (name, value) =
+            parsed.ok_or_else(|| format!("`{text}` is no header; write \"name: value\""))?;
         Ok(Self(name, value))
     }
 }
@@ -247,9 +278,13 @@ mod tests {
 
     #[test]
     fn facts_are_read_and_wrong_ones_named() {
-        let Facts(caller) = "sub=u-7,role=member,role=admin,scope=tasks:read,tier=free".parse().unwrap();
+        let Facts(caller) =
+            "sub=u-7,role=member,role=admin,scope=tasks:read,tier=free".parse().unwrap();
         assert_eq!((caller.sub.as_str(), caller.tier.as_deref()), ("u-7", Some("free")));
-        assert_eq!((caller.roles, caller.scopes), (vec!["member".to_owned(), "admin".to_owned()], vec!["tasks:read".to_owned()]));
+        assert_eq!(
+            (caller.roles, caller.scopes),
+            (vec!["member".to_owned(), "admin".to_owned()], vec!["tasks:read".to_owned()])
+        );
         assert!("sub=u-7,rol=member".parse::<Facts>().unwrap_err().contains("`rol=member`"));
         assert!("role=member".parse::<Facts>().is_err());
         assert!("sub=a,sub=b".parse::<Facts>().is_err());

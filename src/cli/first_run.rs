@@ -1,10 +1,10 @@
 //! Makes what a first run needs: a development certificate, secrets of this machine, one API key.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::config::development::write_new;
 use crate::config::{Config, private_dir, state_files};
 use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Bytes of each secret that is made here.
 const SECRET_BYTES: usize = 32;
@@ -27,7 +27,11 @@ pub fn prepare(config: &Config) -> Result<Made, String> {
     for (file, named, what) in [
         (state_files::MASTER_KEY, config.master_key.is_some(), "master key"),
         (state_files::PEPPER, config.pepper.is_some(), "pepper"),
-        (state_files::ADMIN_TOKEN, config.admin_token.is_some() || config.admin.is_none(), "admin token"),
+        (
+            state_files::ADMIN_TOKEN,
+            config.admin_token.is_some() || config.admin.is_none(),
+            "admin token",
+        ),
     ] {
         let path = dir.join(file);
         if named || path.exists() {
@@ -40,7 +44,11 @@ pub fn prepare(config: &Config) -> Result<Made, String> {
             ));
         }
         let secret = Secret::random(SECRET_BYTES).map_err(|error| error.to_string())?;
-        write_new(&path, format!("{}\n", URL_SAFE_NO_PAD.encode(secret.expose())).as_bytes(), 0o600)?;
+        write_new(
+            &path,
+            format!("{}\n", URL_SAFE_NO_PAD.encode(secret.expose())).as_bytes(),
+            0o600,
+        )?;
         made.0.push(what);
     }
     Ok(made)

@@ -26,10 +26,14 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let mut changed = 0;
     let files = files(globals, options)?;
     for path in &files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Exit::CouldNot(format!("{} cannot be read: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Exit::CouldNot(format!("{} cannot be read: {error}", path.display()))
+        })?;
         if text.parse::<toml_edit::DocumentMut>().is_err() {
-            return Err(Exit::CouldNot(format!("{} is not TOML; `portcullis check` says where", path.display())));
+            return Err(Exit::CouldNot(format!(
+                "{} is not TOML; `portcullis check` says where",
+                path.display()
+            )));
         }
         let laid_out = layout(&text);
         if laid_out == text {
@@ -43,13 +47,22 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         replace(path, &laid_out)?;
         print(&format!("{} changed", path.display()));
     }
-    say(&format!("{} files, {changed} {}", files.len(), if options.check { "to change" } else { "changed" }));
+    say(&format!(
+        "{} files, {changed} {}",
+        files.len(),
+        if options.check { "to change" } else { "changed" }
+    ));
     Ok(if options.check && changed > 0 { Exit::Found } else { Exit::Fine })
 }
 
 fn files(globals: &Globals, options: &Options) -> Result<Vec<PathBuf>, Exit> {
     let given = if options.paths.is_empty() {
-        let config = Config::read(&globals.config, FirstRun::Assume, Clock::system().now(), &mut Mistakes::default());
+        let config = Config::read(
+            &globals.config,
+            FirstRun::Assume,
+            Clock::system().now(),
+            &mut Mistakes::default(),
+        );
         let policies = config.map_or_else(|| PathBuf::from("policies"), |config| config.policy_dir);
         vec![globals.config.clone(), policies]
     } else {
@@ -61,11 +74,15 @@ fn files(globals: &Globals, options: &Options) -> Result<Vec<PathBuf>, Exit> {
             files.push(path);
             continue;
         }
-        let entries = std::fs::read_dir(&path)
-            .map_err(|error| Exit::CouldNot(format!("{} cannot be read: {error}", path.display())))?;
-        files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| {
-            path.extension().is_some_and(|extension| extension == "toml")
-        }));
+        let entries = std::fs::read_dir(&path).map_err(|error| {
+            Exit::CouldNot(format!("{} cannot be read: {error}", path.display()))
+        })?;
+        files.extend(
+            entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "toml")),
+        );
     }
     files.sort();
     Ok(files)
@@ -73,7 +90,9 @@ fn files(globals: &Globals, options: &Options) -> Result<Vec<PathBuf>, Exit> {
 
 /// Writes beside the file and renames, so that a reader never sees half of it.
 fn replace(path: &Path, text: &str) -> Result<(), Exit> {
-    let wrong = |error: std::io::Error| Exit::CouldNot(format!("{} cannot be written: {error}", path.display()));
+    let wrong = |error: std::io::Error| {
+        Exit::CouldNot(format!("{} cannot be written: {error}", path.display()))
+    };
     let beside = path.with_extension("toml.new");
     std::fs::write(&beside, text).map_err(wrong)?;
     let permissions = std::fs::metadata(path).map_err(wrong)?.permissions();
@@ -100,7 +119,9 @@ fn layout(text: &str) -> String {
         inside.read(line);
         match split_key(line) {
             Some((key, value)) if !inside.open() => {
-                let same_block = block.last().is_none_or(|(last, _)| last.len() - last.trim_start().len() == indent);
+                let same_block = block
+                    .last()
+                    .is_none_or(|(last, _)| last.len() - last.trim_start().len() == indent);
                 if !same_block {
                     flush(&mut block, &mut out);
                 }

@@ -26,8 +26,11 @@ use crate::units::{Network, Span};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a key and print it, once
-    #[command(after_help = "Examples:\n  portcullis keys create --name ci-exporter --role member --scope tasks:read --tier free --expires 90d\n  portcullis keys create --name partner --sub user_7 --role member --signing --out partner.secret")]
+    #[command(
+        after_help = "Examples:\n  portcullis keys create --name ci-exporter --role member --scope tasks:read --tier free --expires 90d\n  portcullis keys create --name partner --sub user_7 --role member --signing --out partner.secret"
+    )]
     Create {
+        /// What it gives.
         #[command(flatten)]
         template: Facts,
         /// Make a secret that signs requests (RFC 9421) instead of a key that is sent with them.
@@ -38,14 +41,18 @@ pub enum Command {
         out: Option<PathBuf>,
     },
     /// List all keys; never their secrets
-    #[command(after_help = "Examples:\n  portcullis keys list\n  portcullis keys list --format json")]
+    #[command(
+        after_help = "Examples:\n  portcullis keys list\n  portcullis keys list --format json"
+    )]
     List {
         /// How to print.
         #[arg(long, default_value = "text")]
         format: Format,
     },
     /// Make a successor of a key; both work until the overlap is over
-    #[command(after_help = "Examples:\n  portcullis keys rotate 7Fq2kT9x --overlap 24h\n  portcullis keys rotate 7Fq2kT9x --out new.key")]
+    #[command(
+        after_help = "Examples:\n  portcullis keys rotate 7Fq2kT9x --overlap 24h\n  portcullis keys rotate 7Fq2kT9x --out new.key"
+    )]
     Rotate {
         /// The key's id.
         id: String,
@@ -57,7 +64,9 @@ pub enum Command {
         out: Option<PathBuf>,
     },
     /// End a key at once
-    #[command(after_help = "Examples:\n  portcullis keys revoke 7Fq2kT9x\n  portcullis keys revoke --yes 7Fq2kT9x")]
+    #[command(
+        after_help = "Examples:\n  portcullis keys revoke 7Fq2kT9x\n  portcullis keys revoke --yes 7Fq2kT9x"
+    )]
     Revoke {
         /// The key's id.
         id: String,
@@ -66,8 +75,11 @@ pub enum Command {
         yes: bool,
     },
     /// Take over keys that clients already hold; they are hashed at once
-    #[command(after_help = "Examples:\n  portcullis keys import --name legacy --role member --scope tasks:read old-keys.txt\n  cut -f2 dump.tsv | portcullis keys import --name legacy -")]
+    #[command(
+        after_help = "Examples:\n  portcullis keys import --name legacy --role member --scope tasks:read old-keys.txt\n  cut -f2 dump.tsv | portcullis keys import --name legacy -"
+    )]
     Import {
+        /// What it gives.
         #[command(flatten)]
         template: Facts,
         /// A file with one key a line, or - for standard input.
@@ -161,7 +173,8 @@ fn call(globals: &Globals, call: &Call) -> Result<Value, Exit> {
     if globals.admin.is_some() || config.is_some() {
         let admin = Admin::of(globals, config.as_ref());
         if let Some(admin) = admin.ok().filter(Admin::is_there) {
-            let body = serde_json::to_value(call).map_err(|error| Exit::CouldNot(error.to_string()))?;
+            let body =
+                serde_json::to_value(call).map_err(|error| Exit::CouldNot(error.to_string()))?;
             return admin.call(Method::POST, "/v1/keys", Some(&body));
         }
     }
@@ -177,7 +190,8 @@ fn hand_over(made: &Value, out: Option<&std::path::Path>) -> Ended {
     let text = |key: &str| made.get(key).and_then(Value::as_str).unwrap_or_default();
     match out {
         Some(path) => {
-            write_new(path, format!("{}\n", text("secret")).as_bytes(), 0o600).map_err(Exit::CouldNot)?;
+            write_new(path, format!("{}\n", text("secret")).as_bytes(), 0o600)
+                .map_err(Exit::CouldNot)?;
             say(&format!("written to {} (0600)", path.display()));
         }
         None => {
@@ -196,7 +210,9 @@ fn list(keys: &Value, format: Format) {
     }
     let text = |key: &Value, name: &str| match key.get(name) {
         Some(Value::String(text)) if !text.is_empty() => text.clone(),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
         _ => "-".to_owned(),
     };
     const COLUMNS: [(&str, &str); 8] = [
@@ -210,12 +226,16 @@ fn list(keys: &Value, format: Format) {
         ("STATE", "state"),
     ];
     let mut rows = vec![COLUMNS.map(|(title, _)| title.to_owned())];
-    rows.extend(keys.as_array().into_iter().flatten().map(|key| COLUMNS.map(|(_, name)| text(key, name))));
+    rows.extend(
+        keys.as_array().into_iter().flatten().map(|key| COLUMNS.map(|(_, name)| text(key, name))),
+    );
     crate::cli::exit::table(&rows);
 }
 
 fn lines(file: &std::path::Path) -> Result<Vec<String>, Exit> {
-    let wrong = |error: std::io::Error| Exit::CouldNot(format!("{} cannot be read: {error}", file.display()));
+    let wrong = |error: std::io::Error| {
+        Exit::CouldNot(format!("{} cannot be read: {error}", file.display()))
+    };
     let mut text = String::new();
     if file.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text).map_err(wrong)?;

@@ -27,7 +27,9 @@ use crate::cli::exit::Exit;
 /// A hardened gate in front of an API.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, about, max_term_width = 100)]
-#[command(after_help = "Examples:\n  portcullis                      serve as ./gateway.toml says\n  portcullis check                find mistakes in gateway.toml and policies/\n\nExit codes: 0 fine, 1 found something, 2 could not, 3 unreachable.")]
+#[command(
+    after_help = "Examples:\n  portcullis                      serve as ./gateway.toml says\n  portcullis check                find mistakes in gateway.toml and policies/\n\nExit codes: 0 fine, 1 found something, 2 could not, 3 unreachable."
+)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -39,7 +41,14 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
     /// How the process runs.
-    #[arg(short, long, global = true, value_name = "FILE", env = "PORTCULLIS_CONFIG", default_value = "gateway.toml")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PORTCULLIS_CONFIG",
+        default_value = "gateway.toml"
+    )]
     pub config: PathBuf,
     /// The running gateway's admin listener; default: the one that the configuration names.
     #[arg(long, global = true, value_name = "ADDRESS")]
@@ -67,7 +76,10 @@ impl Colour {
     /// Whether to colour what goes to this stream.
     pub fn for_stream(self, stream: &impl std::io::IsTerminal) -> bool {
         match self {
-            Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Self::Auto => {
+                stream.is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
             Self::Always => true,
             Self::Never => false,
         }

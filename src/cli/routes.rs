@@ -12,7 +12,9 @@ use crate::policy::route::Route;
 
 /// Options of `routes`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis routes\n  portcullis routes candidate/policies --format markdown")]
+#[command(
+    after_help = "Examples:\n  portcullis routes\n  portcullis routes candidate/policies --format markdown"
+)]
 pub struct Options {
     /// The policy directory; default: the one that the configuration names.
     path: Option<PathBuf>,
@@ -33,7 +35,8 @@ enum RoutesFormat {
     Json,
 }
 
-const COLUMNS: [&str; 8] = ["ROUTE", "METHOD", "PATH", "AUTH", "WHO", "HOW MUCH", "WHAT", "UPSTREAM"];
+const COLUMNS: [&str; 8] =
+    ["ROUTE", "METHOD", "PATH", "AUTH", "WHO", "HOW MUCH", "WHAT", "UPSTREAM"];
 
 /// Lists the routes of a policy.
 pub fn run(globals: &Globals, options: &Options) -> Ended {
@@ -49,7 +52,10 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
             print(&format!("| {} |", COLUMNS.map(str::to_lowercase).join(" | ")));
             print(&format!("|{}", " --- |".repeat(COLUMNS.len())));
             for row in &rows {
-                print(&format!("| {} |", row.each_ref().map(|cell| cell.replace('|', "\\|")).join(" | ")));
+                print(&format!(
+                    "| {} |",
+                    row.each_ref().map(|cell| cell.replace('|', "\\|")).join(" | ")
+                ));
             }
         }
         RoutesFormat::Json => {
@@ -68,8 +74,13 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
 }
 
 fn row(route: &Route) -> [String; 8] {
-    let (method, path) = route.pattern.text().split_once(' ').unwrap_or(("*", route.pattern.text()));
-    let path = if route.hosts.is_empty() { path.to_owned() } else { format!("{}{path}", route.hosts.join(",")) };
+    let (method, path) =
+        route.pattern.text().split_once(' ').unwrap_or(("*", route.pattern.text()));
+    let path = if route.hosts.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{}{path}", route.hosts.join(","))
+    };
     [
         route.name.to_string(),
         method.to_owned(),

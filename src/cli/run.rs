@@ -15,7 +15,9 @@ use crate::mistake::Mistakes;
 
 /// Options of `run`.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Examples:\n  portcullis run\n  portcullis run --config /etc/portcullis/gateway.toml\n\nSignals: SIGTERM and SIGINT drain and stop, SIGHUP loads the policy again.")]
+#[command(
+    after_help = "Examples:\n  portcullis run\n  portcullis run --config /etc/portcullis/gateway.toml\n\nSignals: SIGTERM and SIGINT drain and stop, SIGHUP loads the policy again."
+)]
 pub struct Options {}
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -39,8 +41,13 @@ pub fn run(globals: &Globals, _: &Options) -> Ended {
         .enable_all()
         .build()
         .map_err(|error| Exit::CouldNot(format!("no runtime: {error}")))?;
-    runtime.block_on(signals(&started)).map_err(|error| Exit::CouldNot(format!("no signals: {error}")))?;
-    tracing::info!("draining: requests in flight may take {} s to end", started.drain_time().as_secs());
+    runtime
+        .block_on(signals(&started))
+        .map_err(|error| Exit::CouldNot(format!("no signals: {error}")))?;
+    tracing::info!(
+        "draining: requests in flight may take {} s to end",
+        started.drain_time().as_secs()
+    );
     notify("STOPPING=1");
     if started.stop() {
         Ok(Exit::Fine)
@@ -71,11 +78,16 @@ async fn signals(started: &Started) -> std::io::Result<()> {
 /// Operators' messages: one line each on standard error, JSON when it is not a terminal.
 fn log_to_stderr() {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start in one process, as tests do, keeps the first's.
-    let _ = if terminal { lines.without_time().try_init() } else { lines.json().flatten_event(true).try_init() };
+    let _ = if terminal {
+        lines.without_time().try_init()
+    } else {
+        lines.json().flatten_event(true).try_init()
+    };
 }
 
 /// Tells systemd how the process stands (`Type=notify`); nobody when it was not started by it.
@@ -102,19 +114,30 @@ fn banner(started: &Started, globals: &Globals, took: std::time::Duration) {
     let terminal = std::io::stderr().is_terminal();
     let mut lines = Vec::new();
     if !facts.made.is_empty() {
-        lines.push(format!("first run     made in {}/: {}", facts.state_dir, facts.made.join(", ")));
+        lines.push(format!(
+            "first run     made in {}/: {}",
+            facts.state_dir,
+            facts.made.join(", ")
+        ));
     }
     if let Some(key) = &facts.first_key {
         if terminal {
             let text = String::from_utf8_lossy(key.expose()).into_owned();
             lines.push(format!("API key       {text}   shown once; role admin, tier pro, 30 days"));
         } else {
-            lines.push(format!("first key     written to {}/{} (0600)", facts.state_dir, state_files::FIRST_KEY));
+            lines.push(format!(
+                "first key     written to {}/{} (0600)",
+                facts.state_dir,
+                state_files::FIRST_KEY
+            ));
         }
     }
     for (name, address, tls) in &facts.listeners {
         let scheme = if *tls { "https" } else { "http" };
-        lines.push(format!("gateway       {scheme}://{address}      {name}: {} routes, everything else is refused", facts.routes));
+        lines.push(format!(
+            "gateway       {scheme}://{address}      {name}: {} routes, everything else is refused",
+            facts.routes
+        ));
     }
     if let Some(admin) = facts.admin {
         lines.push(format!("metrics       http://{admin}/metrics"));

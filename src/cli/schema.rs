@@ -13,7 +13,9 @@ use crate::refusal::Reason;
 
 /// Options of `schema`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis schema policy > policies/schema/policy.v1.json\n  portcullis schema reasons")]
+#[command(
+    after_help = "Examples:\n  portcullis schema policy > policies/schema/policy.v1.json\n  portcullis schema reasons"
+)]
 pub struct Options {
     /// What to print.
     of: Of,
@@ -44,7 +46,12 @@ pub fn run(options: &Options) -> Ended {
         Of::Reasons => {
             for reason in Reason::ALL {
                 let status = reason.status().as_u16();
-                print(&format!("{:<28} {status} {:<12} {}", reason.name(), reason.stage(), reason.message()));
+                print(&format!(
+                    "{:<28} {status} {:<12} {}",
+                    reason.name(),
+                    reason.stage(),
+                    reason.message()
+                ));
             }
         }
     }

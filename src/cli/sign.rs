@@ -24,7 +24,9 @@ const NONCE_BYTES: usize = 16;
 
 /// Options of `sign`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis sign DELETE https://localhost:8443/v1/tasks/task_1 --key-id 7Fq2kT9x --secret file:partner.secret --curl\n  portcullis sign POST https://localhost:8443/v1/tasks --key-id 7Fq2kT9x --secret env:SECRET --body @task.json --explain")]
+#[command(
+    after_help = "Examples:\n  portcullis sign DELETE https://localhost:8443/v1/tasks/task_1 --key-id 7Fq2kT9x --secret file:partner.secret --curl\n  portcullis sign POST https://localhost:8443/v1/tasks --key-id 7Fq2kT9x --secret env:SECRET --body @task.json --explain"
+)]
 pub struct Options {
     /// The method.
     method: Method,
@@ -71,7 +73,8 @@ pub fn run(_globals: &Globals, options: &Options) -> Ended {
     let nonce = match &options.nonce {
         Some(nonce) => nonce.clone(),
         None => {
-            let bytes = Secret::random(NONCE_BYTES).map_err(|fault| Exit::CouldNot(fault.to_string()))?;
+            let bytes =
+                Secret::random(NONCE_BYTES).map_err(|fault| Exit::CouldNot(fault.to_string()))?;
             bytes.expose().iter().map(|byte| format!("{byte:02x}")).collect()
         }
     };
@@ -112,7 +115,11 @@ fn secret(reference: &Reference) -> Result<Secret, Exit> {
     let text = reference.read(Path::new("")).map_err(Exit::CouldNot)?;
     let bytes = BASE64.decode(text.expose().trim_ascii()).map(Secret::new);
     // Nothing of what was found is repeated: it may be another secret.
-    let wrong = || Exit::CouldNot(format!("{reference} is not the base64 of 32 bytes, as `keys create --signing` prints it"));
+    let wrong = || {
+        Exit::CouldNot(format!(
+            "{reference} is not the base64 of 32 bytes, as `keys create --signing` prints it"
+        ))
+    };
     bytes.ok().filter(|secret| secret.expose().len() == SECRET_BYTES).ok_or_else(wrong)
 }
 
@@ -129,7 +136,11 @@ struct Request {
 
 impl Request {
     fn of(options: &Options) -> Result<Self, Exit> {
-        let wrong = || Exit::CouldNot("write a whole URL, for example https://localhost:8443/v1/tasks".to_owned());
+        let wrong = || {
+            Exit::CouldNot(
+                "write a whole URL, for example https://localhost:8443/v1/tasks".to_owned(),
+            )
+        };
         if !matches!(options.url.scheme_str(), Some("https" | "http")) {
             return Err(wrong());
         }
@@ -184,11 +195,17 @@ impl Request {
 
 /// The request as a line for a POSIX shell.
 fn curl(options: &Options, signed: &[(String, String)]) -> String {
-    let mut words = vec![format!("curl -X {} {}", options.method, quoted(&options.url.to_string()))];
+    let mut words =
+        vec![format!("curl -X {} {}", options.method, quoted(&options.url.to_string()))];
     for Header(name, value) in &options.headers {
-        words.push(format!("-H {}", quoted(&format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))));
+        words.push(format!(
+            "-H {}",
+            quoted(&format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+        ));
     }
-    words.extend(signed.iter().map(|(name, value)| format!("-H {}", quoted(&format!("{name}: {value}")))));
+    words.extend(
+        signed.iter().map(|(name, value)| format!("-H {}", quoted(&format!("{name}: {value}")))),
+    );
     if let Some(body) = &options.body {
         // `--data-binary` reads @FILE itself, and changes no byte.
         words.push(format!("--data-binary {}", quoted(body)));
@@ -220,7 +237,8 @@ mod tests {
 
     #[test]
     fn the_message_is_what_a_client_sends() {
-        let options = options(&["POST", "https://API.example.com:8443/v1/tasks?x=1", "--body", "{}"]);
+        let options =
+            options(&["POST", "https://API.example.com:8443/v1/tasks?x=1", "--body", "{}"]);
         let request = Request::of(&options).unwrap();
         let message = request.message(&options);
         assert_eq!((message.host, message.port), ("api.example.com", Some(8443)));
@@ -235,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_line_for_curl_survives_the_shell() {
-        let options = options(&["POST", "https://localhost/v1/tasks", "--body", "{\"title\": \"it's\"}"]);
+        let options =
+            options(&["POST", "https://localhost/v1/tasks", "--body", "{\"title\": \"it's\"}"]);
         let line = curl(&options, &[("Signature".to_owned(), "sig1=:AA==:".to_owned())]);
         assert_eq!(
             line,

@@ -15,8 +15,8 @@ use crate::authenticate::nonce::Nonces;
 use crate::cli::exit::Exit;
 use crate::cli::first_run;
 use crate::clock::{Clock, Now};
-use crate::config::reference::Reference;
 use crate::config::development::write_new;
+use crate::config::reference::Reference;
 use crate::config::{Config, state_files};
 use crate::forward::health;
 use crate::forward::identity::Verifier;
@@ -165,7 +165,12 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         .map(|listener| bind(listener).map_err(|fault| could_not(fault.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let admin_socket = config.admin.map(bind_loopback).transpose().map_err(could_not)?;
-    let task_socket = config.task_service.as_ref().map(|(address, _)| bind_loopback(*address)).transpose().map_err(could_not)?;
+    let task_socket = config
+        .task_service
+        .as_ref()
+        .map(|(address, _)| bind_loopback(*address))
+        .transpose()
+        .map_err(could_not)?;
 
     // Nobody can be let in without a key, so the very first start makes one.
     let first_key = match directory.is_empty() {
@@ -186,8 +191,11 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let proof = config.run_tests.then_some(prove);
     let reloader = Reloader::new(config.policy_dir.clone(), ground, policy, proof);
     let drain = Drain::default();
-    let listeners: Vec<Arc<listen::Shared>> =
-        config.listeners.iter().map(|settings| listen::Shared::new(settings.clone(), clock.clone())).collect();
+    let listeners: Vec<Arc<listen::Shared>> = config
+        .listeners
+        .iter()
+        .map(|settings| listen::Shared::new(settings.clone(), clock.clone()))
+        .collect();
 
     let workers = workers(&config, &sockets, &listeners, &shared, &drain).map_err(could_not)?;
     let facts = facts(&config, &sockets, admin_socket.as_ref(), made.0, first_key, (routes, tests));
@@ -205,8 +213,17 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let control = control(&config, Arc::clone(&admin), (admin_socket, task_socket), stopped, clock).map_err(could_not)?;
-    Ok(Started { facts, drain, drain_time: config.drain, admin, stop_control, workers, control: Some(control) })
+    let control = control(&config, Arc::clone(&admin), (admin_socket, task_socket), stopped, clock)
+        .map_err(could_not)?;
+    Ok(Started {
+        facts,
+        drain,
+        drain_time: config.drain,
+        admin,
+        stop_control,
+        workers,
+        control: Some(control),
+    })
 }
 
 /// The secrets that the process starts with.
@@ -219,7 +236,8 @@ struct Keyring {
 impl Keyring {
     /// Opens the store and what is kept in it.
     fn open(&self, config: &Config) -> Result<(Arc<Directory>, Arc<Store>), String> {
-        let store = Store::open(&config.state_dir, &self.master).map_err(|fault| fault.to_string())?;
+        let store =
+            Store::open(&config.state_dir, &self.master).map_err(|fault| fault.to_string())?;
         let store = Arc::new(store);
         let directory = Directory::open(Arc::clone(&store), &self.pepper, &config.environment);
         Ok((Arc::new(directory.map_err(|fault| fault.to_string())?), store))
@@ -233,7 +251,10 @@ impl Keyring {
         Ok(Self {
             master: read(&config.master_key, state_files::MASTER_KEY)?,
             pepper: read(&config.pepper, state_files::PEPPER)?,
-            admin: config.admin.map(|_| read(&config.admin_token, state_files::ADMIN_TOKEN)).transpose()?,
+            admin: config
+                .admin
+                .map(|_| read(&config.admin_token, state_files::ADMIN_TOKEN))
+                .transpose()?,
         })
     }
 }
@@ -253,7 +274,8 @@ fn record(config: &Config, clock: &Clock) -> Result<Arc<Record>, String> {
         rustc: env!("CARGO_PKG_RUST_VERSION"),
     };
     let metrics = Metrics::new(build).map_err(|error| error.to_string())?;
-    let log = Log::start(config.log.clone()).map_err(|error| format!("the access log cannot be opened: {error}"))?;
+    let log = Log::start(config.log.clone())
+        .map_err(|error| format!("the access log cannot be opened: {error}"))?;
     Ok(Record::new(metrics, log, clock.clone()))
 }
 
@@ -329,7 +351,11 @@ fn facts(
         policy_dir: crate::policy::files::shown_path(&config.policy_dir),
         listeners: listeners.collect(),
         admin: admin.and_then(|socket| socket.local_addr().ok()),
-        upstreams: config.upstreams.iter().map(|upstream| (upstream.name().to_owned(), targets(upstream))).collect(),
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.name().to_owned(), targets(upstream)))
+            .collect(),
         routes,
         tests,
     }
@@ -355,31 +381,37 @@ fn workers(
         let sender = Arc::new(Sender::to(&config.upstreams));
         let shared = Arc::clone(shared);
         let drain = drain.clone();
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let Ok(runtime) = runtime.inspect_err(|error| tracing::error!("worker {number} has no runtime: {error}")) else { return };
-            runtime.block_on(async {
-                let tending = Arc::clone(&sender);
-                let tending = tokio::spawn(async move { tending.tend().await });
-                let mut accepting = tokio::task::JoinSet::new();
-                for (socket, listener) in serving {
-                    let meters = shared.record.metrics().listener(listener.settings.name());
-                    let gateway = Gateway::new(Arc::clone(&shared), Arc::clone(&sender), meters);
-                    accepting.spawn(listen::serve(socket, listener, gateway, drain.clone()));
-                }
-                while let Some(ended) = accepting.join_next().await {
-                    if let Ok(Err(error)) = ended {
-                        tracing::error!("a listener of worker {number} ended: {error}");
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let Ok(runtime) = runtime.inspect_err(|error| {
+                    tracing::error!("worker {number} has no runtime: {error}")
+                }) else {
+                    return;
+                };
+                runtime.block_on(async {
+                    let tending = Arc::clone(&sender);
+                    let tending = tokio::spawn(async move { tending.tend().await });
+                    let mut accepting = tokio::task::JoinSet::new();
+                    for (socket, listener) in serving {
+                        let meters = shared.record.metrics().listener(listener.settings.name());
+                        let gateway =
+                            Gateway::new(Arc::clone(&shared), Arc::clone(&sender), meters);
+                        accepting.spawn(listen::serve(socket, listener, gateway, drain.clone()));
                     }
-                }
-                // Connections go on in tasks of their own; this thread must outlive them.
-                tokio::select! {
-                    () = drain.finished() => {}
-                    () = drain.was_cut() => tokio::time::sleep(CUT_TIME).await,
-                }
-                tending.abort();
+                    while let Some(ended) = accepting.join_next().await {
+                        if let Ok(Err(error)) = ended {
+                            tracing::error!("a listener of worker {number} ended: {error}");
+                        }
+                    }
+                    // Connections go on in tasks of their own; this thread must outlive them.
+                    tokio::select! {
+                        () = drain.finished() => {}
+                        () = drain.was_cut() => tokio::time::sleep(CUT_TIME).await,
+                    }
+                    tending.abort();
+                });
             });
-        });
         threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
     }
     Ok(threads)
@@ -399,9 +431,15 @@ fn control(
         Some(Service::new(Verifier::new(upstream.identity_secret()?), clock.clone()))
     });
     if task_socket.is_some() && service.is_none() {
-        return Err("the task service believes a signed identity only, and its upstream has no `identity`".to_owned());
+        return Err(
+            "the task service believes a signed identity only, and its upstream has no `identity`"
+                .to_owned(),
+        );
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("no runtime: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async {
             let stop = || {
@@ -409,10 +447,15 @@ fn control(
                 async move { drop(stopped.wait_for(|stopped| *stopped).await) }
             };
             let mut serving = tokio::task::JoinSet::new();
-            if let Some(socket) = admin_socket.and_then(|socket| tokio::net::TcpListener::from_std(socket).ok()) {
+            if let Some(socket) =
+                admin_socket.and_then(|socket| tokio::net::TcpListener::from_std(socket).ok())
+            {
                 serving.spawn(plain::serve(socket, Arc::clone(&admin), stop()));
             }
-            if let (Some(socket), Some(service)) = (task_socket.and_then(|socket| tokio::net::TcpListener::from_std(socket).ok()), service) {
+            if let (Some(socket), Some(service)) = (
+                task_socket.and_then(|socket| tokio::net::TcpListener::from_std(socket).ok()),
+                service,
+            ) {
                 serving.spawn(plain::serve(socket, service, stop()));
             }
             serving.spawn(health::watch(upstreams, stop()));

@@ -10,7 +10,9 @@ use crate::cli::{Ended, Format, Globals};
 
 /// Options of `status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis status\n  portcullis status --format json --admin 127.0.0.1:9901 --token-file admin.token")]
+#[command(
+    after_help = "Examples:\n  portcullis status\n  portcullis status --format json --admin 127.0.0.1:9901 --token-file admin.token"
+)]
 pub struct Options {
     /// How to print.
     #[arg(long, default_value = "text")]
@@ -30,16 +32,31 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         None => "-".to_owned(),
     };
     print(&format!("portcullis {}   up {}", text("/version"), text("/uptime")));
-    print(&format!("policy       {} sha256:{}   {} routes", text("/policy/name"), short(&text("/policy/hash")), text("/policy/routes")));
+    print(&format!(
+        "policy       {} sha256:{}   {} routes",
+        text("/policy/name"),
+        short(&text("/policy/hash")),
+        text("/policy/routes")
+    ));
     print(&format!("last reload  {}", text("/policy/last_reload")));
     for upstream in status.pointer("/upstreams").and_then(Value::as_array).into_iter().flatten() {
         for target in upstream.pointer("/targets").and_then(Value::as_array).into_iter().flatten() {
             let word = if target["healthy"] == true { "up" } else { "DOWN" };
-            print(&format!("upstream     {} {} {word}", plain(&upstream["name"]), plain(&target["address"])));
+            print(&format!(
+                "upstream     {} {} {word}",
+                plain(&upstream["name"]),
+                plain(&target["address"])
+            ));
         }
     }
-    for certificate in status.pointer("/certificates").and_then(Value::as_array).into_iter().flatten() {
-        print(&format!("certificate  {} until {}", plain(&certificate["listener"]), plain(&certificate["not_after"])));
+    for certificate in
+        status.pointer("/certificates").and_then(Value::as_array).into_iter().flatten()
+    {
+        print(&format!(
+            "certificate  {} until {}",
+            plain(&certificate["listener"]),
+            plain(&certificate["not_after"])
+        ));
     }
     print(&format!("keys         {}", text("/keys")));
     Ok(Exit::Fine)

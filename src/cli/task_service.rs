@@ -15,7 +15,9 @@ use crate::tasks::Service;
 
 /// Options of `task-service`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis task-service --identity file:.portcullis/identity-task-service\n  portcullis task-service --bind 127.0.0.1:9100 --identity env:IDENTITY")]
+#[command(
+    after_help = "Examples:\n  portcullis task-service --identity file:.portcullis/identity-task-service\n  portcullis task-service --bind 127.0.0.1:9100 --identity env:IDENTITY"
+)]
 pub struct Options {
     /// Where to listen; loopback only.
     #[arg(long, default_value = "127.0.0.1:9000")]
@@ -31,7 +33,9 @@ pub struct Options {
 /// Serves until it is interrupted.
 pub fn run(_: &Globals, options: &Options) -> Ended {
     if !options.bind.ip().is_loopback() {
-        return Err(Exit::CouldNot("the task service is there to try things with; bind it to loopback".to_owned()));
+        return Err(Exit::CouldNot(
+            "the task service is there to try things with; bind it to loopback".to_owned(),
+        ));
     }
     let reference: Reference = options.identity.parse().map_err(Exit::CouldNot)?;
     let secret = reference.read(&options.base).map_err(Exit::CouldNot)?;
@@ -40,9 +44,9 @@ pub fn run(_: &Globals, options: &Options) -> Ended {
         .build()
         .map_err(|error| Exit::CouldNot(format!("no runtime: {error}")))?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(options.bind)
-            .await
-            .map_err(|error| Exit::CouldNot(format!("{} cannot be bound: {error}", options.bind)))?;
+        let listener = tokio::net::TcpListener::bind(options.bind).await.map_err(|error| {
+            Exit::CouldNot(format!("{} cannot be bound: {error}", options.bind))
+        })?;
         say(&format!("task service on http://{}   Ctrl-C stops", options.bind));
         let service = Service::new(Verifier::new(&secret), Clock::system());
         plain::serve(listener, service, interrupted()).await;

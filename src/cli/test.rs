@@ -17,7 +17,9 @@ use crate::rehearse::outcome::{Outcome, asked};
 
 /// Options of `test`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis test\n  portcullis test candidate/policies --run \"a reader\" --format junit")]
+#[command(
+    after_help = "Examples:\n  portcullis test\n  portcullis test candidate/policies --run \"a reader\" --format junit"
+)]
 pub struct Options {
     /// The policy directory; default: the one that the configuration names.
     path: Option<PathBuf>,
@@ -69,9 +71,12 @@ impl<'p> Report<'p> {
     fn of(rehearsal: &'p Rehearsal, only: Option<&str>, clock: &Clock) -> Self {
         let started = clock.now();
         let policy = rehearsal.policy();
-        let chosen = policy.cases().iter().filter(|case| only.is_none_or(|only| case.name.contains(only)));
+        let chosen =
+            policy.cases().iter().filter(|case| only.is_none_or(|only| case.name.contains(only)));
         let outcomes: Vec<_> = chosen.map(|case| (case, rehearsal.run(case))).collect();
-        let is_covered = |route: &str| outcomes.iter().any(|(_, outcome)| outcome.route.as_deref() == Some(route));
+        let is_covered = |route: &str| {
+            outcomes.iter().any(|(_, outcome)| outcome.route.as_deref() == Some(route))
+        };
         let names = policy.routes().iter().map(|route| &*route.name);
         let uncovered = names.filter(|name| !is_covered(name)).collect();
         let millis = clock.now().since(started).as_millis();
@@ -132,7 +137,8 @@ impl<'p> Report<'p> {
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         let (all, failed) = (self.outcomes.len(), self.failed());
         // A String takes everything that is written to it.
-        let _ = writeln!(xml, "<testsuites name=\"portcullis\" tests=\"{all}\" failures=\"{failed}\">");
+        let _ =
+            writeln!(xml, "<testsuites name=\"portcullis\" tests=\"{all}\" failures=\"{failed}\">");
         let mut files: BTreeMap<&str, Vec<&(&Case, Outcome)>> = BTreeMap::new();
         for entry in &self.outcomes {
             files.entry(entry.0.origin.path()).or_default().push(entry);
@@ -140,17 +146,27 @@ impl<'p> Report<'p> {
         for (file, tests) in files {
             let failed = tests.iter().filter(|(_, outcome)| !outcome.passed).count();
             let (file, count) = (escaped(file), tests.len());
-            let _ = writeln!(xml, "  <testsuite name=\"{file}\" tests=\"{count}\" failures=\"{failed}\">");
+            let _ = writeln!(
+                xml,
+                "  <testsuite name=\"{file}\" tests=\"{count}\" failures=\"{failed}\">"
+            );
             for (case, outcome) in tests {
                 let (name, line) = (escaped(&case.name), case.origin.line());
-                let _ = write!(xml, "    <testcase name=\"{name}\" classname=\"{file}\" file=\"{file}\" line=\"{line}\"");
+                let _ = write!(
+                    xml,
+                    "    <testcase name=\"{name}\" classname=\"{file}\" file=\"{file}\" line=\"{line}\""
+                );
                 if outcome.passed {
                     xml.push_str("/>\n");
                     continue;
                 }
-                let message = escaped(&format!("expected {}, got {}", outcome.expected, outcome.got));
+                let message =
+                    escaped(&format!("expected {}, got {}", outcome.expected, outcome.got));
                 let report = escaped(&outcome.report(case));
-                let _ = writeln!(xml, ">\n      <failure message=\"{message}\">{report}</failure>\n    </testcase>");
+                let _ = writeln!(
+                    xml,
+                    ">\n      <failure message=\"{message}\">{report}</failure>\n    </testcase>"
+                );
             }
             xml.push_str("  </testsuite>\n");
         }

@@ -18,6 +18,18 @@ pub enum PlaceKind {
     Body,
 }
 
+impl PlaceKind {
+    /// The name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Body => "body",
+        }
+    }
+}
+
 /// Where a field stands.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {

@@ -246,6 +246,19 @@ impl Filters {
         self.examine.as_ref().is_some_and(|examine| examine.looks_in(kind))
     }
 
+    /// What is looked at, in words: `body up to 16KiB of application/json, schema; attacks in path,
+    /// query, header, body`.
+    pub fn describe(&self) -> String {
+        let kinds = [PlaceKind::Path, PlaceKind::Query, PlaceKind::Header, PlaceKind::Body];
+        let looked: Vec<&str> =
+            kinds.into_iter().filter(|kind| self.looks_in(*kind)).map(PlaceKind::name).collect();
+        let mut words = vec![self.body.describe()];
+        words.extend(self.query.is_some().then(|| "query checked".to_owned()));
+        words.extend(self.headers.is_some().then(|| "headers checked".to_owned()));
+        words.extend((!looked.is_empty()).then(|| format!("attacks in {}", looked.join(", "))));
+        words.join("; ")
+    }
+
     /// Looks at a request, head first, and reads its body if something must look into it.
     ///
     /// Waits for nothing but the body. What rules saw that only watch goes into `watch`, whatever

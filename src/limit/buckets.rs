@@ -131,6 +131,17 @@ impl Buckets {
         self.segments.get(*cursor).map_or(0, |segment| self.sweep_segment(segment, now))
     }
 
+    /// Forgets every bucket, full or not, so that each test of a policy begins with whole budgets.
+    /// Nobody calls it while requests are served: it would give everybody a new burst.
+    pub fn forget_all(&self) {
+        for segment in &self.segments {
+            let before = segment.words.len();
+            segment.words.clear();
+            segment.earliest_ns.store(u64::MAX, Ordering::Release);
+            self.held.fetch_sub(before, Ordering::AcqRel);
+        }
+    }
+
     /// How many sweeps visit every segment once.
     pub fn segments(&self) -> usize {
         self.segments.len()

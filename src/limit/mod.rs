@@ -138,6 +138,14 @@ impl Budgets {
         })
     }
 
+    /// How much, in words; `unlimited` where no limit is named.
+    pub fn describe(&self) -> String {
+        if self.limits.is_empty() {
+            return "unlimited".to_owned();
+        }
+        self.limits.iter().map(|limit| limit.describe()).collect::<Vec<_>>().join(" and ")
+    }
+
     /// Pays for one request from every budget, or from none.
     ///
     /// All are looked at before one is taken from. Where another request comes between, what was

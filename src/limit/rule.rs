@@ -15,7 +15,7 @@ use crate::mistake::source::{At, Origin};
 use crate::mistake::{Mistake, Reading, suggest};
 use crate::name::Name;
 use crate::refusal::Mode;
-use crate::units::Rate;
+use crate::units::{Rate, Span};
 
 /// A limit: `[limits.write]`. Routes name it in their `limits`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -164,6 +164,25 @@ impl Limit {
     /// Whether the limit refuses or only watches.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Who has how much, in words: `write (per principal: free 30 in 1m, pro 600 in 1m)`.
+    pub fn describe(&self) -> String {
+        let per: Vec<&str> = self.per.iter().map(|per| per.name()).collect();
+        let budget = |bucket: &TokenBucket| {
+            let window =
+                bucket.interval().saturating_mul(u32::try_from(bucket.burst()).unwrap_or(u32::MAX));
+            format!("{} in {}", bucket.burst(), Span(window))
+        };
+        let budgets = if self.tiers.is_empty() {
+            budget(&self.strictest)
+        } else {
+            let tiers =
+                self.tiers.iter().map(|(tier, bucket)| format!("{tier} {}", budget(bucket)));
+            tiers.collect::<Vec<_>>().join(", ")
+        };
+        let watches = if self.mode == Mode::Observe { ", observed" } else { "" };
+        format!("{} (per {}: {budgets}{watches})", self.name, per.join(" and "))
     }
 
     /// The bucket of a caller in this tier; the strictest for every other caller.

@@ -12,6 +12,8 @@ pub mod drain;
 mod accept;
 mod http1;
 mod http2;
+#[cfg(test)]
+mod testing;
 
 use std::future::Future;
 use std::io;
@@ -198,3 +200,6 @@ struct Service<H> {
     handler: H,
     drain: Drain,
 }
+
+#[cfg(test)]
+mod tests;

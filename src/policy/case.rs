@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authorize::vocabulary::Vocabulary;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
 use crate::mistake::{Reading, suggest};
@@ -53,12 +54,12 @@ pub struct CallerRule {
     pub sub: String,
     /// Roles.
     #[serde(default)]
-    pub roles: Vec<String>,
+    pub roles: Vec<At<String>>,
     /// Scopes.
     #[serde(default)]
-    pub scopes: Vec<String>,
+    pub scopes: Vec<At<String>>,
     /// Tier.
-    pub tier: Option<String>,
+    pub tier: Option<At<String>>,
     /// Whether the request is signed as the route demands. Default: false.
     #[serde(default)]
     pub signed: bool,
@@ -122,7 +123,7 @@ pub struct Case {
     /// The request.
     pub request: CaseRequest,
     /// Who calls.
-    pub caller: Option<CallerRule>,
+    pub caller: Option<CaseCaller>,
     /// How often it is sent.
     pub repeat: u32,
     /// Unix milliseconds at which it is sent; nothing means now.
@@ -131,6 +132,21 @@ pub struct Case {
     pub upstream: (StatusCode, http::HeaderMap, String),
     /// What must become of it.
     pub expect: ExpectRule,
+}
+
+/// Who calls in a test. Every name is one that the policy defines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaseCaller {
+    /// The subject.
+    pub sub: String,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Scopes.
+    pub scopes: Vec<String>,
+    /// Tier.
+    pub tier: Option<String>,
+    /// Whether the request is signed as its route demands.
+    pub signed: bool,
 }
 
 /// The request of a test.
@@ -152,9 +168,15 @@ pub struct CaseRequest {
 
 impl Case {
     /// Compiles a test.
-    pub fn compile(rule: &CaseRule, reading: &mut Reading<'_>) -> Option<Self> {
+    pub fn compile(
+        rule: &CaseRule,
+        vocabulary: &Vocabulary,
+        reading: &mut Reading<'_>,
+    ) -> Option<Self> {
         let before = reading.mistakes.count().0;
         let request = CaseRequest::compile(rule, reading);
+        let caller =
+            rule.caller.as_ref().map(|caller| CaseCaller::compile(caller, vocabulary, reading));
         let upstream = answer(rule.upstream.as_ref(), reading);
         let now_ms = rule.now.as_ref().and_then(|at| moment(at, reading));
         check_expectation(&rule.expect, reading);
@@ -174,12 +196,53 @@ impl Case {
             name: rule.name.value.clone(),
             origin: reading.origin("test", &rule.name.span),
             request: request?,
-            caller: rule.caller.clone(),
+            caller,
             repeat,
             now_ms,
             upstream,
             expect: rule.expect.clone(),
         })
+    }
+}
+
+impl CaseCaller {
+    fn compile(rule: &CallerRule, vocabulary: &Vocabulary, reading: &mut Reading<'_>) -> Self {
+        let CallerRule { sub, roles, scopes, tier, signed } = rule;
+        // Reported where a name is not defined; a misspelt role would make the test prove nothing.
+        for role in roles {
+            vocabulary.role(role, reading);
+        }
+        for scope in scopes {
+            vocabulary.scope(scope, reading);
+        }
+        if let Some(tier) = tier {
+            vocabulary.tier(tier, reading);
+        }
+        let texts = |names: &[At<String>]| names.iter().map(|name| name.value.clone()).collect();
+        Self {
+            sub: sub.clone(),
+            roles: texts(roles),
+            scopes: texts(scopes),
+            tier: tier.as_ref().map(|tier| tier.value.clone()),
+            signed: *signed,
+        }
+    }
+}
+
+impl ExpectRule {
+    /// Expects this verdict and nothing else.
+    pub fn only(decision: Decision) -> Self {
+        Self {
+            decision,
+            status: None,
+            stage: None,
+            reason: None,
+            rule: None,
+            route: None,
+            headers: BTreeMap::new(),
+            body: None,
+            observed: None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::authenticate::api_key::ApiKeyScheme;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::rule::AuthRule;
+use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{Authenticate, Scheme};
 use crate::authorize::vocabulary::Vocabulary;
 use crate::authorize::{Doors, Frame};
@@ -86,6 +87,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         limits: BTreeMap::new(),
         filters: BTreeMap::new(),
         schemes: BTreeMap::new(),
+        signatures: BTreeMap::new(),
         parts: Parts::default(),
     };
     shop.limits(&limits, mistakes);
@@ -104,9 +106,12 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         }
     }
     let table = Table::compile(shapes, mistakes);
+    let signatures = shop.signatures;
     let cases = cases
         .iter()
-        .filter_map(|(rule, source)| Case::compile(rule, &mut Reading { source, mistakes }))
+        .filter_map(|(rule, source)| {
+            Case::compile(rule, &vocabulary, &mut Reading { source, mistakes })
+        })
         .collect();
     if mistakes.count().0 > before {
         return None;
@@ -120,6 +125,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         address: address?,
         cases,
         vocabulary,
+        signatures,
     })
 }
 
@@ -160,6 +166,7 @@ struct Workshop<'a> {
     limits: BTreeMap<String, Option<Arc<Limit>>>,
     filters: BTreeMap<String, Arc<dyn Examine>>,
     schemes: BTreeMap<String, Arc<dyn Scheme>>,
+    signatures: BTreeMap<String, Arc<SignatureScheme>>,
     parts: Parts,
 }
 
@@ -201,7 +208,9 @@ impl Workshop<'_> {
             let nonces = Arc::clone(&self.ground.nonces);
             if let Some(scheme) = rule.compile(&name.value, &name.span, keys, nonces, &mut reading)
             {
-                self.schemes.insert(format!("signature.{}", name.value), Arc::new(scheme));
+                let (name, scheme) = (format!("signature.{}", name.value), Arc::new(scheme));
+                self.schemes.insert(name.clone(), Arc::clone(&scheme) as Arc<dyn Scheme>);
+                self.signatures.insert(name, scheme);
             }
         }
     }

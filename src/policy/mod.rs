@@ -8,10 +8,12 @@ pub mod compile;
 pub mod route;
 pub mod reload;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::Authenticate;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::signature::SignatureScheme;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
 use crate::head::Head;
@@ -34,6 +36,8 @@ pub struct Policy {
     address: AddressBudgets,
     cases: Vec<Case>,
     vocabulary: Vocabulary,
+    /// Signature schemes by their names, for those who sign as the policy demands.
+    signatures: BTreeMap<String, Arc<SignatureScheme>>,
 }
 
 /// What holds for requests that no route matches.
@@ -104,6 +108,25 @@ impl Policy {
             Ok(_) => Err(missing),
             Err(stranger) => Err(self.failed(stranger, head, now)),
         }
+    }
+
+    /// The route that matches a head, whoever asks; for explanations. Requests take
+    /// [`find`](Self::find), which tells strangers nothing.
+    pub fn route_of(&self, head: &Head) -> Option<(&Route, Parameters)> {
+        match self.table.find(&head.method, &head.host, &head.path) {
+            Found::Route(number, parameters) => {
+                self.routes.get(number).map(|route| (route, parameters))
+            }
+            Found::OtherMethods(_) | Found::Nothing => None,
+        }
+    }
+
+    /// The signature that is asked of this request, if one is.
+    pub fn signature_for(&self, head: &Head) -> Option<&Arc<SignatureScheme>> {
+        let route = self.route_of(head);
+        let authenticate =
+            route.map_or(&self.unmatched.authenticate, |(route, _)| &route.authenticate);
+        authenticate.schemes().find_map(|name| self.signatures.get(name))
     }
 
     /// What becomes of a refused credential: it is charged to its address, and once that budget is

@@ -37,6 +37,11 @@ impl Recent {
         self.refused.newest(|_| true)
     }
 
+    /// The last request that passed, as JSON with every stage it passed.
+    pub fn last_allowed(&self) -> Option<String> {
+        self.allowed.newest(|_| true)
+    }
+
     pub(in crate::record) fn keep(&self, account: Box<Account>) {
         let ring = if account.refusal.is_some() { &self.refused } else { &self.allowed };
         ring.push(account);

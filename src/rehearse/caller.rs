@@ -50,7 +50,8 @@ impl Caller {
             tier: caller.tier.clone(),
             ..NewKey::default()
         };
-        let no_key = |fault: &dyn std::fmt::Display| format!("the caller cannot have a key: {fault}");
+        let no_key =
+            |fault: &dyn std::fmt::Display| format!("the caller cannot have a key: {fault}");
         let created = directory.create(wish(), now).map_err(|fault| no_key(&fault))?;
         let mut value = HeaderValue::try_from([b"Bearer ", created.secret.expose()].concat())
             .map_err(|error| no_key(&error))?;

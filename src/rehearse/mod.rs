@@ -102,7 +102,10 @@ impl Rehearsal {
         let ground = match ground(upstreams, now) {
             Ok(ground) => ground,
             Err(says) => {
-                mistakes.push(Mistake::new(Code::Unreadable, format!("the policy cannot be rehearsed: {says}")));
+                mistakes.push(Mistake::new(
+                    Code::Unreadable,
+                    format!("the policy cannot be rehearsed: {says}"),
+                ));
                 return None;
             }
         };
@@ -128,44 +131,48 @@ impl Rehearsal {
     /// Sends the request of a test, as often as the test says; what became of the last.
     pub(in crate::rehearse) fn send(&self, case: &Case) -> Result<Happened, String> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ground.buckets.forget_all();
+        self.forget_budgets();
         let clock = self.clock(case);
         let caller = Caller::new(case.caller.as_ref(), &self.ground.directory, clock.now())?;
         let peer = peer(case);
         let arrival = || caller.arrival(&case.request, &self.policy, &peer, clock.now());
-        let (earlier, _) = self.gateway(case, &clock)?;
-        let (gateway, record) = self.gateway(case, &clock)?;
+        let earlier = self.gateway(case, &clock, &self.ground.record);
+        let record = fresh_record(&clock)?;
+        let gateway = self.gateway(case, &clock, &record);
         let (parts, body) = on_own_runtime(async {
             for _ in 1..case.repeat {
                 exchange(&earlier, &peer, arrival()?).await?;
             }
             exchange(&gateway, &peer, arrival()?).await
         })?;
-        // The second gateway's record has seen one request only.
+        // This record has seen one request only, the last.
         let told = record.recent().last_refused().or_else(|| record.recent().last_allowed());
         let decision = Decision::read(&told.ok_or("the record tells nothing of it")?)?;
         Ok(Happened { decision, status: parts.status, headers: parts.headers, body })
     }
 
     /// A gateway that obeys this policy and has the test's answer for whatever it lets through.
-    fn gateway(&self, case: &Case, clock: &Clock) -> Result<(Gateway, Arc<Record>), String> {
-        let metrics = &self.ground.metrics;
-        let record = Record::new(Arc::clone(metrics), silent_log()?, clock.clone());
+    fn gateway(&self, case: &Case, clock: &Clock, record: &Arc<Record>) -> Gateway {
         let shared = Shared {
             clock: clock.clone(),
             policy: Arc::new(ArcSwap::new(Arc::clone(&self.policy))),
-            record: Arc::clone(&record),
+            record: Arc::clone(record),
             bans: Arc::new(Bans::default()),
             room: Room::new(ROOM),
         };
         let (status, headers, body) = case.upstream.clone();
         let sender = Sender::canned(Canned { status, headers, body: body.into() });
-        Ok((Gateway::new(Arc::new(shared), Arc::new(sender), metrics.listener(LISTENER)), record))
+        Gateway::new(Arc::new(shared), Arc::new(sender), record.metrics().listener(LISTENER))
     }
 
     /// The clock of a test: it stands still when the test says, or when the policy was loaded.
     pub(in crate::rehearse) fn clock(&self, case: &Case) -> Clock {
         Clock::set_at(case.now_ms.unwrap_or(self.now.unix_ms)).0
+    }
+
+    /// Makes all budgets whole again.
+    pub(in crate::rehearse) fn forget_budgets(&self) {
+        self.ground.buckets.forget_all();
     }
 
     pub(in crate::rehearse) fn directory(&self) -> &Directory {
@@ -179,7 +186,10 @@ pub fn proof(upstreams: Arc<Upstreams>, clock: Clock) -> Proof {
         let mut mistakes = Mistakes::default();
         let rehearsal = Rehearsal::of(files, Some(&upstreams), clock.now(), &mut mistakes);
         let Some(rehearsal) = rehearsal else {
-            let says = mistakes.iter().filter(|mistake| !mistake.is_advice()).map(|mistake| mistake.render(false));
+            let says = mistakes
+                .iter()
+                .filter(|mistake| !mistake.is_advice())
+                .map(|mistake| mistake.render(false));
             return Err(says.collect::<Vec<_>>().join("\n"));
         };
         let failed = rehearsal.policy.cases().iter().filter_map(|case| {
@@ -194,21 +204,25 @@ pub fn proof(upstreams: Arc<Upstreams>, clock: Clock) -> Proof {
 /// A ground without a past, for one rehearsal.
 fn ground(upstreams: Arc<Upstreams>, now: Now) -> Result<Ground, String> {
     let pepper = Secret::random(PEPPER_BYTES).map_err(|fault| fault.to_string())?;
-    let directory = Directory::in_memory(&pepper, ENVIRONMENT).map_err(|fault| fault.to_string())?;
-    let build = Build { version: env!("CARGO_PKG_VERSION"), revision: "unknown", rustc: "unknown" };
-    let metrics = Metrics::new(build).map_err(|error| error.to_string())?;
+    let directory =
+        Directory::in_memory(&pepper, ENVIRONMENT).map_err(|fault| fault.to_string())?;
+    let clock = Clock::set_at(now.unix_ms).0;
     Ok(Ground {
         upstreams,
         directory: Arc::new(directory),
         nonces: Arc::new(Nonces::with_history(NONCES_MAX)),
         buckets: Arc::new(Buckets::new(BUCKETS_MAX)),
-        metrics: Arc::new(metrics),
-        clock: Clock::set_at(now.unix_ms).0,
+        record: fresh_record(&clock)?,
+        clock,
     })
 }
 
-fn silent_log() -> Result<Log, String> {
-    Log::open(&LogPlan::none()).map_err(|error| error.to_string())
+/// A record that nobody reads but the rehearsal itself.
+fn fresh_record(clock: &Clock) -> Result<Arc<Record>, String> {
+    let build = Build { version: env!("CARGO_PKG_VERSION"), revision: "unknown", rustc: "unknown" };
+    let metrics = Metrics::new(build).map_err(|error| error.to_string())?;
+    let log = Log::start(LogPlan::none()).map_err(|error| error.to_string())?;
+    Ok(Record::new(metrics, log, clock.clone()))
 }
 
 /// The connection of a test's caller: over TLS, from the address that the test says.
@@ -225,7 +239,11 @@ pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
 
 type Answered = (http::response::Parts, Bytes);
 
-async fn exchange(gateway: &Gateway, peer: &Arc<Peer>, arrival: Arrival) -> Result<Answered, String> {
+async fn exchange(
+    gateway: &Gateway,
+    peer: &Arc<Peer>,
+    arrival: Arrival,
+) -> Result<Answered, String> {
     let outgoing = gateway.handle(peer, arrival).await;
     let (parts, body) = outgoing.response.into_parts();
     let body = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
@@ -235,7 +253,9 @@ async fn exchange(gateway: &Gateway, peer: &Arc<Peer>, arrival: Arrival) -> Resu
 
 /// Waits for a future on a thread and a runtime of its own, because whoever asks may be inside a
 /// runtime already, where waiting is not allowed.
-fn on_own_runtime<T: Send>(future: impl Future<Output = Result<T, String>> + Send) -> Result<T, String> {
+fn on_own_runtime<T: Send>(
+    future: impl Future<Output = Result<T, String>> + Send,
+) -> Result<T, String> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| format!("there is no runtime: {error}"))?.block_on(future)

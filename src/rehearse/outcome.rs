@@ -140,14 +140,16 @@ fn differences(expect: &ExpectRule, happened: &Happened) -> Vec<String> {
     compare("rule", expect.rule.as_deref().filter(|wanted| !names(wanted, rule)), rule);
     for (name, wanted) in &expect.headers {
         let values = happened.headers.get_all(name.as_str()).iter();
-        let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let values: Vec<_> =
+            values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         compare(&format!("header {name}"), Some(wanted), &values.join(", "));
     }
     let body = String::from_utf8_lossy(&happened.body);
     compare("body", expect.body.as_deref().filter(|wanted| !is_same_body(wanted, &body)), &body);
     if let Some(wanted) = &expect.observed {
         let mut wanted: Vec<&str> = wanted.iter().map(|reason| reason.value.as_str()).collect();
-        let mut seen: Vec<&str> = decision.observed.iter().map(|seen| seen.reason.as_str()).collect();
+        let mut seen: Vec<&str> =
+            decision.observed.iter().map(|seen| seen.reason.as_str()).collect();
         wanted.sort_unstable();
         seen.sort_unstable();
         let wanted = if wanted.is_empty() { "none".to_owned() } else { wanted.join(", ") };

@@ -86,11 +86,14 @@ impl Explanation {
                 .iter()
                 .map(|seen| {
                     let rule = seen.rule.as_ref();
-                    let rule = rule.map_or(String::new(), |rule| format!("   {}   {}", rule.rule, rule.place));
+                    let rule = rule
+                        .map_or(String::new(), |rule| format!("   {}   {}", rule.rule, rule.place));
                     format!("{}{rule}   {}", seen.reason, seen.detail)
                 })
                 .collect(),
-            hint: refused.and_then(Reason::by_name).and_then(|reason| hint(reason, &decision.detail)),
+            hint: refused
+                .and_then(Reason::by_name)
+                .and_then(|reason| hint(reason, &decision.detail)),
         }
     }
 
@@ -130,7 +133,11 @@ impl StageSays {
             (_, Stage::Forward) => format!("answered {}", decision.status),
             (_, _) => rule.map(|rule| rule.rule.clone()).unwrap_or_default(),
         };
-        let lines = if refused && !decision.detail.is_empty() { vec![decision.detail.clone()] } else { Vec::new() };
+        let lines = if refused && !decision.detail.is_empty() {
+            vec![decision.detail.clone()]
+        } else {
+            Vec::new()
+        };
         Self {
             stage: stage.name(),
             verdict,
@@ -152,7 +159,11 @@ impl Rehearsal {
         let happened = self.send(case)?;
         let mut explanation = Explanation::of(&happened.decision);
         explanation.status = happened.status.as_u16();
-        let Some(route) = self.policy().routes().iter().find(|route| explanation.route.as_deref() == Some(&*route.name))
+        let Some(route) = self
+            .policy()
+            .routes()
+            .iter()
+            .find(|route| explanation.route.as_deref() == Some(&*route.name))
         else {
             return Ok(explanation);
         };
@@ -163,8 +174,10 @@ impl Rehearsal {
         let Some((_, parameters)) = self.policy().route_of(&head) else { return Ok(explanation) };
         // A request of its own, with a nonce of its own, so that asking again spends nothing twice.
         if let Ok(principal) = route.authenticate.who(&head, now) {
+            self.forget_budgets();
             let doors = route.doors.explain(&principal, &head, &parameters);
-            explanation.add(Stage::Authorize, doors.iter().enumerate().flat_map(door_lines).collect());
+            explanation
+                .add(Stage::Authorize, doors.iter().enumerate().flat_map(door_lines).collect());
             let budgets = route.budgets.explain(&principal, &head, now);
             explanation.add(Stage::Limit, budgets.iter().map(budget_line).collect());
         }
@@ -207,7 +220,8 @@ fn door_lines((number, verdict): (usize, &DoorVerdict)) -> Vec<String> {
         lines.push("  open to everybody who is authenticated".to_owned());
     }
     lines.extend(conditions.iter().map(|condition| {
-        let answer = if condition.holds { "yes".to_owned() } else { format!("no: {}", condition.because) };
+        let answer =
+            if condition.holds { "yes".to_owned() } else { format!("no: {}", condition.because) };
         format!("  {:<7} {}   {answer}", condition.key, condition.asks)
     }));
     lines
@@ -235,5 +249,10 @@ fn hint(reason: Reason, detail: &str) -> Option<String> {
         return None;
     }
     let (field, _) = detail.split_once(": ")?;
-    Some(format!("except = [{{ field = \"{field}\", detect = [\"{}\"], why = \"…\" }}]", reason.name()))
+    // A TOML text in the quotes that it does not hold itself.
+    let quote = ['"', '\''].into_iter().find(|quote| !field.contains([*quote, '\\']))?;
+    Some(format!(
+        "except = [{{ field = {quote}{field}{quote}, detect = [\"{}\"], why = \"…\" }}]",
+        reason.name()
+    ))
 }

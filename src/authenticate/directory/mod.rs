@@ -126,6 +126,11 @@ impl Directory {
         Self::open(Arc::new(Store::in_memory()?), pepper, environment)
     }
 
+    /// Whether it holds no credential at all.
+    pub fn is_empty(&self) -> bool {
+        self.turn().count == 0
+    }
+
     /// The environment whose keys are accepted here.
     pub fn environment(&self) -> &'static str {
         self.environment.text()

@@ -115,6 +115,12 @@ impl SignatureScheme {
         &self.choice
     }
 
+    /// What a signature must cover of a request, with or without a body.
+    pub fn demanded(&self, with_body: bool) -> impl Iterator<Item = &Component<'static>> {
+        let body_components = with_body.then_some(&self.body_components);
+        self.components.iter().chain(body_components.into_iter().flatten())
+    }
+
     /// Verifies the signature of a head; nothing when it has none. The checks stand in an order
     /// that makes refusing cheap and tells a caller who holds no key nothing: an unknown key goes
     /// the same way as a known one, up to the comparison.
@@ -168,8 +174,7 @@ impl SignatureScheme {
     }
 
     fn check_coverage(&self, input: &Input<'_>, head: &Head) -> Result<(), Refusal> {
-        let with_body = (head.length != Length::None).then_some(&self.body_components);
-        let mut demanded = self.components.iter().chain(with_body.into_iter().flatten());
+        let mut demanded = self.demanded(head.length != Length::None);
         if let Some(missing) = demanded.find(|demanded| !input.components.contains(demanded)) {
             return Err(Refusal::new(Reason::SignatureCoverage)
                 .because(format!("{missing} is not covered")));

@@ -17,6 +17,7 @@ use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
 use crate::refusal::{Reason, Refusal};
+use crate::units::Size;
 
 /// What a route's body may be.
 #[derive(Debug)]
@@ -103,6 +104,18 @@ impl BodyFilter {
             json: strict.then_some(limits?),
             schema: form.flatten(),
         })
+    }
+
+    /// What a body may be, in words: `body up to 16KiB of application/json, schema`.
+    pub fn describe(&self) -> String {
+        if !self.accepted {
+            return "no body".to_owned();
+        }
+        let types = self.types.iter().map(|kind| &**kind).collect::<Vec<_>>().join(", ");
+        let types = if types.is_empty() { String::new() } else { format!(" of {types}") };
+        let schema = if self.schema.is_some() { ", schema" } else { "" };
+        let stream = if self.stream { ", streamed" } else { "" };
+        format!("body up to {}{types}{schema}{stream}", Size(self.bytes_max))
     }
 
     /// How many bytes a body may have.

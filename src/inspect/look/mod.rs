@@ -11,11 +11,14 @@ use crate::inspect::Observed;
 use crate::inspect::content::{Kind, Media};
 use crate::inspect::decode;
 use crate::inspect::field::{Examine, Place, PlaceKind};
-use crate::inspect::json::pointer::{Member, Pointer};
+use crate::inspect::json::pointer::{Member, Pointer, clip};
 use crate::inspect::json::{Fields, Part};
 use crate::inspect::look::multipart::Parts;
 use crate::refusal::{Reason, Refusal};
 use crate::route::Parameters;
+
+/// Bytes of a field's name that a record may show.
+const NAME_BYTES_MAX: usize = 120;
 
 /// Shows fields to the filters. What they only watch is noted, and what they object to ends the look.
 pub(in crate::inspect) struct Look<'a> {
@@ -114,16 +117,17 @@ impl Look<'_> {
 
     /// Shows one field.
     fn field(&mut self, kind: PlaceKind, name: &dyn Display, text: &str) -> Result<(), Refusal> {
-        match self.examine.examine(&Place { kind, name }, text) {
-            None => Ok(()),
-            Some(objection) if objection.observe => {
-                self.observed.note(objection);
-                Ok(())
-            }
-            Some(objection) => Err(Refusal::new(objection.reason)
-                .by(&objection.origin)
-                .because(String::from(objection.detail))),
+        let Some(mut objection) = self.examine.examine(&Place { kind, name }, text) else {
+            return Ok(());
+        };
+        objection.detail = format!("{}: {}", clip(name, NAME_BYTES_MAX), objection.detail).into();
+        if objection.observe {
+            self.observed.note(objection);
+            return Ok(());
         }
+        Err(Refusal::new(objection.reason)
+            .by(&objection.origin)
+            .because(String::from(objection.detail)))
     }
 }
 
