@@ -1,11 +1,12 @@
 //! The gateway as its callers, its operators and its attackers meet it: whole, and over real sockets.
 
 #![expect(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "a test that is surprised may say so and end, and may look at the clock on the wall"
+    reason = "a test that is surprised may say so and end; its modules have no users but each other"
 )]
 
 mod clients;
