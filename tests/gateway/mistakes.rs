@@ -1,0 +1,1 @@
+//! Every kind of mistake in the files of an operator, shown by a broken example.

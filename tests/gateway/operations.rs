@@ -1,0 +1,1 @@
+//! What operators do while the gateway runs.
