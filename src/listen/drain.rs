@@ -8,7 +8,6 @@ use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
 
-const SERVING: u8 = 0;
 const DRAINING: u8 = 1;
 const CUT: u8 = 2;
 

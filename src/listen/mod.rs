@@ -12,6 +12,8 @@ pub mod drain;
 mod accept;
 mod http1;
 mod http2;
+#[cfg(test)]
+mod testing;
 
 use std::future::Future;
 use std::io;
@@ -64,8 +66,8 @@ pub async fn serve<H: Handler>(
     let token = drain.token();
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
-    accept::run(&socket, &shared, &handler, &drain).await;
-    drop((socket, token));
+    accept::run(socket, &shared, &handler, &drain).await;
+    drop(token);
     Ok(())
 }
 
@@ -198,3 +200,6 @@ struct Service<H> {
     handler: H,
     drain: Drain,
 }
+
+#[cfg(test)]
+mod tests;

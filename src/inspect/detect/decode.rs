@@ -19,7 +19,12 @@ pub(in crate::inspect::detect) struct Peeled {
 /// Whether a text with these marks could have a layer to take off.
 pub(in crate::inspect::detect) fn is_layered(marks: Marks, text: &[u8]) -> bool {
     let telling = Marks::PERCENT | Marks::AMP | Marks::BACKSLASH | Marks::SPECIAL | Marks::CONTROL;
-    marks.any(telling) || looks_like_base64(text)
+    marks.any(telling) || has_plus_for_space(marks) || looks_like_base64(text)
+}
+
+/// Whether every space may be written as `+`, as forms do.
+fn has_plus_for_space(marks: Marks) -> bool {
+    marks.any(Marks::PLUS) && !marks.any(Marks::SPACE | Marks::LINE)
 }
 
 /// Takes one layer off `text` into `out`: percent, HTML entities, escapes of JavaScript, JSON and
@@ -34,6 +39,7 @@ pub(in crate::inspect::detect) fn peel(
     if looks_like_base64(text) && unbase64(text.trim_ascii(), out) {
         return Peeled { changed: true, percent: false };
     }
+    let plus = has_plus_for_space(Marks::of_bytes(text));
     let mut peeled = Peeled::default();
     let mut index = 0;
     while let Some(&byte) = text.get(index) {
@@ -43,6 +49,7 @@ pub(in crate::inspect::detect) fn peel(
             b'\\' => escape(text, index),
             // NUL splits words for those who look, and vanishes for many who parse.
             0 => (1, None),
+            b'+' if plus => (1, Some(Code::Byte(b' '))),
             _ => (0, None),
         };
         if used == 0 {

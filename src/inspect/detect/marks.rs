@@ -6,12 +6,12 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 /// What kinds of byte, and which telling words, a text holds: one bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::inspect::detect) struct Marks(u32);
+pub(in crate::inspect::detect) struct Marks(u64);
 
 macro_rules! bits {
     ($($name:ident $bit:literal)*) => {
         impl Marks {
-            $(pub(in crate::inspect::detect) const $name: u32 = 1 << $bit;)*
+            $(pub(in crate::inspect::detect) const $name: u64 = 1 << $bit;)*
         }
     };
 }
@@ -20,11 +20,11 @@ bits! {
     QUOTE 0 TICK 1 LESS 2 MORE 3 DOLLAR 4 BRACE 5 BRACKET 6 PERCENT 7 SEMI 8 PIPE 9 AMP 10 EQUALS 11
     PAREN 12 HASH 13 DASH 14 STAR 15 SLASH 16 BACKSLASH 17 DOT 18 COLON 19 LINE 20 CONTROL 21
     SPECIAL 22 SPACE 23 DIGIT 24
-    SQL_WORD 25 NOSQL_WORD 26 COMMAND_WORD 27 FILE_WORD 28 TEMPLATE_WORD 29 SCRIPT_WORD 30
+    SQL_WORD 25 NOSQL_WORD 26 COMMAND_WORD 27 FILE_WORD 28 TEMPLATE_WORD 29 SCRIPT_WORD 30 PLUS 31 QUESTION 32
 }
 
 /// Words that make a field worth a closer look though it may hold no telling byte.
-const WORDS: [(u32, &[&str]); 6] = [
+const WORDS: [(u64, &[&str]); 6] = [
     (
         Marks::SQL_WORD,
         &[
@@ -52,6 +52,10 @@ const WORDS: [(u32, &[&str]); 6] = [
             "dbms_",
             "sysdate",
             "@@",
+            "like",
+            "between",
+            "regexp",
+            "null",
         ],
     ),
     (Marks::NOSQL_WORD, &["this.", "db.", "__proto__", "prototype", "return"]),
@@ -79,6 +83,8 @@ const WORDS: [(u32, &[&str]); 6] = [
             "base64_decode",
             "regsvr32",
             "mshta",
+            "rundll32",
+            "exec",
             "wmic",
             "runtime",
         ],
@@ -155,14 +161,14 @@ static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
 });
 
 /// The bit of each word, in the order in which the finder knows them.
-static WORD_BITS: LazyLock<Box<[u32]>> = LazyLock::new(|| {
+static WORD_BITS: LazyLock<Box<[u64]>> = LazyLock::new(|| {
     WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |_| *bit)).collect()
 });
 
-static CLASSES: [u32; 256] = classes();
+static CLASSES: [u64; 256] = classes();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated while compiling; the index is below 256")]
-const fn classes() -> [u32; 256] {
+const fn classes() -> [u64; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -172,7 +178,7 @@ const fn classes() -> [u32; 256] {
     table
 }
 
-const fn class(byte: usize) -> u32 {
+const fn class(byte: usize) -> u64 {
     match byte {
         0x22 | 0x27 => Marks::QUOTE,
         0x60 => Marks::TICK,
@@ -191,6 +197,8 @@ const fn class(byte: usize) -> u32 {
         0x2d => Marks::DASH,
         0x2a => Marks::STAR,
         0x2f => Marks::SLASH,
+        0x2b => Marks::PLUS,
+        0x3f => Marks::QUESTION,
         0x5c => Marks::BACKSLASH,
         0x2e => Marks::DOT,
         0x3a => Marks::COLON,
@@ -207,31 +215,38 @@ const fn class(byte: usize) -> u32 {
 impl Marks {
     /// Looks at every byte once, and again for words unless the text is one plain word.
     pub(in crate::inspect::detect) fn of(text: &[u8]) -> Self {
-        let bytes = text
-            .iter()
-            .fold(0, |marks, byte| marks | CLASSES.get(usize::from(*byte)).copied().unwrap_or(0));
+        let Self(bytes) = Self::of_bytes(text);
         if bytes & !(Self::DIGIT | Self::DASH) == 0 && !text.contains(&b'_') {
             return Self(bytes);
         }
         Self(bytes | words(text))
     }
 
+    /// Looks at every byte once, and at no words.
+    pub(in crate::inspect::detect) fn of_bytes(text: &[u8]) -> Self {
+        Self(
+            text.iter().fold(0, |marks, byte| {
+                marks | CLASSES.get(usize::from(*byte)).copied().unwrap_or(0)
+            }),
+        )
+    }
+
     /// Whether one of these bits is set.
-    pub(in crate::inspect::detect) fn any(self, bits: u32) -> bool {
+    pub(in crate::inspect::detect) fn any(self, bits: u64) -> bool {
         self.0 & bits != 0
     }
 
     /// Whether all of these bits are set.
-    pub(in crate::inspect::detect) fn all(self, bits: u32) -> bool {
+    pub(in crate::inspect::detect) fn all(self, bits: u64) -> bool {
         self.0 & bits == bits
     }
 }
 
-fn words(text: &[u8]) -> u32 {
+fn words(text: &[u8]) -> u64 {
     // Without a finder every word counts as found: slower, never blind.
-    let Some(finder) = FINDER.as_ref() else { return u32::MAX };
-    finder.find_iter(text).fold(0, |bits, found| {
-        bits | WORD_BITS.get(found.pattern().as_usize()).copied().unwrap_or(u32::MAX)
+    let Some(finder) = FINDER.as_ref() else { return u64::MAX };
+    finder.find_overlapping_iter(text).fold(0, |bits, found| {
+        bits | WORD_BITS.get(found.pattern().as_usize()).copied().unwrap_or(u64::MAX)
     })
 }
 

@@ -133,7 +133,7 @@ impl Filter {
     fn examine_window(&self, place: &Place<'_>, text: &[u8]) -> Option<Objection> {
         let marks = Marks::of(text);
         let layered = is_layered(marks, text);
-        if !layered && !self.wants(marks) {
+        if !layered && !marks.all(Marks::SLASH | Marks::STAR) && !self.wants(marks) {
             return None;
         }
         SCRATCH.with(|scratch| match scratch.try_borrow_mut() {

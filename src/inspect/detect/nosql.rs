@@ -22,6 +22,8 @@ impl Detector for Nosql {
         let mut finding = Finding::default();
         operators(view.text, &mut finding);
         code(view.text, &mut finding);
+        statements(view.text, &mut finding);
+        database(view.text, &mut finding);
         prototype(view.text, &mut finding);
         directory(view.text, &mut finding);
         finding
@@ -148,6 +150,14 @@ fn code(text: &[u8], finding: &mut Finding) {
         if statement || compares || property {
             finding.note(LIKELY, "a quote, then code", open);
         }
+        let constant = ["true", "1"].iter().any(|word| {
+            let end = skip_space(rest, word.len());
+            rest.starts_with(word.as_bytes())
+                && matches!(part(rest, end, end + 2), b"||" | b"&&" | b"//")
+        });
+        if joined && constant {
+            finding.note(LIKELY, "a quote, then a constant", open);
+        }
         if joined
             && (rest.is_empty()
                 || matches!(rest, b"1" | b"true")
@@ -157,7 +167,10 @@ fn code(text: &[u8], finding: &mut Finding) {
             finding.note(WEAK, "a quote, then a condition", open);
         }
     }
-    database(text, finding);
+}
+
+/// Code that needs no quote: conditions, waiting, and answers.
+fn statements(text: &[u8], finding: &mut Finding) {
     if holds(text, b"this.")
         && (holds_any(text, &["this.password", "this.passwd", "this.username", "this.constructor"])
             && holds_any(text, &["==", ".match(", "return", "||", "&&", "[0]", ".test("])
@@ -182,6 +195,11 @@ fn code(text: &[u8], finding: &mut Finding) {
         let ended = at(text, skip_space(text, place + 11)) == b';' || at(text, place + 11) == b')';
         let begun =
             skip_space(text, 0) == place || holds_any(part(text, 0, place), &[";", "'", "}"]);
+        let short = part(text, 0, place).trim_ascii();
+        let alone = short.len() <= 8 && short.ends_with(b";") && at(text, place + 11) != b' ';
+        if alone {
+            finding.note(LIKELY, "code that answers true", place);
+        }
         if ended
             && begun
             && holds_any(part(text, place, text.len()), &["var ", "//", "}", "'", "<!--"])

@@ -23,9 +23,10 @@ pub(in crate::inspect::detect) fn stands(text: &[u8], index: usize, word: &[u8])
 /// The first place at or after `from` where `word` stands.
 pub(in crate::inspect::detect) fn find(text: &[u8], from: usize, word: &[u8]) -> Option<usize> {
     let rest = text.get(from..)?;
+    let found = memchr::memmem::find(rest, word);
     #[cfg(test)]
-    steps::count(rest.len());
-    memchr::memmem::find(rest, word).map(|found| found + from)
+    steps::count(found.unwrap_or(rest.len()) + word.len());
+    found.map(|found| found + from)
 }
 
 /// Whether `word` stands anywhere.
@@ -56,6 +57,11 @@ pub(in crate::inspect::detect) fn skip_space(text: &[u8], from: usize) -> usize 
     skip(text, from, is_space)
 }
 
+/// Whether `byte` is one of `bytes`.
+pub(in crate::inspect::detect) fn among(byte: u8, bytes: &[u8]) -> bool {
+    bytes.contains(&byte)
+}
+
 /// White space, as SQL, HTML and shells see it; NUL counts, because many parsers pass over it.
 pub(in crate::inspect::detect) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | 0x09..=0x0d | 0 | 0xa0)
@@ -66,12 +72,15 @@ pub(in crate::inspect::detect) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
+/// Bytes before a structure in which words are counted.
+const LOOK_BACK_BYTES: usize = 256;
+
 /// How many words of at least two letters stand before `end`; counts no further than `most`.
 ///
 /// Free text in front of a structure is the best sign that somebody writes *about* it.
 pub(in crate::inspect::detect) fn words_before(text: &[u8], end: usize, most: usize) -> usize {
     let mut words = 0;
-    let mut index = 0;
+    let mut index = end.saturating_sub(LOOK_BACK_BYTES);
     while index < end && words < most {
         let stop = skip(text, index, |byte| byte.is_ascii_alphabetic() || byte >= 0x80);
         let begins = index == 0 || matches!(at(text, index - 1), b' ' | b'\n' | b'(' | b'"');

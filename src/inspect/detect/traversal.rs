@@ -61,7 +61,14 @@ fn climbs(view: &View<'_>, prose: bool, target: bool, finding: &mut Finding) {
         (PlaceKind::Path, _) => CERTAIN,
         (_, 5..) => LIKELY,
         (PlaceKind::Query, 2..) => LIKELY,
-        (PlaceKind::Query, _) if !prose && (first == 0 || is_single(text)) => LIKELY,
+        (PlaceKind::Query, _)
+            if !prose
+                && (first == 0
+                    || is_single(text)
+                        && matches!(at(text, first - 1), b'/' | b'\\' | b'=' | b':')) =>
+        {
+            LIKELY
+        }
         (_, 2..) if odd && !prose => LIKELY,
         (_, 1) if odd && is_single(text) && view.layers > 0 => LIKELY,
         (_, 3..) if is_single(text) => LIKELY,

@@ -151,4 +151,4 @@ impl Drop for Flight {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,13 +2,15 @@
 
 mod programs;
 mod words;
+mod known;
 
+use crate::inspect::detect::command::known::{functions, globs, known};
 use crate::inspect::detect::command::programs::{Program, program};
 use crate::inspect::detect::command::words::{Line, assigns, words};
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
 use crate::inspect::detect::text::{
-    at, find, holds, holds_any, is_space, is_word, part, skip, skip_space, stands, words_before,
+    at, find, holds, holds_any, is_space, part, skip, words_before,
 };
 use crate::inspect::detect::{Detector, View};
 
@@ -24,7 +26,9 @@ impl Detector for Command {
         marks
             .any(Marks::SEMI | Marks::PIPE | Marks::AMP | Marks::TICK | Marks::DOLLAR | Marks::LINE)
             || marks.any(Marks::COMMAND_WORD)
-            || marks.all(Marks::SLASH) && marks.any(Marks::PERCENT | Marks::SPECIAL)
+            || marks.all(Marks::SLASH | Marks::QUESTION)
+            || marks.all(Marks::SLASH | Marks::STAR)
+            || marks.all(Marks::LESS | Marks::PAREN)
             || marks.all(Marks::PAREN | Marks::BRACE)
     }
 
@@ -115,7 +119,12 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
     let last = end >= text.len() || matches!(at(text, end), b'#' | b'\n' | b'\r' | b'`');
     let closed =
         last || matches!(at(text, end), b';') || at(text, end) == b'&' && end + 2 >= text.len();
-    let evidence = line.has_path() || line.has_flag() || line.has_address() || line.is_spliced();
+    let braced = line.glued() == b',' && start + 1 < end && holds(part(text, start, end), b"{");
+    if matches!(line.glued(), b',' | b'(' | b'=' | b':' | b'[' | b'!' | b'@') && !braced {
+        return 0;
+    }
+    let evidence =
+        line.has_path() || line.has_flag() || line.has_host() || line.is_spliced() || line.is_net();
     let secret = holds_any(
         rest,
         &["/etc/", "/proc/", "win.ini", "boot.ini", "/dev/tcp", "system32", "/var/", "/root"],
@@ -130,7 +139,7 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
         Program::Hostile if bare => {
             // A head of a table such as `name | id` is no command.
             let tabular = signs.starts_with(b"|") && (!last || is_tabular(text, start));
-            match (closed && !tabular, place) {
+            match (!tabular && (closed || line.is_unmistakable()), place) {
                 (true, Before::Value) => LIKELY,
                 (true, Before::Prose) if line.is_unmistakable() => LIKELY,
                 _ => WEAK,
@@ -146,6 +155,15 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
         },
         Program::Hostile if place == Before::Value && line.count() <= 3 && closed => LIKELY,
         Program::English if evidence && place == Before::Value => LIKELY,
+        Program::English
+            if bare
+                && last
+                && start == 0
+                && signs.trim_ascii() != b"&"
+                && !signs.contains(&b'\n') =>
+        {
+            LIKELY
+        }
         Program::English if line.has_rooted_path() || line.has_address() => WEAK + 1,
         Program::English if bare && closed && place == Before::Value && line.is_unmistakable() => {
             LIKELY
@@ -231,255 +249,5 @@ fn weigh_substitution(text: &[u8], line: &Line<'_>, (start, end): (usize, usize)
         Program::Unknown if line.is_program_path() && !prose => LIKELY,
         Program::Unknown => 0,
         _ => WEAK,
-    }
-}
-
-/// Command lines that are attacks wherever they stand.
-fn known(text: &[u8], finding: &mut Finding) {
-    const FRAGMENTS: [(&str, u8); 42] = [
-        ("/dev/tcp/", LIKELY),
-        ("/dev/udp/", LIKELY),
-        ("bash -i >&", CERTAIN),
-        ("0>&1", LIKELY),
-        ("nc -e ", LIKELY),
-        ("nc -c ", LIKELY),
-        ("ncat -e", LIKELY),
-        ("-e /bin/", LIKELY),
-        ("-e cmd.exe", LIKELY),
-        ("/bin/sh -i", CERTAIN),
-        ("/bin/bash -i", CERTAIN),
-        ("/bin/sh -c", LIKELY),
-        ("/bin/bash -c", LIKELY),
-        ("mkfifo /tmp", LIKELY),
-        ("import socket", WEAK + 1),
-        ("socket.socket(", WEAK + 1),
-        ("use socket;", LIKELY),
-        ("fsockopen(", LIKELY),
-        ("powershell -e", LIKELY),
-        ("powershell.exe -e", LIKELY),
-        ("powershell -nop", LIKELY),
-        ("powershell.exe -nop", LIKELY),
-        ("powershell -w hidden", LIKELY),
-        ("-windowstyle hidden", LIKELY),
-        (".downloadstring(", LIKELY),
-        (".downloadfile(", LIKELY),
-        ("invoke-expression", WEAK + 1),
-        ("iex(", WEAK + 1),
-        ("cmd.exe /c", LIKELY),
-        ("cmd /c ", LIKELY),
-        ("cmd.exe+/c", LIKELY),
-        ("cmd /k", LIKELY),
-        ("certutil -urlcache", LIKELY),
-        ("certutil.exe -urlcache", LIKELY),
-        ("bitsadmin /transfer", LIKELY),
-        ("regsvr32 /s", LIKELY),
-        ("mshta http", LIKELY),
-        ("mshta javascript", CERTAIN),
-        ("rundll32 javascript", CERTAIN),
-        ("wmic process call", LIKELY),
-        ("%comspec%", LIKELY),
-        ("powershell -c", LIKELY),
-    ];
-    for (fragment, score) in FRAGMENTS {
-        if let Some(place) = find(text, 0, fragment.as_bytes()) {
-            finding.note(score, "a command line", place);
-        }
-    }
-    if holds(text, b"import socket") && holds_any(text, &["subprocess", "connect(", "dup2", "pty"])
-    {
-        finding.note(CERTAIN, "a shell that calls back", 0);
-    }
-    if let Some(place) = find(text, 0, b"()") {
-        let brace = skip_space(text, place + 2);
-        let body = skip_space(text, brace + 1);
-        let empty = matches!(part(text, body, body + 2), b":;" | b"_;" | b"x;")
-            || matches!(
-                part(text, body, body + 3),
-                b":; " | b"_ ;" | b"_[$" | b"_ [" | b": ;" | b"foo"
-            );
-        if at(text, brace) == b'{' && (empty || place == skip_space(text, 0)) {
-            finding.note(CERTAIN, "a function in a variable (Shellshock)", place);
-        }
-    }
-    naked(text, finding);
-}
-
-/// A field that is nothing but a command line with arguments that nobody writes by chance.
-fn naked(text: &[u8], finding: &mut Finding) {
-    let line = words(part(text, 0, COMMAND_BYTES_MAX));
-    let kind = program(line.name());
-    let secret = holds_any(
-        line.arguments(),
-        &["/etc/passwd", "/etc/shadow", "/proc/self", "win.ini", "boot.ini", "169.254.169.254"],
-    );
-    let short = line.count() <= 6;
-    let spliced = line.is_spliced() && kind != Program::Unknown;
-    let score = match kind {
-        _ if spliced && (line.has_path() || line.count() == 1) => LIKELY,
-        Program::Unknown if line.is_program_path() && short => {
-            LIKELY - u8::from(line.count() > 1 && !secret)
-        }
-        Program::Unknown => 0,
-        _ if secret && short => LIKELY,
-        _ => WEAK - 1,
-    };
-    finding.note(score, "a command", 0);
-}
-
-/// `/???/??t /???/p??s??`: names that only a shell completes.
-fn globs(text: &[u8], finding: &mut Finding) {
-    let mut from = 0;
-    while let Some(place) = find(text, from, b"/") {
-        from = place + 1;
-        let before = place.checked_sub(1).map_or(b' ', |before| at(text, before));
-        if !(is_space(before)
-            || matches!(before, b';' | b'|' | b'&' | b'`' | b'(' | b'}' | b'<' | b'$' | b'='))
-        {
-            continue;
-        }
-        let end = skip(part(text, 0, place + 128), place, |byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'/' | b'?'
-                        | b'*'
-                        | b'['
-                        | b']'
-                        | b'.'
-                        | b'-'
-                        | b'_'
-                        | b'@'
-                        | b'$'
-                        | b'{'
-                        | b'}'
-                        | b'\''
-                        | b'"'
-                        | b'\\'
-                )
-        });
-        let path = part(text, place, end);
-        from = end.max(from);
-        let segments = path.iter().filter(|byte| **byte == b'/').count();
-        let marks = path.iter().filter(|byte| **byte == b'?').count();
-        let first =
-            part(path, 1, path.len()).split(|byte| *byte == b'/').next().unwrap_or_default();
-        let in_first = first.contains(&b'?')
-            || first.len() <= 5
-                && first.contains(&b'*')
-                && first.iter().any(u8::is_ascii_alphabetic)
-                && !first.starts_with(b"*");
-        if segments >= 2
-            && (marks >= 2 || marks == 1 && first != b"?" || in_first)
-            && first.len() <= 8
-            && !first.is_empty()
-        {
-            let strong = marks >= 2 || in_first || matches!(first, b"bin" | b"usr" | b"etc");
-            finding.note(
-                if strong { LIKELY } else { WEAK },
-                "a path that a shell completes",
-                place,
-            );
-        }
-    }
-}
-
-/// `system('id')`, `os.system(…)`, `require('child_process').exec(…)`: functions that run programs.
-fn functions(text: &[u8], finding: &mut Finding) {
-    const CALLS: [&str; 22] = [
-        "system(",
-        "passthru(",
-        "shell_exec(",
-        "exec(",
-        "popen(",
-        "proc_open(",
-        "pcntl_exec(",
-        "os.system(",
-        "os.popen(",
-        "subprocess.",
-        "child_process",
-        "phpinfo(",
-        "eval(",
-        "assert(",
-        "base64_decode(",
-        "call_user_func(",
-        "create_function(",
-        "execsync(",
-        "spawnsync(",
-        "file_put_contents(",
-        "runtime.exec(",
-        "spawn(",
-    ];
-    for call in CALLS {
-        let Some(place) = find(text, 0, call.as_bytes()) else { continue };
-        if place > 0 && is_word(at(text, place - 1)) {
-            continue;
-        }
-        let open = place + call.len();
-        let argument = skip_space(text, open);
-        let quoted = matches!(at(text, argument), b'\'' | b'"' | b'$' | b'`' | b'\\');
-        let alone = place <= 3
-            || matches!(
-                at(text, place - 1),
-                b';' | b'{'
-                    | b'('
-                    | b'\''
-                    | b'"'
-                    | b'}'
-                    | b'.'
-                    | b'@'
-                    | b'='
-                    | b'?'
-                    | b'|'
-                    | b'`'
-                    | b'!'
-                    | b'&'
-            );
-        let empty = call == "phpinfo(" && at(text, argument) == b')';
-        let module = call == "child_process"
-            && holds_any(part(text, open, open + 64), &["exec", "spawn"])
-            || call == "subprocess."
-                && holds_any(
-                    part(text, open, open + 16),
-                    &["popen(", "call(", "run(", "check_output("],
-                );
-        let inner = part(text, argument, argument + 64);
-        let evals = matches!(call, "eval(" | "assert(" | "spawn(")
-            && !holds_any(
-                inner,
-                &[
-                    "$_",
-                    "base64",
-                    "system",
-                    "exec",
-                    "phpinfo",
-                    "require",
-                    "gzinflate",
-                    "chr(",
-                    "str_rot13",
-                    "__import__",
-                ],
-            );
-        let score = match (quoted || empty || module, alone) {
-            _ if evals => WEAK - 1,
-            (true, true) => LIKELY,
-            (true, false) => WEAK,
-            (false, true)
-                if holds_any(
-                    inner,
-                    &["base64", "chr(", "whoami", "system", "exec", "$_", "argv"],
-                ) =>
-            {
-                LIKELY
-            }
-            _ => WEAK - 1,
-        };
-        finding.note(score, "a function that runs programs", place);
-    }
-    for variable in ["$_get[", "$_post[", "$_request[", "$_server[", "$_cookie[", "$globals["] {
-        if let Some(place) = find(text, 0, variable.as_bytes()) {
-            let called = stands(text, place.saturating_sub(1), b"(")
-                || holds_any(text, &["eval(", "system(", "<?", "exec(", "${"]);
-            finding.note(if called { LIKELY } else { WEAK }, "a variable of PHP", place);
-        }
     }
 }

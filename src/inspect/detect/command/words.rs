@@ -2,7 +2,7 @@
 
 use crate::inspect::detect::command::programs::{is_harmless, is_unmistakable};
 use crate::inspect::detect::text::{
-    at, find, holds, holds_any, is_word, part, skip, skip_space, stands,
+    at, find, holds, holds_any, is_space, is_word, part, skip, skip_space, stands,
 };
 
 /// Bytes of a program's name; no program that matters here has a longer one.
@@ -17,6 +17,7 @@ pub(in crate::inspect::detect) struct Line<'t> {
     spliced: bool,
     /// Whether the program was called by its path.
     folder: &'t [u8],
+    glued: u8,
     /// Everything after the program.
     arguments: &'t [u8],
 }
@@ -44,8 +45,14 @@ pub(in crate::inspect::detect) fn words(text: &[u8]) -> Line<'_> {
 }
 
 fn name(text: &[u8], begin: usize) -> Line<'_> {
-    let mut line =
-        Line { name: [0; NAME_BYTES_MAX], length: 0, spliced: false, folder: b"", arguments: b"" };
+    let mut line = Line {
+        name: [0; NAME_BYTES_MAX],
+        length: 0,
+        spliced: false,
+        folder: b"",
+        glued: 0,
+        arguments: b"",
+    };
     let mut index = begin;
     let mut folder_end = begin;
     let mut spliced_from = None;
@@ -95,6 +102,7 @@ fn name(text: &[u8], begin: usize) -> Line<'_> {
         place > folder_end.min(begin) && place + 1 < index || place == begin && index > begin + 2
     });
     line.folder = part(text, begin, folder_end);
+    line.glued = Some(at(text, index)).filter(|byte| !is_space(*byte)).unwrap_or(0);
     line.arguments = part(text, index, text.len()).trim_ascii();
     for ending in [&b".exe"[..], b".com", b".bat"] {
         if line.name().ends_with(ending) {
@@ -219,6 +227,44 @@ impl Line<'_> {
         })
     }
 
+    /// An argument that names a machine: `evil.test/x`, `@10.0.0.1`.
+    pub(in crate::inspect::detect) fn has_host(&self) -> bool {
+        self.has_address()
+            || self.arguments_where(|word| {
+                let host =
+                    word.split(|byte| matches!(byte, b'/' | b':')).next().unwrap_or_default();
+                let host = host.strip_prefix(b"@").unwrap_or(host);
+                let last = host.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+                let dotted = host.len() > last.len() + 1
+                    && host.iter().all(|byte| is_word(*byte) || matches!(byte, b'.' | b'-'));
+                dotted && last.len() >= 2 && last.iter().all(u8::is_ascii_alphanumeric)
+            })
+    }
+
+    /// The byte that stands glued to the name; 0 when white space or nothing does.
+    pub(in crate::inspect::detect) fn glued(&self) -> u8 {
+        self.glued
+    }
+
+    /// Whether it manages accounts and shares of Windows.
+    pub(in crate::inspect::detect) fn is_net(&self) -> bool {
+        let first = self.arguments.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        matches!(self.name(), b"net" | b"net1")
+            && matches!(
+                first,
+                b"user"
+                    | b"users"
+                    | b"localgroup"
+                    | b"group"
+                    | b"view"
+                    | b"share"
+                    | b"use"
+                    | b"start"
+                    | b"accounts"
+                    | b"session"
+            )
+    }
+
     /// Whether all arguments are numbers: `sleep 5`.
     pub(in crate::inspect::detect) fn has_number_only(&self) -> bool {
         !self.arguments.is_empty()
@@ -245,7 +291,7 @@ impl Line<'_> {
 
     /// Whether the program only tells where it runs.
     pub(in crate::inspect::detect) fn is_harmless(&self) -> bool {
-        is_harmless(self.name())
+        is_harmless(self.name()) || self.name() == b"id" && matches!(self.arguments, b"-u" | b"-g")
     }
 
     /// Whether the name alone is hardly anything but a command.

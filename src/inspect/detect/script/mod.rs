@@ -5,8 +5,8 @@ mod tag;
 
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
-use crate::inspect::detect::script::tag::{Tag, attributes, tag};
-use crate::inspect::detect::text::{at, find, holds, holds_any, is_word, part, skip_space};
+use crate::inspect::detect::script::tag::{Attribute, Tag, attributes, tag};
+use crate::inspect::detect::text::{at, find, holds_any, is_word, part};
 use crate::inspect::detect::{Detector, View};
 
 /// Finds elements, handlers, addresses and code that run scripts.
@@ -136,126 +136,88 @@ fn weigh_tag(
 ) -> (u8, &'static str) {
     let name = found.name;
     if found.closes {
-        return if matches!(
-            name,
-            b"script" | b"iframe" | b"noscript" | b"style" | b"title" | b"textarea"
-        ) && !generic
-        {
-            (if name == b"script" { LIKELY } else { WEAK + 1 }, "the end of a script")
-        } else {
-            (0, "")
-        };
+        let breaks =
+            matches!(name, b"script" | b"iframe" | b"noscript" | b"style" | b"title" | b"textarea");
+        let score = if name == b"script" { LIKELY } else { WEAK + 1 };
+        return (if breaks && !generic { score } else { 0 }, "the end of a script");
     }
-    let mut strongest = (0_u8, "");
-    let mut note = |score: u8, what: &'static str| {
-        if score > strongest.0 {
-            strongest = (score, what);
-        }
-    };
     let bare = found.attributes.is_empty();
-    if runs(name) && !(generic && bare) {
-        note(if bare && found.open_ended { LIKELY } else { CERTAIN }, "an element that runs");
-    } else if runs(name) {
-        note(if name == b"script" { LIKELY } else { WEAK }, "an element that runs");
-    }
-    if loads(name) {
-        note(if generic && bare { 0 } else { WEAK }, "an element that loads");
-    }
+    let mut strongest = match (runs(name), loads(name)) {
+        (true, _) if !(generic && bare) => {
+            (if bare && found.open_ended { LIKELY } else { CERTAIN }, "an element that runs")
+        }
+        (true, _) => (if name == b"script" { LIKELY } else { WEAK }, "an element that runs"),
+        (_, true) if !(generic && bare) => (WEAK, "an element that loads"),
+        _ => (0, ""),
+    };
     let mut named = 0;
-    for attribute in attributes(text, found) {
-        let value = attribute.value;
-        if attribute.is_handler() {
-            note(if attribute.valued { CERTAIN } else { WEAK }, "a handler of events");
-        }
-        match attribute.name {
-            b"srcdoc" => note(CERTAIN, "a page within the page"),
-            b"style"
-                if holds_any(
-                    value,
-                    &[
-                        "expression",
-                        "javascript:",
-                        "-moz-binding",
-                        "behavior:",
-                        "behaviour:",
-                        "@import",
-                        "url(",
-                    ],
-                ) =>
-            {
-                note(LIKELY, "a style that runs");
-            }
-            b"http-equiv" if name == b"meta" => note(LIKELY, "a header in the page"),
-            b"rel" if name == b"link" && holds_any(value, &["stylesheet", "import", "preload"]) => {
-                note(LIKELY, "a style sheet")
-            }
-            b"href" | b"xlink:href"
-                if matches!(name, b"link" | b"base" | b"use" | b"image" | b"feimage") =>
-            {
-                note(LIKELY, "an address that is loaded")
-            }
-            b"data" | b"code" | b"codebase" | b"classid" if name == b"object" => {
-                note(LIKELY, "an object that is loaded")
-            }
-            b"src" if matches!(name, b"frame" | b"xml" | b"input" | b"image") => {
-                note(if name == b"input" { WEAK } else { LIKELY }, "an address that is loaded")
-            }
-            b"action" | b"formaction" if !value.is_empty() => {
-                note(LIKELY, "a form that sends elsewhere")
-            }
-            b"attributename" if name == b"set" => note(LIKELY, "an attribute that changes"),
-            b"background" | b"dynsrc" | b"lowsrc"
-                if matches!(name, b"body" | b"table" | b"td" | b"img") =>
-            {
-                note(LIKELY - 1, "an address that is loaded")
-            }
-            b"id" | b"name"
-                if matches!(name, b"a" | b"form" | b"img" | b"input" | b"object" | b"output") =>
-            {
-                named += 1
-            }
-            _ => {}
-        }
-        if code::is_running_address(value) {
-            note(CERTAIN, "an address that runs");
+    for attribute in attributes(found) {
+        named += usize::from(overlays(name) && matches!(attribute.name, b"id" | b"name"));
+        let weighed = weigh_attribute(name, &attribute);
+        if weighed.0 > strongest.0 {
+            strongest = weighed;
         }
     }
-    *clobbering += usize::from(
-        named >= 1 && matches!(name, b"a" | b"form" | b"input" | b"output" | b"object"),
-    ) + usize::from(named >= 2);
-    let style = name == b"style"
-        && !generic
-        && holds_any(
-            part(text, found.end, found.end + 256),
-            &["@import", "expression", "url(", "javascript:", "</style", "behavior", "{"],
-        );
-    if style {
-        note(LIKELY, "a style");
-    }
-    let nested = loads(name)
-        && !generic
-        && holds_any(
-            part(text, found.end, found.end + 128),
-            &[
-                "<script",
-                "onload",
-                "<animate",
-                "<set",
-                "onbegin",
-                "<style",
-                "<mglyph",
-                "<mtext",
-                "<p title=",
-                "<desc",
-            ],
-        );
-    if nested || name == b"svg" && found.slashed || name == b"svg" && !bare && found.open_ended {
-        note(LIKELY, "an element that loads");
-    }
-    if name == b"img" && holds(found.attributes, b"src=x:")
-        || name == b"img" && skip_space(found.attributes, 0) > found.attributes.len()
-    {
-        note(WEAK, "an image");
+    *clobbering += usize::from(named >= 1 && name != b"img") + usize::from(named >= 2);
+    let opened = name == b"svg" && (found.slashed || !bare && found.open_ended);
+    if strongest.0 < LIKELY && !generic && (opened || holds_code(text, found)) {
+        return (LIKELY, "an element that loads");
     }
     strongest
+}
+
+/// Elements whose `id` or `name` becomes a name of the page's own scripts.
+fn overlays(name: &[u8]) -> bool {
+    matches!(name, b"a" | b"form" | b"img" | b"input" | b"object" | b"output")
+}
+
+/// Whether what an element contains runs.
+fn holds_code(text: &[u8], found: &Tag<'_>) -> bool {
+    const STYLES: [&str; 7] =
+        ["@import", "expression", "url(", "javascript:", "</style", "behavior", "{"];
+    const CHILDREN: [&str; 10] = [
+        "<script",
+        "onload",
+        "<animate",
+        "<set",
+        "onbegin",
+        "<style",
+        "<mglyph",
+        "<mtext",
+        "<p title=",
+        "<desc",
+    ];
+    let inside = part(text, found.end, found.end + 128);
+    found.name == b"style" && holds_any(inside, &STYLES)
+        || loads(found.name) && holds_any(inside, &CHILDREN)
+}
+
+fn weigh_attribute(name: &[u8], attribute: &Attribute<'_>) -> (u8, &'static str) {
+    const STYLES: [&str; 7] =
+        ["expression", "javascript:", "-moz-binding", "behavior:", "behaviour:", "@import", "url("];
+    let value = attribute.value;
+    if code::is_running_address(value) {
+        return (CERTAIN, "an address that runs");
+    }
+    if attribute.is_handler() {
+        // `onClick={save}` is how React is written; with a call it would run here too.
+        let component = value.first() == Some(&b'{') && !holds_any(value, &["(", "`"]);
+        let score = if attribute.valued && !component { CERTAIN } else { WEAK };
+        return (score, "a handler of events");
+    }
+    let loaded = match attribute.name {
+        b"srcdoc" => return (CERTAIN, "a page within the page"),
+        b"style" => holds_any(value, &STYLES),
+        b"http-equiv" => name == b"meta",
+        b"rel" => name == b"link" && holds_any(value, &["stylesheet", "import", "preload"]),
+        b"href" | b"xlink:href" => {
+            matches!(name, b"link" | b"base" | b"use" | b"image" | b"feimage")
+        }
+        b"data" | b"code" | b"codebase" | b"classid" => name == b"object",
+        b"src" => matches!(name, b"frame" | b"xml" | b"image"),
+        b"action" | b"formaction" => !value.is_empty(),
+        b"attributename" => name == b"set",
+        _ => false,
+    };
+    (if loaded { LIKELY } else { 0 }, "an attribute that loads or sends")
 }

@@ -117,10 +117,8 @@ fn tag_end(text: &[u8], from: usize, limit: usize) -> (usize, bool) {
 
 /// The attributes of a tag, in their order.
 pub(in crate::inspect::detect) fn attributes<'t>(
-    text: &'t [u8],
     tag: &Tag<'t>,
-) -> impl Iterator<Item = Attribute<'t>> {
-    let _ = text;
+) -> impl Iterator<Item = Attribute<'t>> + use<'t> {
     let inside = tag.attributes;
     let mut index = 0;
     std::iter::from_fn(move || {

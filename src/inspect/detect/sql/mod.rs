@@ -1,14 +1,16 @@
 //! SQL injection: reads a field as the rest of somebody's statement and asks whether it would change it.
 
-mod statement;
-mod token;
 mod words;
+mod token;
+mod reading;
+mod query;
+mod statement;
 
 use std::cell::RefCell;
 
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
-use crate::inspect::detect::sql::statement::Reading;
+use crate::inspect::detect::sql::reading::Reading;
 use crate::inspect::detect::sql::token::{Kind, Token, tokenise};
 use crate::inspect::detect::sql::words::{Role, role};
 use crate::inspect::detect::text::{at, is_word, part, skip};
@@ -27,7 +29,7 @@ const TOKENS_KEPT_MAX: usize = 4096;
 
 impl Detector for Sql {
     fn wants(&self, marks: Marks) -> bool {
-        marks.any(Marks::QUOTE | Marks::TICK | Marks::EQUALS | Marks::SQL_WORD)
+        marks.any(Marks::QUOTE | Marks::TICK | Marks::EQUALS | Marks::PAREN | Marks::SQL_WORD)
             || marks.all(Marks::SPACE | Marks::DIGIT) && marks.any(Marks::LESS | Marks::MORE)
             || marks.all(Marks::SEMI | Marks::DASH)
     }
@@ -102,10 +104,10 @@ fn anchored(reading: &Reading<'_>, finding: &mut Finding) {
     let Some(anchor) = reading.anchor() else { return };
     let place = reading.place(anchor);
     match reading.kind(anchor) {
-        Kind::LineComment | Kind::BlockComment if reading.broken => {
-            if reading.comment_is_short(anchor) {
-                finding.note(LIKELY, "a quote, then a comment", place);
-            }
+        Kind::LineComment | Kind::BlockComment
+            if reading.broken && reading.comment_is_short(anchor) =>
+        {
+            finding.note(LIKELY, "a quote, then a comment", place);
         }
         Kind::Semicolon if reading.broken => {
             let next = anchor + 1;
@@ -258,11 +260,12 @@ fn anywhere(reading: &Reading<'_>, index: usize, finding: &mut Finding) {
                 finding.note(LIKELY, "writing a file", place);
             }
         }
-        Kind::Word(Role::Tail) if reading.text_is(index, b"procedure") => {
-            if reading.text_is(index + 1, b"analyse") && reading.kind(index + 2) == Kind::OpenParen
-            {
-                finding.note(CERTAIN, "procedure analyse", place);
-            }
+        Kind::Word(Role::Tail)
+            if reading.text_is(index, b"procedure")
+                && reading.text_is(index + 1, b"analyse")
+                && reading.kind(index + 2) == Kind::OpenParen =>
+        {
+            finding.note(CERTAIN, "procedure analyse", place);
         }
         Kind::Word(Role::Danger) => {
             finding.note(reading.danger(index), "a dangerous function", place);

@@ -120,9 +120,8 @@ fn quoted(text: &[u8], index: usize, quote: u8) -> (Kind, usize) {
     let mut end = index + 1;
     while end < text.len() {
         let byte = at(text, end);
-        if byte == b'\\' {
-            end += 2;
-        } else if byte == quote && at(text, end + 1) == quote && end > index + 1 {
+        let doubled = byte == quote && at(text, end + 1) == quote && end > index + 1;
+        if byte == b'\\' || doubled {
             end += 2;
         } else if byte == quote {
             return (Kind::Text, end + 1);

@@ -166,6 +166,10 @@ fn is_catalog(word: &[u8]) -> bool {
 }
 
 fn is_function(word: &[u8]) -> bool {
+    builds_values(word) || asks_server(word)
+}
+
+fn builds_values(word: &[u8]) -> bool {
     matches!(
         word,
         b"ascii"
@@ -208,7 +212,13 @@ fn is_function(word: &[u8]) -> bool {
             | b"upper"
             | b"strcmp"
             | b"bin"
-            | b"json_extract"
+    )
+}
+
+fn asks_server(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"json_extract"
             | b"json_length"
             | b"json_keys"
             | b"json_array"
