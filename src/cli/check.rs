@@ -83,9 +83,14 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
 pub fn rehearsal(globals: &Globals, path: Option<&Path>) -> Result<Rehearsal, Exit> {
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
-    let config = globals.config.exists().then(|| Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes));
+    let config = globals
+        .config
+        .exists()
+        .then(|| Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes));
     let config = config.flatten();
-    let dir = path.map(Path::to_owned).or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
+    let dir = path
+        .map(Path::to_owned)
+        .or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
     let dir = dir.unwrap_or_else(|| PathBuf::from("policies"));
     let upstreams = config.as_ref().map(|config| &config.upstreams);
     let rehearsal = Rehearsal::load(&dir, upstreams, now, &mut mistakes);

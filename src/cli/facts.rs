@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::cli::start::Bound;
 use crate::config::{Config, state_files};
 use crate::forward::upstream::Upstream;
-use crate::listen::bind::Sockets;
 use crate::secret::Secret;
 
 /// What was started, for those who want to see it.
@@ -47,23 +47,23 @@ impl Facts {
 
 pub(in crate::cli) fn facts(
     config: &Config,
-    sockets: &[Sockets],
-    admin: Option<&std::net::TcpListener>,
+    bound: &Bound,
     made: Vec<&'static str>,
     first_key: Option<Secret>,
     (routes, tests): (usize, usize),
 ) -> Facts {
-    let listeners = config.listeners.iter().zip(sockets).flat_map(|(settings, sockets)| {
-        let (name, tls) = (settings.name(), settings.certificates().is_some());
-        sockets.local_addrs().into_iter().map(move |address| (Arc::clone(name), address, tls))
-    });
+    let listeners =
+        config.listeners.iter().zip(&bound.listeners).flat_map(|(settings, sockets)| {
+            let (name, tls) = (settings.name(), settings.certificates().is_some());
+            sockets.local_addrs().into_iter().map(move |address| (Arc::clone(name), address, tls))
+        });
     Facts {
         made,
         first_key,
         state_dir: crate::policy::files::shown_path(&config.state_dir),
         policy_dir: crate::policy::files::shown_path(&config.policy_dir),
         listeners: listeners.collect(),
-        admin: admin.and_then(|socket| socket.local_addr().ok()),
+        admin: bound.admin.as_ref().and_then(|socket| socket.local_addr().ok()),
         upstreams: config
             .upstreams
             .iter()

@@ -21,8 +21,9 @@ use crate::head::bans::Bans;
 use crate::inspect::room::Room;
 use crate::limit::buckets::Buckets;
 use crate::listen;
-use crate::listen::bind::bind;
+use crate::listen::bind::{Sockets, bind};
 use crate::listen::drain::Drain;
+use crate::listen::settings::Settings;
 use crate::mistake::Mistakes;
 use crate::policy::compile::{self, Ground};
 use crate::policy::files::Files;
@@ -87,38 +88,25 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let keyring = Keyring::read(&config).map_err(could_not)?;
     let (directory, store) = keyring.open(&config).map_err(could_not)?;
     let record = record(&config, clock).map_err(could_not)?;
-    let buckets = Arc::new(Buckets::new(config.ceilings.buckets));
     let ground = Ground {
         upstreams: Arc::clone(&config.upstreams),
         directory: Arc::clone(&directory),
         nonces: Arc::new(Nonces::new(config.ceilings.nonces, now)),
-        buckets: Arc::clone(&buckets),
+        buckets: Arc::new(Buckets::new(config.ceilings.buckets)),
         record: Arc::clone(&record),
         clock: clock.clone(),
     };
+    let buckets = Arc::clone(&ground.buckets);
     let files = Files::read(&config.policy_dir, mistakes);
     let policy = compile::compile(&files, &ground, mistakes).filter(|_| !mistakes.any_error());
     let Some(policy) = policy else { return Err(Exit::CouldNot(String::new())) };
-    let tests = policy.cases().len();
-    let routes = policy.routes().len();
+    let size = (policy.routes().len(), policy.cases().len());
     let prove = rehearse::proof(Arc::clone(&config.upstreams), clock.clone());
     if config.run_tests {
         prove(&files).map_err(could_not)?;
     }
 
-    let sockets = config
-        .listeners
-        .iter()
-        .map(|listener| bind(listener).map_err(|fault| could_not(fault.to_string())))
-        .collect::<Result<Vec<_>, _>>()?;
-    let admin_socket = config.admin.map(bind_loopback).transpose().map_err(could_not)?;
-    let task_socket = config
-        .task_service
-        .as_ref()
-        .map(|(address, _)| bind_loopback(*address))
-        .transpose()
-        .map_err(could_not)?;
-
+    let bound = Bound::all(&config).map_err(could_not)?;
     // Nobody can be let in without a key, so the very first start makes one.
     let first_key = match directory.is_empty() {
         true => Some(first_key(&config, &directory, &policy, now).map_err(could_not)?),
@@ -126,26 +114,20 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     };
 
     let policy = Arc::new(ArcSwap::from_pointee(policy));
-    let in_force = Arc::new(Bans::default());
-    restore_bans(&in_force, &store, now);
     let shared = Arc::new(Shared {
         clock: clock.clone(),
         policy: Arc::clone(&policy),
-        record: Arc::clone(&record),
-        bans: in_force,
+        record,
+        bans: restored_bans(&store, now),
         room: Room::new(Size(config.ceilings.buffered_bytes)),
     });
     let proof = config.run_tests.then_some(prove);
     let reloader = Reloader::new(config.policy_dir.clone(), ground, policy, proof);
     let drain = Drain::default();
-    let listeners: Vec<Arc<listen::Shared>> = config
-        .listeners
-        .iter()
-        .map(|settings| listen::Shared::new(settings.clone(), clock.clone()))
-        .collect();
-
-    let workers = workers(&config, &sockets, &listeners, &shared, &drain).map_err(could_not)?;
-    let facts = facts(&config, &sockets, admin_socket.as_ref(), made.0, first_key, (routes, tests));
+    let listener = |settings: &Settings| listen::Shared::new(settings.clone(), clock.clone());
+    let listeners: Vec<Arc<listen::Shared>> = config.listeners.iter().map(listener).collect();
+    let workers = workers(&config, &bound, &listeners, &shared, &drain).map_err(could_not)?;
+    let facts = facts(&config, &bound, made.0, first_key, size);
     let admin = Arc::new(Admin::new(Parts {
         shared,
         directory,
@@ -160,17 +142,31 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let control = control(&config, Arc::clone(&admin), (admin_socket, task_socket), stopped, clock)
-        .map_err(could_not)?;
-    Ok(Started {
-        facts,
-        drain,
-        drain_time: config.drain,
-        admin,
-        stop_control,
-        workers,
-        control: Some(control),
-    })
+    let control = control(&config, &admin, bound, stopped, clock).map_err(could_not)?;
+    let (drain_time, control) = (config.drain, Some(control));
+    Ok(Started { facts, drain, drain_time, admin, stop_control, workers, control })
+}
+
+/// Every address of the process, taken.
+pub(in crate::cli) struct Bound {
+    /// Those of the listeners.
+    pub(in crate::cli) listeners: Vec<Sockets>,
+    /// That of the admin listener.
+    pub(in crate::cli) admin: Option<std::net::TcpListener>,
+    /// That of the bundled task service.
+    pub(in crate::cli) tasks: Option<std::net::TcpListener>,
+}
+
+impl Bound {
+    fn all(config: &Config) -> Result<Self, String> {
+        let listeners = config.listeners.iter().map(bind).collect::<Result<_, _>>();
+        let tasks = config.task_service.as_ref().map(|(address, _)| *address);
+        Ok(Self {
+            listeners: listeners.map_err(|fault| fault.to_string())?,
+            admin: config.admin.map(bind_loopback).transpose()?,
+            tasks: tasks.map(bind_loopback).transpose()?,
+        })
+    }
 }
 
 fn record(config: &Config, clock: &Clock) -> Result<Arc<Record>, String> {
@@ -203,8 +199,10 @@ fn bind_loopback(address: SocketAddr) -> Result<std::net::TcpListener, String> {
     Ok(listener)
 }
 
-fn restore_bans(in_force: &Bans, store: &Store, now: Now) {
+fn restored_bans(store: &Store, now: Now) -> Arc<Bans> {
+    let in_force = Bans::default();
     for ban in bans::stored(store) {
         in_force.add(ban.network, ban.until_ms, &ban.why, now);
     }
+    Arc::new(in_force)
 }

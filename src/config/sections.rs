@@ -107,30 +107,13 @@ impl Sections {
         now: Now,
         reading: &mut Reading<'_>,
     ) -> Option<Config> {
-        if self.version.as_ref().is_none_or(|version| version.value != 1) {
-            let span = self.version.as_ref().map_or(0..0, |version| version.span.clone());
-            reading.wrong(
-                Code::WrongValue,
-                &span,
-                "`version` must be 1",
-                "write `version = 1` at the top",
-            );
-        }
+        self.basics(reading);
         let state_dir = base.join(&self.state.dir);
         let admin = self.admin.as_ref().and_then(|rule| admin_address(rule, reading));
         let task_service = self.task_service.as_ref().and_then(|rule| {
             let address = loopback("the task service", &rule.bind, reading)?;
             Some((address, rule.upstream.value.clone()))
         });
-        if self.listeners.is_empty() {
-            let span = self.listener_span.clone().unwrap_or(0..0);
-            reading.wrong(
-                Code::NoListener,
-                &span,
-                "there is no [[listener]]",
-                "add one with bind = [\"127.0.0.1:8443\"]",
-            );
-        }
         let certificate = self.certificate(first_run, &state_dir, now, reading);
         let fallback = certificate.as_ref().map(Certificate::paths);
         let material = listener::Material { base_dir: base, fallback, now };
@@ -271,6 +254,20 @@ impl Sections {
                 ),
                 help,
             );
+        }
+    }
+
+    /// What every gateway.toml has.
+    fn basics(&self, reading: &mut Reading<'_>) {
+        if self.version.as_ref().is_none_or(|version| version.value != 1) {
+            let span = self.version.as_ref().map_or(0..0, |version| version.span.clone());
+            let help = "write `version = 1` at the top";
+            reading.wrong(Code::WrongValue, &span, "`version` must be 1", help);
+        }
+        if self.listeners.is_empty() {
+            let span = self.listener_span.clone().unwrap_or(0..0);
+            let help = "add one with bind = [\"127.0.0.1:8443\"]";
+            reading.wrong(Code::NoListener, &span, "there is no [[listener]]", help);
         }
     }
 

@@ -81,16 +81,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     shop.schemes(&signatures, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
-    let mut made = Vec::new();
-    let mut shapes = Vec::new();
-    for named in &routes {
-        let number = made.len();
-        let reading = &mut Reading { source: &named.source, mistakes };
-        if let Some((route, shape)) = shop.route(number, named, reading) {
-            made.push(route);
-            shapes.push(shape);
-        }
-    }
+    let (routes, shapes) = shop.routes(&routes, mistakes);
     let table = Table::compile(shapes, mistakes);
     let signatures = shop.signatures;
     let cases = cases
@@ -106,7 +97,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         name,
         hash: files.hash.as_str().into(),
         table,
-        routes: made,
+        routes,
         unmatched: unmatched?,
         address: address?,
         cases,

@@ -157,9 +157,26 @@ impl Workshop<'_> {
         }
     }
 
+    /// All routes, each with its shape for the table.
+    pub(in crate::policy) fn routes(
+        &self,
+        written: &[Named<RouteRule>],
+        mistakes: &mut Mistakes,
+    ) -> (Vec<Route>, Vec<Shape>) {
+        let mut made = (Vec::new(), Vec::new());
+        for named in written {
+            let reading = &mut Reading { source: &named.source, mistakes };
+            if let Some((route, shape)) = self.route(made.0.len(), named, reading) {
+                made.0.push(route);
+                made.1.push(shape);
+            }
+        }
+        made
+    }
+
     /// One route, and its shape for the table. Every rule is compiled whatever becomes of the
     /// others, so that all mistakes are found.
-    pub(in crate::policy) fn route(
+    fn route(
         &self,
         number: usize,
         named: &Named<RouteRule>,

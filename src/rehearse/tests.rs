@@ -1,3 +1,5 @@
+//! Rehearsals of the shipped policies and of small ones.
+
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
