@@ -39,14 +39,19 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         text("/policy/routes")
     ));
     print(&format!("             in force since {}", text("/policy/in_force_since")));
-    print(&format!("last reload  {} {}", text("/policy/last_reload/at"), text("/policy/last_reload/result")));
+    print(&format!(
+        "last reload  {} {}",
+        text("/policy/last_reload/at"),
+        text("/policy/last_reload/result")
+    ));
     for upstream in status.pointer("/upstreams").and_then(Value::as_array).into_iter().flatten() {
         for target in upstream.pointer("/targets").and_then(Value::as_array).into_iter().flatten() {
-            let word = if target["healthy"] == true { "up" } else { "DOWN" };
+            let up = target.get("healthy").and_then(Value::as_bool) == Some(true);
+            let word = if up { "up" } else { "DOWN" };
             print(&format!(
                 "upstream     {} {} {word}",
-                plain(&upstream["name"]),
-                plain(&target["address"])
+                text_of(upstream, "name"),
+                text_of(target, "address")
             ));
         }
     }
@@ -55,8 +60,8 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     {
         print(&format!(
             "certificate  {} until {}",
-            plain(&certificate["listener"]),
-            plain(&certificate["not_after"])
+            text_of(certificate, "listener"),
+            text_of(certificate, "not_after")
         ));
     }
     let states = ["active", "rotating", "expiring", "expired", "revoked"];
