@@ -57,7 +57,9 @@ pub async fn serve<A: Answers>(
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     let bound = match listener.local_addr() {
         Ok(bound) => bound,
-        Err(fault) => return tracing::error!(%fault, "a listener that has no address serves nobody"),
+        Err(fault) => {
+            return tracing::error!(%fault, "a listener that has no address serves nobody");
+        }
     };
     let (ending, ended) = tokio::sync::watch::channel(false);
     tokio::pin!(stop);
