@@ -14,7 +14,7 @@ use crate::admin::keys::{Call, Template, perform};
 use crate::cli::admin::Admin;
 use crate::cli::check::stopped;
 use crate::cli::exit::{Exit, print, say};
-use crate::cli::start::open_directory;
+use crate::cli::keyring::open_directory;
 use crate::cli::{Ended, Format, Globals, first_run};
 use crate::clock::Clock;
 use crate::config::development::write_new;

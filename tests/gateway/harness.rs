@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use portcullis::cli::start::{Started, start};
 use portcullis::clock::{Clock, Hand};
-use portcullis::config::Config;
+use portcullis::config::{Config, FirstRun};
 use portcullis::mistake::Mistakes;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -72,7 +72,8 @@ impl Plan {
         self
     }
 
-    /// Adds lines to `[[listener]]`, such as `[listener.bounds]`.
+    /// Adds lines to every `[[listener]]`: keys of its own first, then tables, such as
+    /// `[listener.bounds]`.
     pub fn listener(mut self, lines: &str) -> Self {
         self.listener.push_str(lines);
         self
@@ -106,12 +107,14 @@ impl Plan {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
+        // A key that stood behind `[listener.tls]` would be one of that table.
+        let lines = format!("\n{}", self.listener);
+        let (keys, tables) = lines.split_at(lines.find("\n[").unwrap_or(lines.len()));
         let config = format!(
-            "version = 1\n[policy]\ndir = \"policies\"\nwatch = false\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n[listener.tls]\n{}\n\
+            "version = 1\n[policy]\ndir = \"policies\"\nwatch = false\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n{keys}\n[listener.tls]\n{tables}\n\
              [[listener]]\nname = \"plain\"\nbind = [\"127.0.0.1:0\"]\n{}\n\
              [upstreams.service]\ntargets = [\"http://{}\"]\n{}\n[admin]\nbind = \"127.0.0.1:0\"\n\
              [log]\naccess = {{ to = \"file:access.log\" }}\n[shutdown]\ndrain = \"5s\"\n[process]\nworkers = 2\n{}\n",
-            self.listener.replace("[listener.bounds]", "[listener.bounds]"),
             self.listener,
             self.upstream,
             self.upstream_extra,
@@ -133,7 +136,7 @@ impl Gate {
         let (set, hand) = Clock::set_at(NOON_MS);
         let clock = if real_time { Clock::system() } else { set };
         let mut mistakes = Mistakes::default();
-        let read = Config::read(config, clock.now(), &mut mistakes);
+        let read = Config::read(config, FirstRun::Make, clock.now(), &mut mistakes);
         let shown = |mistakes: &Mistakes| mistakes.iter().map(|mistake| mistake.render(false)).collect::<Vec<_>>().join("\n");
         let read = read.unwrap_or_else(|| panic!("{}", shown(&mistakes)));
         let started = start(read, &clock, &mut mistakes).unwrap_or_else(|exit| panic!("{exit:?}\n{}", shown(&mistakes)));
@@ -346,6 +349,7 @@ impl Reply {
         reply.check_headers();
         if status == 100 {
             let mut rest = std::io::Cursor::new(bytes[head_end..].to_vec()).chain(stream);
+            let mut rest: &mut dyn Read = &mut rest;
             return Self::read(&mut rest, head_only);
         }
         let mut rest = bytes[head_end..].to_vec();
