@@ -35,14 +35,21 @@ impl Detector for Command {
     fn weigh(&self, view: &View<'_>) -> Finding {
         let mut finding = Finding::default();
         let text = view.text;
-        separated(text, &mut finding);
-        substituted(text, &mut finding);
+        let marks = view.marks;
+        if marks.any(Marks::SEMI | Marks::PIPE | Marks::AMP | Marks::LINE) {
+            separated(text, &mut finding);
+        }
+        if marks.any(Marks::PAREN | Marks::TICK | Marks::DOLLAR) {
+            substituted(text, &mut finding);
+        }
+        if marks.any(Marks::QUESTION | Marks::STAR) {
+            globs(text, &mut finding);
+        }
         naked(text, &mut finding);
-        globs(text, &mut finding);
-        if view.marks.any(Marks::COMMAND_WORD | Marks::PAREN) {
+        if marks.any(Marks::COMMAND_WORD | Marks::PAREN) {
             known(text, &mut finding);
         }
-        if view.marks.any(Marks::COMMAND_WORD) {
+        if marks.any(Marks::COMMAND_WORD) {
             functions(text, &mut finding);
         }
         finding
