@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 /// The text format of Prometheus.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
 const JSON_TYPE: &str = "application/json";
+/// What a 401 asks for (RFC 6750, section 3).
+const CHALLENGE: &str = "Bearer realm=\"portcullis admin\"";
 
 /// An answer of the admin listener.
 pub type Answer = Response<Full<Bytes>>;
@@ -19,8 +21,8 @@ pub struct Failure {
     status: StatusCode,
     code: &'static str,
     message: String,
-    details: Option<Value>,
-    header: Option<(HeaderName, &'static str)>,
+    missing: Vec<String>,
+    allow: Option<&'static str>,
 }
 
 impl Failure {
@@ -32,8 +34,7 @@ impl Failure {
     /// 401, with exactly the body that every 401 of the gateway has.
     pub fn unauthorized() -> Self {
         let message = "Invalid or missing API key";
-        let challenge = Some((WWW_AUTHENTICATE, "Bearer realm=\"portcullis admin\""));
-        Self { header: challenge, ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message) }
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     /// 403: nobody who sends this is served.
@@ -49,11 +50,8 @@ impl Failure {
     /// 405, with the methods that are allowed.
     pub fn method(allowed: &'static str) -> Self {
         let message = "The method is not allowed here";
-        let allow = Some((ALLOW, allowed));
-        Self {
-            header: allow,
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
-        }
+        let failure = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        Self { allow: Some(allowed), ..failure }
     }
 
     /// 408: the body did not arrive in time.
@@ -92,11 +90,8 @@ impl Failure {
 
     /// 503, with what is missing.
     pub fn unavailable(message: impl Into<String>, missing: Vec<String>) -> Self {
-        let details = Some(json!({ "missing": missing }));
-        Self {
-            details,
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", message)
-        }
+        let failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", message);
+        Self { missing, ..failure }
     }
 
     /// The status it is answered with.
@@ -112,19 +107,22 @@ impl Failure {
     /// The answer that says so.
     pub fn answer(self) -> Answer {
         let mut error = json!({ "code": self.code, "message": self.message });
-        if let (Some(details), Some(error)) = (self.details, error.as_object_mut()) {
-            error.insert("details".to_owned(), details);
+        if let (false, Some(error)) = (self.missing.is_empty(), error.as_object_mut()) {
+            error.insert("details".to_owned(), json!({ "missing": self.missing }));
         }
         let mut answer = json(&json!({ "error": error }));
         *answer.status_mut() = self.status;
-        if let Some((name, value)) = self.header {
+        let challenge =
+            (self.status == StatusCode::UNAUTHORIZED).then_some((WWW_AUTHENTICATE, CHALLENGE));
+        let allow = self.allow.map(|allowed| (ALLOW, allowed));
+        for (name, value) in challenge.into_iter().chain(allow) {
             answer.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         answer
     }
 
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, header: None }
+        Self { status, code, message: message.into(), missing: Vec::new(), allow: None }
     }
 }
 

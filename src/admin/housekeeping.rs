@@ -42,7 +42,7 @@ pub async fn keep(admin: Arc<Admin>, stop: impl Future<Output = ()>) {
 
 impl Desk {
     /// One turn of housekeeping.
-    fn keep_house(&self, turn: u64) {
+    pub(in crate::admin) fn keep_house(&self, turn: u64) {
         let now = self.parts.shared.clock.now();
         if self.parts.watch {
             self.reloads.poll();

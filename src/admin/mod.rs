@@ -292,3 +292,6 @@ fn parse_silently<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
         Failure::invalid(format!("The body {what} (line {line}, column {column})"))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Speaks to the running gateway's admin listener.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use crate::mistake::Mistakes;
 
 /// An answer is waited for so long.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Whether anybody is there shows within this time.
+const KNOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// No answer is longer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -76,11 +79,18 @@ impl Admin {
         Ok(Self { address, token })
     }
 
-    /// Whether a gateway listens there at all.
+    /// The gateway at this address, to see whether it is there; it is shown no token.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address: address.to_string(), token: None }
+    }
+
+    /// Whether anybody listens there at all.
     pub fn is_there(&self) -> bool {
-        let wanted = self.address.parse();
-        wanted.is_ok_and(|address| {
-            std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+        let addresses = self.address.to_socket_addrs();
+        addresses.is_ok_and(|mut addresses| {
+            addresses.any(|address| {
+                std::net::TcpStream::connect_timeout(&address, KNOCK_TIMEOUT).is_ok()
+            })
         })
     }
 
@@ -136,11 +146,13 @@ impl Admin {
         };
         let stream =
             TcpStream::connect(&self.address).await.map_err(|error| unreachable(&error))?;
+        // The administration answers to IP addresses and localhost only, by whatever name it was found.
+        let host = stream.peer_addr().map_err(|error| unreachable(&error))?.to_string();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;
         let driver = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", &self.address);
+        let mut request = Request::builder().method(method).uri(path).header("host", host);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

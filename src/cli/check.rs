@@ -75,22 +75,32 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     Ok(if found { Exit::Found } else { Exit::Fine })
 }
 
-/// The policy that a command looks at: the directory that was given, or the configured one.
+/// The policy that a command is about, ready to be rehearsed: that of `path`, or else the one that
+/// the configuration names. Without a configuration file a policy stands for itself.
 ///
 /// # Errors
-/// When it has mistakes; they are printed.
+/// When anything in the files must be mended; it has then been printed as `check` does.
 pub fn rehearsal(globals: &Globals, path: Option<&Path>) -> Result<Rehearsal, Exit> {
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
-    let config = Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes);
+    let config = globals
+        .config
+        .exists()
+        .then(|| Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes));
+    let config = config.flatten();
     let dir = path
         .map(Path::to_owned)
         .or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
-    let Some(dir) = dir else { return Err(stopped(&mut mistakes, globals)) };
+    let dir = dir.unwrap_or_else(|| PathBuf::from("policies"));
     let upstreams = config.as_ref().map(|config| &config.upstreams);
-    // A policy can be looked at without a gateway.toml beside it.
-    let mut own = Mistakes::default();
-    Rehearsal::load(&dir, upstreams, now, &mut own).ok_or_else(|| stopped(&mut own, globals))
+    let rehearsal = Rehearsal::load(&dir, upstreams, now, &mut mistakes);
+    if let (Some(rehearsal), false) = (rehearsal, mistakes.any_error()) {
+        return Ok(rehearsal);
+    }
+    mistakes.sort();
+    show(&mistakes, globals);
+    let (errors, _) = mistakes.count();
+    Err(Exit::CouldNot(format!("{errors} errors; nothing was run")))
 }
 
 /// Prints mistakes for people, on standard error.

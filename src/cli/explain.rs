@@ -7,11 +7,13 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 
+use crate::authorize::vocabulary::Vocabulary;
 use crate::cli::admin::Admin;
 use crate::cli::check::rehearsal;
 use crate::cli::exit::{Exit, print};
 use crate::cli::{Ended, Format, Globals};
 use crate::mistake::source::{Origin, Source};
+use crate::mistake::suggest;
 use crate::policy::case::{Case, CaseCaller, CaseRequest, Decision as Wanted, ExpectRule};
 use crate::rehearse::decision::Decision;
 use crate::rehearse::outcome::in_words;
@@ -82,10 +84,9 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     match options.format {
         Format::Text => show(&asked, &explanation),
         Format::Json => {
-            let mut document = serde_json::to_value(&explanation).unwrap_or_default();
-            document["schema"] = json!("portcullis.explain/1");
-            document["asked"] = json!(asked);
-            print(&document.to_string());
+            let explained = json!(explanation);
+            let schema = "portcullis.explain/1";
+            print(&json!({ "schema": schema, "asked": asked, "explained": explained }).to_string());
         }
     }
     Ok(if explanation.is_allowed() { Exit::Fine } else { Exit::Found })
@@ -116,6 +117,9 @@ fn recorded(globals: &Globals, path: &str) -> Result<(Explanation, Vec<String>),
 fn rehearsed(globals: &Globals, options: &Options) -> Result<(Explanation, Vec<String>), Exit> {
     let case = case(options)?;
     let rehearsal = rehearsal(globals, options.policy.as_deref())?;
+    case.caller
+        .as_ref()
+        .map_or(Ok(()), |caller| defined(caller, rehearsal.policy().vocabulary()))?;
     let explanation = rehearsal.explain(&case).map_err(Exit::CouldNot)?;
     let who = case.caller.as_ref().map_or_else(|| "nobody".to_owned(), in_words);
     let policy = rehearsal.policy();
@@ -133,6 +137,23 @@ fn rehearsed(globals: &Globals, options: &Options) -> Result<(Explanation, Vec<S
         ),
     ];
     Ok((explanation, asked))
+}
+
+/// Whether the policy defines every name of a caller; a misspelt one would explain another caller.
+fn defined(caller: &CaseCaller, vocabulary: &Vocabulary) -> Result<(), Exit> {
+    let roles: Vec<&str> = vocabulary.roles().map(|(name, _)| name).collect();
+    let scopes: Vec<&str> = vocabulary.scopes().map(|(name, _)| name).collect();
+    let tiers: Vec<&str> = vocabulary.tiers().map(|(name, _)| name).collect();
+    let named = (caller.roles.iter().map(|role| ("role", role, &roles)))
+        .chain(caller.scopes.iter().map(|scope| ("scope", scope, &scopes)))
+        .chain(caller.tier.iter().map(|tier| ("tier", tier, &tiers)));
+    for (kind, name, known) in named {
+        if !known.contains(&name.as_str()) {
+            let help = suggest(name, known.iter().copied());
+            return Err(Exit::CouldNot(format!("{kind} `{name}` is not defined; {help}")));
+        }
+    }
+    Ok(())
 }
 
 /// The request of the command line, as a test that expects nothing.

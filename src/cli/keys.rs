@@ -14,7 +14,7 @@ use crate::admin::keys::{Call, Template, perform};
 use crate::cli::admin::Admin;
 use crate::cli::check::stopped;
 use crate::cli::exit::{Exit, print, say};
-use crate::cli::start::open_directory;
+use crate::cli::keyring::open_directory;
 use crate::cli::{Ended, Format, Globals, first_run};
 use crate::clock::Clock;
 use crate::config::development::write_new;
@@ -159,30 +159,36 @@ pub fn run(globals: &Globals, command: Command) -> Ended {
         Command::Import { template, file } => {
             let keys = lines(&file)?;
             let answer = call(globals, &Call::Import { template: template.into(), keys })?;
-            print(&format!("{} keys imported", answer["imported"]));
+            let imported = answer.get("imported").and_then(Value::as_u64).unwrap_or_default();
+            print(&format!("{imported} keys imported"));
             Ok(Exit::Fine)
         }
     }
 }
 
-/// Asks the running gateway, or does it on the store when none runs.
+/// Asks the running gateway, or does it on the store when none runs. A gateway that was named with
+/// `--admin` is asked and nobody else.
 fn call(globals: &Globals, call: &Call) -> Result<Value, Exit> {
     let clock = Clock::system();
     let mut mistakes = Mistakes::default();
     let config = Config::read(&globals.config, FirstRun::Assume, clock.now(), &mut mistakes);
-    if globals.admin.is_some() || config.is_some() {
-        let admin = Admin::of(globals, config.as_ref());
-        if let Some(admin) = admin.ok().filter(Admin::is_there) {
-            let body =
-                serde_json::to_value(call).map_err(|error| Exit::CouldNot(error.to_string()))?;
-            return admin.call(Method::POST, "/v1/keys", Some(&body));
-        }
+    if globals.admin.is_some() {
+        return ask(&Admin::of(globals, config.as_ref())?, call);
     }
     let Some(config) = config else { return Err(stopped(&mut mistakes, globals)) };
+    let bound = config.admin.is_some_and(|address| Admin::at(address).is_there());
+    if bound {
+        return ask(&Admin::of(globals, Some(&config))?, call);
+    }
     let now = clock.now();
     first_run::prepare(&config).map_err(Exit::CouldNot)?;
     let (directory, _) = open_directory(&config).map_err(Exit::CouldNot)?;
     perform(&directory, call, config.expire_after, now).map_err(Exit::CouldNot)
+}
+
+fn ask(admin: &Admin, call: &Call) -> Result<Value, Exit> {
+    let body = serde_json::to_value(call).map_err(|error| Exit::CouldNot(error.to_string()))?;
+    admin.call(Method::POST, "/v1/keys", Some(&body))
 }
 
 /// Prints a new key, or writes it to a file that only its owner can read.

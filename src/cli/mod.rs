@@ -3,6 +3,9 @@
 pub mod exit;
 pub mod admin;
 pub mod first_run;
+pub mod keyring;
+pub mod facts;
+pub mod threads;
 pub mod start;
 pub mod run;
 pub mod check;

@@ -74,8 +74,8 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
 }
 
 fn row(route: &Route) -> [String; 8] {
-    let (method, path) =
-        route.pattern.text().split_once(' ').unwrap_or(("*", route.pattern.text()));
+    let pattern = route.pattern.text();
+    let (method, path) = pattern.split_once(' ').unwrap_or(("*", pattern));
     let path = if route.hosts.is_empty() {
         path.to_owned()
     } else {

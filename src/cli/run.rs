@@ -12,6 +12,7 @@ use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
 use crate::config::{Config, FirstRun, state_files};
 use crate::mistake::Mistakes;
+use crate::rehearse::Rehearsal;
 
 /// Options of `run`.
 #[derive(Debug, Default, Args)]
@@ -26,9 +27,14 @@ pub fn run(globals: &Globals, _: &Options) -> Ended {
     let begun = clock.now();
     log_to_stderr();
     let mut mistakes = Mistakes::default();
-    let Some(config) = Config::read(&globals.config, FirstRun::Make, begun, &mut mistakes) else {
-        return Err(stopped(&mut mistakes, globals));
-    };
+    // Everything is looked at before anything is made: what has mistakes leaves no trace.
+    let looked_at = Config::read(&globals.config, FirstRun::Assume, begun, &mut mistakes);
+    let sound = looked_at.is_some_and(|config| {
+        Rehearsal::load(&config.policy_dir, Some(&config.upstreams), begun, &mut mistakes).is_some()
+    });
+    let config = sound
+        .then(|| Config::read(&globals.config, FirstRun::Make, begun, &mut Mistakes::default()));
+    let Some(config) = config.flatten() else { return Err(stopped(&mut mistakes, globals)) };
     let started = match start::start(config, &clock, &mut mistakes) {
         Ok(started) => started,
         Err(Exit::CouldNot(says)) if mistakes.any_error() && says.is_empty() => {

@@ -28,8 +28,8 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     }
     let text = |pointer: &str| match status.pointer(pointer) {
         Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => "-".to_owned(),
         Some(value) => value.to_string(),
-        None => "-".to_owned(),
     };
     print(&format!("portcullis {}   up {}", text("/version"), text("/uptime")));
     print(&format!(
@@ -38,42 +38,44 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         short(&text("/policy/hash")),
         text("/policy/routes")
     ));
-    print(&format!("last reload  {}", text("/policy/last_reload")));
-    for upstream in status.pointer("/upstreams").and_then(Value::as_array).into_iter().flatten() {
-        for target in upstream.pointer("/targets").and_then(Value::as_array).into_iter().flatten() {
-            let word = if target["healthy"] == true { "up" } else { "DOWN" };
-            print(&format!(
-                "upstream     {} {} {word}",
-                plain(&upstream["name"]),
-                plain(&target["address"])
-            ));
+    print(&format!("             in force since {}", text("/policy/in_force_since")));
+    print(&format!(
+        "last reload  {} {}",
+        text("/policy/last_reload/at"),
+        text("/policy/last_reload/result")
+    ));
+    for upstream in members(&status, "/upstreams") {
+        for target in members(upstream, "/targets") {
+            let up = target.get("healthy") == Some(&Value::Bool(true));
+            let word = if up { "up" } else { "DOWN" };
+            let (name, address) = (text_of(upstream, "name"), text_of(target, "address"));
+            print(&format!("upstream     {name} {address} {word}"));
         }
     }
-    for certificate in
-        status.pointer("/certificates").and_then(Value::as_array).into_iter().flatten()
-    {
-        print(&format!(
-            "certificate  {} until {}",
-            plain(&certificate["listener"]),
-            plain(&certificate["not_after"])
-        ));
+    for certificate in members(&status, "/certificates") {
+        let (listener, until) =
+            (text_of(certificate, "listener"), text_of(certificate, "not_after"));
+        print(&format!("certificate  {listener} until {until}"));
     }
-    print(&format!("keys         {}", text("/keys")));
+    let states = ["active", "rotating", "expiring", "expired", "revoked"];
+    let keys = states.map(|state| format!("{} {state}", text(&format!("/keys/{state}"))));
+    print(&format!("keys         {}   next expiry {}", keys.join(", "), text("/keys/next_expiry")));
+    print(&format!("bans         {}", text("/bans")));
     Ok(Exit::Fine)
 }
 
 /// Asks for a reload and prints what happened.
 pub fn reload(globals: &Globals) -> Ended {
     let outcome = Admin::find(globals)?.call(Method::POST, "/v1/reload", None)?;
-    let result = plain(&outcome["result"]);
+    let result = text_of(&outcome, "result");
     match result.as_str() {
         "refused" => {
-            say(plain(&outcome["says"]).trim_end());
+            say(text_of(&outcome, "says").trim_end());
             say("the policy in force stays as it was");
             Ok(Exit::Found)
         }
         _ => {
-            print(&format!("{result}: policy sha256:{}", short(&plain(&outcome["hash"]))));
+            print(&format!("{result}: policy sha256:{}", short(&text_of(&outcome, "hash"))));
             Ok(Exit::Fine)
         }
     }
@@ -81,15 +83,23 @@ pub fn reload(globals: &Globals) -> Ended {
 
 /// Whether the running gateway is ready.
 pub fn health(globals: &Globals) -> Ended {
-    let (status, _) = Admin::find(globals)?.raw(Method::GET, "/readyz", None)?;
+    let (status, body) = Admin::find(globals)?.raw(Method::GET, "/readyz", None)?;
     if status == StatusCode::OK {
         return Ok(Exit::Fine);
     }
-    Err(Exit::Unreachable(format!("the gateway is not ready: {status}")))
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let missing = body.pointer("/error/details/missing").and_then(Value::as_array);
+    let missing: Vec<&str> = missing.into_iter().flatten().filter_map(Value::as_str).collect();
+    let why = if missing.is_empty() { status.to_string() } else { missing.join("; ") };
+    Err(Exit::Unreachable(format!("the gateway is not ready: {why}")))
 }
 
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+fn members<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text_of(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or("-").to_owned()
 }
 
 fn short(hash: &str) -> &str {

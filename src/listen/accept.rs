@@ -1,10 +1,8 @@
 //! Takes connections from the kernel, gives each a seat and a handshake, and sends it on its way.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
@@ -24,10 +22,12 @@ use crate::refusal::Reason;
 const FAULT_PAUSE: Duration = Duration::from_millis(50);
 /// After a drain has begun: connections whose handshake with the kernel is on its way are taken too.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);
+/// Connections taken from the queue at the end: twice what it holds, lest a flood keeps us here.
+const QUEUE_MAX: usize = 2048;
 
 /// Accepts until the drain, then what the kernel has already taken in for us.
 pub(super) async fn run<H: Handler>(
-    socket: &TcpListener,
+    socket: TcpListener,
     shared: &Arc<Shared>,
     handler: &H,
     drain: &Drain,
@@ -49,25 +49,28 @@ pub(super) async fn run<H: Handler>(
     });
     loop {
         tokio::select! {
+            // First the end: connections without end must not keep it from being seen.
             biased;
+            () = &mut ending => break,
             accepted = socket.accept() => {
                 if !take(accepted) {
                     sleep(FAULT_PAUSE).await;
                 }
             }
-            () = &mut ending => break,
         }
     }
-    // Closing the socket would reset what still stands in its queue.
-    let at_once = || {
-        poll_fn(|context| {
-            Poll::Ready(match socket.poll_accept(context) {
-                Poll::Ready(accepted) => Some(accepted),
-                Poll::Pending => None,
-            })
-        })
-    };
-    while let Some(accepted) = at_once().await {
+    // Closing the socket would reset what still stands in its queue. The kernel is asked directly,
+    // because tokio knows of a connection only after its driver has run.
+    let Ok(socket) = socket.into_std() else { return };
+    for _ in 0..QUEUE_MAX {
+        let accepted = match socket.accept() {
+            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
+            Ok((stream, address)) => stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream))
+                .map(|stream| (stream, address)),
+            Err(fault) => Err(fault),
+        };
         if !take(accepted) {
             return;
         }

@@ -66,8 +66,8 @@ pub async fn serve<H: Handler>(
     let token = drain.token();
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
-    accept::run(&socket, &shared, &handler, &drain).await;
-    drop((socket, token));
+    accept::run(socket, &shared, &handler, &drain).await;
+    drop(token);
     Ok(())
 }
 

@@ -55,7 +55,12 @@ pub async fn serve<A: Answers>(
     stop: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
-    let Ok(bound) = listener.local_addr() else { return };
+    let bound = match listener.local_addr() {
+        Ok(bound) => bound,
+        Err(fault) => {
+            return tracing::error!(%fault, "a listener that has no address serves nobody");
+        }
+    };
     let (ending, ended) = tokio::sync::watch::channel(false);
     tokio::pin!(stop);
     loop {

@@ -150,24 +150,23 @@ pub fn compile(
     let addresses = addresses(bind, reading);
     let protocols = protocols(http.as_ref(), tls.is_some(), reading);
     let bounds = crate::listen::bounds::compile(bounds, reading);
+    let compiled_tls = tls
+        .as_ref()
+        .map(|rule| compile_tls(rule, protocols.as_deref().unwrap_or_default(), material, reading));
     if let Some(port) = redirect_to_https.as_ref().filter(|_| tls.is_some()) {
-        reading.wrong(
-            Code::WrongValue,
-            &port.span,
-            "a listener with TLS does not redirect to https",
-            "move `redirect_to_https` to the listener without `[listener.tls]`",
-        );
+        let says = "a listener with TLS does not redirect to https";
+        let help = "move `redirect_to_https` to the listener without `[listener.tls]`";
+        reading.wrong(Code::WrongValue, &port.span, says, help);
         return None;
     }
-    let protocols = protocols?;
-    let tls = match tls {
-        Some(rule) => Some(compile_tls(rule, &protocols, material, reading)?),
+    let tls = match compiled_tls {
+        Some(tls) => Some(tls?),
         None => None,
     };
     Some(Settings {
         name: name.as_ref().map_or("public", |name| name.value.as_str()).into(),
         addresses: addresses?,
-        speaks_h1: protocols.contains(&Protocol::H1),
+        speaks_h1: protocols?.contains(&Protocol::H1),
         tls,
         redirect_port: redirect_to_https.as_ref().map(|port| port.value),
         trusted: trust_forwarded_from.as_slice().into(),
@@ -358,14 +357,18 @@ pub(super) mod tests {
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
         let (settings, told) = compiled(
-            "[[listener]]\nbind = [\"localhost:80\"]\nhttp = [\"h2\"]\n[listener.bounds]\nheaders = 0\nidle_timeout = \"2h\"\n",
+            "[[listener]]\nbind = [\"localhost:80\"]\nhttp = []\nredirect_to_https = 443\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n[listener.bounds]\nheaders = 0\nidle_timeout = \"2h\"\n",
             Path::new(""),
         );
         assert!(settings.is_none());
-        assert_eq!(told.lines().count(), 4, "{told}");
-        for part in ["P0301:2", "P0103:3 HTTP/2", "P0103:5 0 is out", "P0103:6 2h is out"] {
+        assert_eq!(told.lines().count(), 6, "{told}");
+        let parts =
+            ["P0301:2", "P0103:3", "P0103:4", "P0302:6", "P0103:9 0 is out", "P0103:10 2h is out"];
+        for part in parts {
             assert!(told.contains(part), "{part} in {told}");
         }
+        let plain_h2 = "[[listener]]\nbind = [\"127.0.0.1:80\"]\nhttp = [\"h2\"]\n";
+        assert!(compiled(plain_h2, Path::new("")).1.starts_with("P0103:3 HTTP/2"));
     }
 
     #[test]

@@ -203,6 +203,17 @@ async fn connections_have_a_ceiling_and_give_it_back() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_is_not_counted_by_its_address() {
+    let text = "[[listener]]\nbind = [\"127.0.0.1:0\"]\ntrust_forwarded_from = [\"127.0.0.0/8\"]\nbounds = { connections_per_address = 1 }\n";
+    let (settings, told) = crate::listen::settings::tests::compiled(text, Path::new(""));
+    assert_eq!(told, "");
+    let house = House::open(settings.unwrap());
+    let _held = house.connect().await;
+    sleep(Duration::from_millis(20)).await;
+    assert!(ask(&mut house.connect().await, CLOSING).await.ends_with("hello"));
+}
+
+#[tokio::test]
 async fn an_early_answer_survives_a_body_that_nobody_reads() {
     let house = House::open(plain());
     let mut stream = house.connect().await;
@@ -285,4 +296,30 @@ async fn a_cut_ends_what_is_left() {
     soon(house.drain.finished()).await;
     assert_eq!(soon(stream.read(&mut [0; 8])).await.unwrap_or(0), 0);
     assert_eq!(house.player.given_up.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_stands_in_the_queue_at_the_drain_is_answered() {
+    let house = House::open(plain());
+    // Nobody has accepted yet: this test has not let go of its thread.
+    let mut waiting: Vec<std::net::TcpStream> =
+        (0..20).map(|_| std::net::TcpStream::connect(house.address).unwrap()).collect();
+    house.drain.begin();
+    for stream in &mut waiting {
+        std::io::Write::write_all(stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    }
+    for stream in waiting {
+        stream.set_nonblocking(true).unwrap();
+        let told = ask(&mut TcpStream::from_std(stream).unwrap(), "").await;
+        assert!(told.contains("connection: close") && told.ends_with("hello"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_is_small() {
+    let socket = TcpStream::connect(House::open(plain()).address).await.unwrap();
+    let service = crate::listen::testing::service(plain(), &Player::default(), &Drain::default());
+    let connection = crate::listen::http1::serve(socket, service);
+    let bytes = size_of_val(&connection);
+    assert!(bytes <= 2048, "{bytes} bytes");
 }

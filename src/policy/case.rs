@@ -12,6 +12,8 @@ use crate::mistake::source::{At, Origin};
 use crate::mistake::{Reading, suggest};
 use crate::refusal::{Reason, Stage};
 
+/// Where tests come from when they do not say: an address of documentation (RFC 5737).
+const FROM_USUAL: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 /// How often one test may repeat its request.
 const REPEATS_MAX: u32 = 100_000;
 
@@ -260,10 +262,7 @@ impl CaseRequest {
                 "write for example request = \"GET /v1/tasks?limit=5\"",
             );
         }
-        let from = rule
-            .from
-            .as_ref()
-            .map_or(Ok(std::net::Ipv4Addr::new(192, 0, 2, 1).into()), |at| at.parse());
+        let from = rule.from.as_ref().map_or_else(|| Ok(FROM_USUAL), |at| at.parse());
         if let (Err(_), Some(at)) = (&from, &rule.from) {
             reading.wrong(
                 Code::BadTest,

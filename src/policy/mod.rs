@@ -5,6 +5,7 @@ pub mod files;
 pub mod case;
 pub mod sections;
 pub mod compile;
+mod workshop;
 pub mod route;
 pub mod reload;
 

@@ -1,1 +1,1 @@
-//! Clients that the documentation shows, run as they stand there.
+//! To be written.

@@ -1,1 +1,1 @@
-//! The way of a newcomer, from the first start on.
+//! To be written.

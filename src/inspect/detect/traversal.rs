@@ -72,7 +72,7 @@ fn climbs(view: &View<'_>, prose: bool, target: bool, finding: &mut Finding) {
         (_, 2..) if odd && !prose => LIKELY,
         (_, 1) if odd && is_single(text) && view.layers > 0 => LIKELY,
         (_, 3..) if is_single(text) => LIKELY,
-        (_, 2) if is_single(text) && (first == 0 || view.layers > 0) => LIKELY,
+        (_, 2) if is_single(text) && view.layers > 0 => LIKELY,
         (_, 1) if is_single(text) && view.layers > 0 => LIKELY,
         _ => WEAK - 1,
     };

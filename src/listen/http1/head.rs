@@ -37,7 +37,7 @@ struct RequestLine {
 /// A head, and what its connection must know of it.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    pub(super) raw: RawHead,
+    pub(super) raw: Box<RawHead>,
     /// Whether the caller lets the connection live on (RFC 9112, section 9.3).
     pub(super) persistent: bool,
     /// Whether the caller waits for `100 Continue` before it sends the body.
@@ -119,14 +119,14 @@ impl Scan {
         let length = framing.length(line.version)?;
         let is_1_1 = line.version == Version::HTTP_11;
         Ok(Parsed {
-            raw: RawHead {
+            raw: Box::new(RawHead {
                 method,
                 target: target.into(),
                 version: line.version,
                 authority: None,
                 headers,
                 length,
-            },
+            }),
             persistent: !framing.close && (is_1_1 || framing.keep_alive),
             expects_continue: framing.expects_continue && is_1_1 && length != Length::None,
         })

@@ -34,7 +34,7 @@ pub(super) struct Line<S: Socket> {
 /// What came over the line.
 pub(super) enum Arrived {
     /// A request.
-    Request(Box<Parsed>),
+    Request(Parsed),
     /// What is none.
     Malformed(Reason),
     /// Nothing, and nothing will.
@@ -77,7 +77,7 @@ impl<S: Socket> Line<S> {
                         let head = wire.input.split_to(end).freeze();
                         give_back(&mut wire.input);
                         return Poll::Ready(match std::mem::take(&mut scan).read(&head) {
-                            Ok(parsed) => Arrived::Request(Box::new(parsed)),
+                            Ok(parsed) => Arrived::Request(parsed),
                             Err(reason) => Arrived::Malformed(reason),
                         });
                     }

@@ -96,7 +96,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
                 let asked = Asked::new(&raw.method, raw.version, parsed.persistent);
                 let is_connect = raw.method == Method::CONNECT;
                 let body = self.body(raw.length, parsed.expects_continue);
-                (asked, Arrival::Request(Box::new(raw), body), is_connect)
+                (asked, Arrival::Request(raw, body), is_connect)
             }
         };
         let _flight = Held::new(&self.service.shared, |counters| &counters.in_flight);
@@ -163,7 +163,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
         let now = self.service.shared.clock.now();
         write_head(&mut out, &parts, framing, (asked, persistent), now);
         let sending = Sending { line: &mut self.line, out, body, framing };
-        if sending.to_the_end().await.is_err() {
+        if sending.send_all().await.is_err() {
             return After::Drop;
         }
         self.line.wire.lock().is_midway = false;

@@ -13,8 +13,9 @@ use crate::listen::http1::line::{Gone, Line};
 use crate::listen::http1::reply::Framing;
 use crate::listen::http1::wire::Socket;
 
-/// What one TLS record holds: more would be two records, and the second a short one.
-const GATHERED_BYTES_MAX: usize = 16 << 10;
+/// What one TLS record holds, less the end of a chunked body: more would be two records, and the
+/// second a short one.
+const GATHERED_BYTES_MAX: usize = (16 << 10) - 16;
 /// Content of at least this size is written from where it lies; copying it would cost more than
 /// the additional write.
 const DIRECT_BYTES_MIN: usize = 8 << 10;
@@ -34,7 +35,7 @@ impl<S: Socket, B: Body<Data = Bytes, Error = Broken> + Unpin> Sending<'_, S, B>
     /// # Errors
     /// The caller is gone, or the body broke off: then the connection must not end cleanly, for the
     /// caller would take what it has for the whole (RFC 9112, section 8).
-    pub(super) async fn to_the_end(mut self) -> Result<(), Gone> {
+    pub(super) async fn send_all(mut self) -> Result<(), Gone> {
         let mut left = match self.framing {
             Framing::Bodiless => Some(0),
             Framing::Sized(bytes) => Some(bytes),

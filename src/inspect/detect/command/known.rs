@@ -71,7 +71,9 @@ pub(in crate::inspect::detect) fn known(text: &[u8], finding: &mut Finding) {
                 part(text, body, body + 3),
                 b":; " | b"_ ;" | b"_[$" | b"_ [" | b": ;" | b"foo"
             );
-        if at(text, brace) == b'{' && (empty || place == skip_space(text, 0)) {
+        let begins = place == skip_space(text, 0)
+            && holds_any(part(text, brace, brace + 64), &["};", "} >"]);
+        if at(text, brace) == b'{' && (empty || begins) {
             finding.note(CERTAIN, "a function in a variable (Shellshock)", place);
         }
     }

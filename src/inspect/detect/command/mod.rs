@@ -123,22 +123,25 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
     if matches!(line.glued(), b',' | b'(' | b'=' | b':' | b'[' | b'!' | b'@') && !braced {
         return 0;
     }
-    let evidence =
-        line.has_path() || line.has_flag() || line.has_host() || line.is_spliced() || line.is_net();
+    let told = line.has_path() || line.has_flag() || line.has_address() || line.is_spliced();
+    let evidence = told || line.has_host() || line.is_net();
     let secret = holds_any(
         rest,
         &["/etc/", "/proc/", "win.ini", "boot.ini", "/dev/tcp", "system32", "/var/", "/root"],
     );
     let bare = rest.is_empty();
     match kind {
-        Program::Shell if evidence || bare && closed && place == Before::Value => LIKELY,
+        Program::Shell if place == Before::Command && !line.runs_inline() => WEAK,
+        Program::Shell if told || bare && closed && place == Before::Value => LIKELY,
         Program::Shell if line.count() <= 3 && place == Before::Value => LIKELY,
         _ if kind != Program::Unknown && line.is_spliced() => CERTAIN,
         _ if kind != Program::Unknown && secret => CERTAIN,
         Program::Hostile | Program::English | Program::Tool if line.has_variable_space() => CERTAIN,
         Program::Hostile if bare => {
             // A head of a table such as `name | id` is no command.
-            let tabular = signs.starts_with(b"|") && (!last || is_tabular(text, start));
+            let tabular = signs.starts_with(b"|")
+                && (at(text, end) == b'|' || is_tabular(text, start))
+                && !line.is_program_path();
             match (!tabular && (closed || line.is_unmistakable()), place) {
                 (true, Before::Value) => LIKELY,
                 (true, Before::Prose) if line.is_unmistakable() => LIKELY,
@@ -169,6 +172,14 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
             LIKELY
         }
         Program::English if place == Before::Value && line.has_number_only() && closed => LIKELY,
+        // Nobody begins a text with a separator and the name of a program.
+        Program::English
+            if start == 0
+                && line.count() <= 3
+                && matches!(signs.trim_ascii(), b";" | b"|" | b"||" | b"&&") =>
+        {
+            LIKELY
+        }
         Program::Tool if line.has_rooted_path() && place == Before::Value => LIKELY,
         Program::Unknown if line.is_program_path() => LIKELY,
         Program::Unknown => 0,

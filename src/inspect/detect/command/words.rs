@@ -246,6 +246,14 @@ impl Line<'_> {
         self.glued
     }
 
+    /// Whether an interpreter is handed its program on the line, or from the network.
+    pub(in crate::inspect::detect) fn runs_inline(&self) -> bool {
+        self.has_address()
+            || self.arguments_where(|word| {
+                matches!(word, b"-c" | b"-e" | b"-r" | b"-i" | b"/c" | b"-enc" | b"-nop")
+            })
+    }
+
     /// Whether it manages accounts and shares of Windows.
     pub(in crate::inspect::detect) fn is_net(&self) -> bool {
         let first = self.arguments.split(u8::is_ascii_whitespace).next().unwrap_or_default();

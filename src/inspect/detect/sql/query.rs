@@ -180,7 +180,9 @@ impl Reading<'_> {
                         | Kind::Compare
                         | Kind::Semicolon
                         | Kind::Other
-                        | Kind::Word(Role::Condition | Role::Select | Role::Compare | Role::Link)
+                        | Kind::Word(
+                            Role::Condition | Role::Select | Role::Compare | Role::Link | Role::By
+                        )
                 );
         match (embedded, arguments.is_nothing, telling) {
             (true, false, _) => LIKELY,

@@ -98,6 +98,7 @@ impl Reading<'_> {
                 | Kind::Word(Role::Name | Role::Literal | Role::Function | Role::Thing) => {
                     index += 1
                 }
+                Kind::CloseParen => {}
                 // Nothing at all may stand in front of a condition: `or 1=1`.
                 Kind::Logic | Kind::Word(Role::Condition) => {}
                 _ => return None,

@@ -42,6 +42,7 @@ impl Reading<'_> {
 
     /// How much a statement that begins at `index` looks like one.
     pub(in crate::inspect::detect) fn statement(&self, index: usize) -> u8 {
+        let index = index + usize::from(self.text_is(index, b"begin"));
         let word = self.bytes(index);
         let second = self.kind(index + 1);
         let named = |index| self.is_table(index);

@@ -216,7 +216,13 @@ fn mustache(expression: &[u8], danger: bool, calls: bool) -> u8 {
         let filtered = find(expression, 0, b"|").is_some_and(|pipe| pipe < open);
         return match argument {
             _ if own => LIKELY,
-            b'"' | b'\'' | b'`' if !filtered => LIKELY,
+            // `t('hello')` translates; a path or a longer program does not.
+            b'"' | b'\'' | b'`'
+                if !filtered
+                    && holds_any(expression, &["/", "\\", "(\"id", "('id", "('ls", "return"]) =>
+            {
+                LIKELY
+            }
             b')' => WEAK,
             _ => WEAK + 1,
         };

@@ -293,3 +293,35 @@ async fn head_and_body_go_out_in_one_write() {
     assert!(told.ends_with(&body));
     assert_eq!(writes.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn any_bytes_end_a_connection_in_an_answer_or_in_silence() {
+    let words: [&[u8]; 12] = [
+        b"GET / HTTP/1.1\r\n",
+        b"POST /echo HTTP/1.1\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"a: b\r\n",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        b"Expect: 100-continue\r\n",
+        b"\0\xff",
+    ];
+    // A fixed sequence that visits many orders of the words (a linear congruential generator).
+    let mut state = 1u32;
+    for _ in 0..500 {
+        let mut caller = Caller::new();
+        for _ in 0..8 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let word = words[(state >> 16) as usize % words.len()];
+            let _ = caller.stream.write_all(word).await;
+        }
+        caller.stream.shutdown().await.unwrap();
+        let told = caller.rest().await;
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 "), "{told}");
+        soon(&mut caller.server).await.expect("the connection must not panic");
+    }
+}

@@ -1,0 +1,623 @@
+//! What each stage costs: nanoseconds and allocations for each call, over the policies of `peers/`.
+//!
+//! `cargo bench --bench stages -- [FILTER] [--keys N] [--calls N]`. With `--calls` each stage runs so often
+//! and no longer, for tools that count instructions; all that counts happens within `timed`.
+#![expect(unsafe_code, reason = "an allocator is unsafe to write, and only one can count")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for the terminal, which may stop"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http_body::Body as _;
+use portcullis::authenticate::directory::Directory;
+use portcullis::authenticate::directory::record::NewKey;
+use portcullis::authenticate::nonce::Nonces;
+use portcullis::authenticate::signature::base::Message;
+use portcullis::authenticate::signature::sign::{Terms, ToSign, sign};
+use portcullis::clock::{Clock, Now};
+use portcullis::forward::reference::Surroundings;
+use portcullis::forward::sender::{Canned, Sender};
+use portcullis::forward::settings;
+use portcullis::forward::upstream::Upstreams;
+use portcullis::gateway::{Gateway, Shared};
+use portcullis::head::bans::Bans;
+use portcullis::head::{self, Head, RequestId};
+use portcullis::inspect::Observed;
+use portcullis::inspect::json;
+use portcullis::inspect::room::Room;
+use portcullis::limit::Admission;
+use portcullis::limit::buckets::Buckets;
+use portcullis::listen::body::Body;
+use portcullis::listen::{Arrival, Handler, Length, Peer, RawHead, TlsFacts};
+use portcullis::mistake::source::Source;
+use portcullis::mistake::{Mistakes, Reading};
+use portcullis::policy::Policy;
+use portcullis::policy::compile::{self, Ground};
+use portcullis::policy::files::Files;
+use portcullis::policy::route::Route;
+use portcullis::record::Record;
+use portcullis::record::log::{Log, LogPlan, LogRule};
+use portcullis::record::meters::AnsweredBy;
+use portcullis::record::metrics::{Build, Metrics};
+use portcullis::refusal::{Reason, Refusal, Stage};
+use portcullis::respond::{self, Facts, body::Shape};
+use portcullis::route::Parameters;
+use portcullis::secret::Secret;
+use portcullis::store::Store;
+use portcullis::units::Size;
+
+/// The key that the policies of `peers/` know.
+const KEY: &str = "a-key-that-only-measures";
+/// Inputs that are made ready before a measured batch.
+const BATCH: usize = 256;
+/// How long a stage is measured.
+const SPAN: Duration = Duration::from_millis(400);
+/// Bodies held at a time.
+const ROOM: Size = Size(256 << 20);
+
+// ---- counting ----------------------------------------------------------------------------------
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(bytes: usize, sign: i64) {
+    // While a thread ends there is nothing left to count with.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + u64::from(sign > 0)));
+    let _ = HELD.try_with(|held| held.set(held.get() + sign * i64::try_from(bytes).unwrap_or(0)));
+}
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(layout.size(), -1);
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// ---- running -----------------------------------------------------------------------------------
+
+/// What was asked for on the command line.
+struct Bench {
+    filter: Option<String>,
+    calls: Option<usize>,
+    keys: usize,
+}
+
+impl Bench {
+    fn asked() -> Self {
+        let mut bench = Self { filter: None, calls: None, keys: 1_000_000 };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--calls" => bench.calls = words.next().and_then(|word| word.parse().ok()),
+                "--keys" => {
+                    bench.keys =
+                        words.next().and_then(|word| word.parse().ok()).unwrap_or(bench.keys)
+                }
+                _ if word.starts_with("--") => {}
+                _ => bench.filter = Some(word),
+            }
+        }
+        bench
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_deref().is_none_or(|filter| name.contains(filter))
+    }
+
+    /// Measures one call, again and again; what `input` does is not measured, dropping what comes out is.
+    fn stage<I, O>(&self, name: &str, mut input: impl FnMut() -> I, mut call: impl FnMut(I) -> O) {
+        if !self.wants(name) {
+            return;
+        }
+        let mut batches: Vec<(f64, f64)> = Vec::new();
+        let mut spent = Duration::ZERO;
+        let mut done = 0;
+        timed((0..BATCH).map(|_| input()).collect(), &mut call);
+        while self.calls.map_or(spent < SPAN, |calls| done < calls) {
+            let inputs: Vec<I> = (0..BATCH).map(|_| input()).collect();
+            let before = ALLOCATIONS.get();
+            let took = timed(inputs, &mut call);
+            let allocations = ALLOCATIONS.get() - before;
+            batches
+                .push((took.as_nanos() as f64 / BATCH as f64, allocations as f64 / BATCH as f64));
+            spent += took;
+            done += BATCH;
+        }
+        batches.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let at =
+            |part: usize| batches.get((batches.len() - 1) * part / 10).copied().unwrap_or_default();
+        println!("| {name} | {:.0} | {:.0} | {:.1} |", at(5).0, at(0).0, at(5).1);
+    }
+}
+
+/// The one place that counts.
+#[inline(never)]
+#[expect(clippy::disallowed_methods, reason = "durations of the measurement itself")]
+fn timed<I, O>(inputs: Vec<I>, call: &mut impl FnMut(I) -> O) -> Duration {
+    let started = Instant::now();
+    for input in inputs {
+        drop(black_box(call(black_box(input))));
+    }
+    started.elapsed()
+}
+
+/// The result of a future that waits for nothing.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("nothing here waits"),
+    }
+}
+
+// ---- a gateway without sockets -----------------------------------------------------------------
+
+struct Bed {
+    clock: Clock,
+    record: Arc<Record>,
+    directory: Arc<Directory>,
+    policy: Arc<Policy>,
+    peer: Arc<Peer>,
+    room: Arc<Room>,
+}
+
+impl Bed {
+    /// A policy directory of `peers/`, compiled over a directory of its own.
+    fn of(policy: &str) -> Self {
+        let clock = Clock::system();
+        let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
+        directory.import([KEY], &wish(), clock.now()).unwrap();
+        let dir =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis").join(policy);
+        let mut mistakes = Mistakes::default();
+        let files = Files::read(&dir, &mut mistakes);
+        Self::over(&files, directory, clock)
+    }
+
+    fn over(files: &Files, directory: Directory, clock: Clock) -> Self {
+        let build = Build { version: "0", revision: "0", rustc: "0" };
+        // Lines are made and written, as they are in service; the file forgets them.
+        let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
+        let mut mistakes = Mistakes::default();
+        let source = Source::new("bench", "");
+        let plan =
+            LogPlan::compile(&rule, &mut Reading { source: &source, mistakes: &mut mistakes });
+        let log = Log::start(plan.unwrap()).unwrap();
+        let record = Record::new(Metrics::new(build).unwrap(), log, clock.clone());
+        let directory = Arc::new(directory);
+        let ground = Ground {
+            upstreams: Arc::new(upstreams()),
+            directory: Arc::clone(&directory),
+            nonces: Arc::new(Nonces::with_history(50_000_000)),
+            buckets: Arc::new(Buckets::new(1_000_000)),
+            record: Arc::clone(&record),
+            clock: clock.clone(),
+        };
+        let policy = compile::compile(files, &ground, &mut mistakes);
+        let shown: Vec<String> = mistakes.iter().map(|mistake| mistake.render(false)).collect();
+        assert!(shown.is_empty(), "{}", shown.join("\n"));
+        let peer = Peer {
+            address: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+            local: SocketAddr::from(([192, 0, 2, 1], 8443)),
+            listener: "public".into(),
+            tls: Some(TlsFacts { server_name: Some("localhost".into()), version: "TLSv1.3" }),
+            trusted: Arc::new([]),
+            redirect_port: None,
+        };
+        let room = Room::new(ROOM);
+        Self {
+            clock,
+            record,
+            directory,
+            policy: Arc::new(policy.unwrap()),
+            peer: Arc::new(peer),
+            room,
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn head(&self, raw: RawHead) -> Head {
+        head::read(raw, &self.peer, &[], self.now()).unwrap()
+    }
+
+    fn find(&self, head: &Head) -> (&Route, Parameters) {
+        self.policy.find(head, self.now()).unwrap()
+    }
+
+    /// A request that has come as far as its budgets.
+    fn admitted(&self, raw: RawHead) -> (Head, Admission) {
+        let head = self.head(raw);
+        let (route, parameters) = self.find(&head);
+        let principal = route.authenticate.who(&head, self.now()).unwrap();
+        let permit = route.doors.allow(principal, &head, &parameters).unwrap();
+        let admission = route.budgets.spend(permit, &head, self.now()).unwrap();
+        (head, admission)
+    }
+
+    /// The whole gateway, with an upstream that always has this answer.
+    fn gateway(&self) -> Gateway {
+        let shared = Shared {
+            clock: self.clock.clone(),
+            policy: Arc::new(ArcSwap::new(Arc::clone(&self.policy))),
+            record: Arc::clone(&self.record),
+            bans: Arc::new(Bans::default()),
+            room: Arc::clone(&self.room),
+        };
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let canned =
+            Canned { status: StatusCode::OK, headers, body: Bytes::from_static(b"{\"items\":[]}") };
+        let listener = self.record.metrics().listener("public");
+        Gateway::new(Arc::new(shared), Arc::new(Sender::canned(canned)), listener)
+    }
+}
+
+fn upstreams() -> Upstreams {
+    let rule = toml::from_str("targets = [\"http://127.0.0.1:9\"]").unwrap();
+    let surroundings =
+        Surroundings { base_dir: Path::new("."), forbidden: &[], environment: &|_| None };
+    let mut mistakes = Mistakes::default();
+    let source = Source::new("bench", "");
+    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
+    Upstreams::new(settings::compile(&rule, "tasks", &(0..0), &surroundings, &mut reading))
+}
+
+fn wish() -> NewKey {
+    NewKey {
+        name: "load".into(),
+        subject: "load".into(),
+        roles: vec!["member".into()],
+        scopes: vec!["tasks:read".into(), "tasks:write".into()],
+        ..NewKey::default()
+    }
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap()
+}
+
+fn get(target: &str, key: Option<&str>) -> RawHead {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, value("localhost"));
+    headers.insert(USER_AGENT, value("stages/1"));
+    headers.insert(ACCEPT, value("application/json"));
+    if let Some(key) = key {
+        headers.insert(AUTHORIZATION, value(&format!("Bearer {key}")));
+    }
+    RawHead {
+        method: Method::GET,
+        target: target.into(),
+        version: Version::HTTP_11,
+        authority: None,
+        headers,
+        length: Length::None,
+    }
+}
+
+fn post(target: &str, body: &Bytes) -> RawHead {
+    let mut raw = get(target, Some(KEY));
+    raw.method = Method::POST;
+    raw.headers.insert(CONTENT_TYPE, value("application/json"));
+    raw.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    raw.length = Length::Exactly(body.len() as u64);
+    raw
+}
+
+/// A task of so many bytes.
+fn task(bytes: usize) -> Bytes {
+    let start = r#"{"title":"Prepare the weekly report","priority":"HIGH","tags":["work","weekly"],"description":""#;
+    let words =
+        "review the open items and send a short summary to the team ".repeat(bytes / 50 + 1);
+    let words = words.get(..bytes - start.len() - 2).unwrap();
+    Bytes::from(format!("{start}{words}\"}}"))
+}
+
+// ---- the stages --------------------------------------------------------------------------------
+
+fn main() {
+    let bench = Bench::asked();
+    println!("| call | ns, median | ns, best | allocations |\n|---|---|---|---|");
+    heads(&bench);
+    routes(&bench);
+    keys(&bench);
+    signatures(&bench);
+    budgets(&bench);
+    inspections(&bench);
+    answers(&bench);
+    whole(&bench);
+}
+
+fn heads(bench: &Bench) {
+    let bed = Bed::of("full");
+    let now = bed.now();
+    let make = || get("/api/tasks", Some(KEY));
+    bench.stage("head: read, GET", make, |raw| head::read(raw, &bed.peer, &[], now).unwrap());
+    let body = task(1024);
+    let make = || post("/api/tasks?status=open&sort=priority&page=2", &body);
+    bench.stage("head: read, POST with a query", make, |raw| {
+        head::read(raw, &bed.peer, &[], now).unwrap()
+    });
+}
+
+fn routes(bench: &Bench) {
+    for count in [10, 10_000] {
+        let name = format!("route: find, {count} routes");
+        if !bench.wants(&name) {
+            continue;
+        }
+        let bed = many_routes(count);
+        let now = bed.now();
+        let last = format!("/v1/kind{}/task_1", count - 1);
+        let heads: Vec<Head> = (0..BATCH).map(|_| bed.head(get(&last, None))).collect();
+        let mut turn = heads.iter().cycle();
+        bench.stage(
+            &name,
+            || turn.next().unwrap(),
+            |head| bed.policy.find(head, now).unwrap().0.number,
+        );
+    }
+}
+
+/// A policy of so many routes, each with a parameter; tells how long compiling it took.
+#[expect(clippy::disallowed_methods, reason = "durations of the measurement itself")]
+fn many_routes(count: usize) -> Bed {
+    let mut text = String::from(
+        "version = 1\nname = \"many\"\n[defaults]\nauth = \"none\"\nfilter = \"none\"\n",
+    );
+    for number in 0..count {
+        text.push_str(&format!(
+            "[routes.r{number}]\nsummary = \"One\"\nmatch = \"GET /v1/kind{number}/{{id}}\"\nupstream = \"tasks\"\n"
+        ));
+    }
+    let files =
+        Files { dir: ".".into(), sources: vec![Source::new("many.toml", text)], hash: "0".into() };
+    let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
+    let started = Instant::now();
+    let bed = Bed::over(&files, directory, Clock::system());
+    println!("| policy: compile {count} routes, once | {} | | |", started.elapsed().as_nanos());
+    bed
+}
+
+fn keys(bench: &Bench) {
+    let (known, unknown) =
+        (format!("authenticate: one of {} keys", bench.keys), "authenticate: an unknown key");
+    if !bench.wants(&known) && !bench.wants(unknown) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(dir.path(), &Secret::random(32).unwrap()).unwrap());
+    let pepper = Secret::random(32).unwrap();
+    let clock = Clock::system();
+    let key = |number: usize| {
+        format!("k{:039x}", (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C95))
+    };
+    {
+        let directory = Directory::open(Arc::clone(&store), &pepper, "dev").unwrap();
+        let texts: Vec<String> = (0..bench.keys).map(key).collect();
+        directory.import(texts.iter().map(String::as_str), &wish(), clock.now()).unwrap();
+    }
+    drop(store);
+    // What the store itself holds is there before the directory is; what is read of it stays in its cache, so
+    // the directory is filled twice and only the second filling counted.
+    let store = Arc::new(Store::open(dir.path(), &Secret::random(32).unwrap()).unwrap());
+    drop(Directory::open(Arc::clone(&store), &pepper, "dev").unwrap());
+    let before = HELD.get();
+    let directory = Directory::open(store, &pepper, "dev").unwrap();
+    println!(
+        "| authenticate: bytes of memory for each key | {} | | |",
+        (HELD.get() - before) / bench.keys as i64
+    );
+    let files = Bed::of("full");
+    drop(files);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis/full");
+    let bed = Bed::over(&Files::read(&dir, &mut Mistakes::default()), directory, clock);
+    let now = bed.now();
+    let head = bed.head(get("/api/tasks", None));
+    let (route, _) = bed.find_any(&head);
+    let mut number: usize = 0;
+    let mut next = || {
+        number = (number + 7_919) % bench.keys;
+        bed.head(get("/api/tasks", Some(&key(number))))
+    };
+    bench.stage(&known, &mut next, |head| route.authenticate.who(&head, now).map(drop).unwrap());
+    let next = || bed.head(get("/api/tasks", Some("a-key-that-nobody-holds")));
+    bench.stage(unknown, next, |head| route.authenticate.who(&head, now).map(drop).unwrap_err());
+    drop(bed.directory);
+}
+
+impl Bed {
+    /// The route of a head that nobody is asked for.
+    fn find_any(&self, head: &Head) -> (&Route, Parameters) {
+        self.find(head)
+    }
+}
+
+fn signatures(bench: &Bench) {
+    let bed = Bed::of("signed");
+    let made = bed.directory.create_signing(wish(), bed.now()).unwrap();
+    let secret = Secret::new(STANDARD.decode(made.secret.expose()).unwrap());
+    let keyid = made.id.as_str().to_owned();
+    let mut number = 0_u64;
+    let signed = || {
+        let mut head = bed.head(get("/api/tasks", None));
+        number += 1;
+        let nonce = format!("nonce-{number:016x}");
+        let terms = Terms {
+            label: "sig1",
+            components: &["@method", "@authority", "@path", "@query"],
+            keyid: &keyid,
+            created: bed.now().unix_s(),
+            expires: None,
+            nonce: Some(&nonce),
+            tag: None,
+        };
+        let headers =
+            sign(&ToSign { message: Message::of(&head), body: &[] }, &terms, &secret).unwrap();
+        head.headers
+            .insert(HeaderName::from_static("signature-input"), value(&headers.signature_input));
+        head.headers.insert(HeaderName::from_static("signature"), value(&headers.signature));
+        head
+    };
+    let head = bed.head(get("/api/tasks", None));
+    let (route, _) = bed.find(&head);
+    bench.stage("authenticate: a signature with nonce", signed, |head| {
+        route.authenticate.who(&head, bed.now()).map(drop).unwrap()
+    });
+}
+
+fn budgets(bench: &Bench) {
+    let bed = Bed::of("full");
+    let example = bed.head(get("/api/tasks", Some(KEY)));
+    let (route, parameters) = bed.find(&example);
+    let now = bed.now();
+    let principals = || route.authenticate.who(&example, now).unwrap();
+    bench.stage("authorize: scopes", principals, |principal| {
+        route.doors.allow(principal, &example, &parameters).unwrap()
+    });
+    bench.stage(
+        "limit: the address",
+        || bed.now(),
+        |now| bed.policy.address().spend(example.client, now).unwrap(),
+    );
+    let permits = || {
+        let principal = route.authenticate.who(&example, now).unwrap();
+        (route.doors.allow(principal, &example, &parameters).unwrap(), bed.now())
+    };
+    bench.stage("limit: three budgets", permits, |(permit, now)| {
+        route.budgets.spend(permit, &example, now).unwrap()
+    });
+}
+
+fn inspections(bench: &Bench) {
+    let bed = Bed::of("full");
+    let body = task(1024);
+    let limits = json::rule::Limits::default();
+    bench.stage(
+        "inspect: strict JSON of 1 KiB",
+        || (),
+        |()| json::check(&body, &limits, &mut ()).unwrap(),
+    );
+    for (name, raw) in [
+        ("inspect: GET, head only", &(|| get("/api/tasks", Some(KEY))) as &dyn Fn() -> RawHead),
+        ("inspect: 1 KiB, JSON, schema, detectors", &|| post("/api/tasks", &body)),
+    ] {
+        let example = bed.head(raw());
+        let (route, parameters) = bed.find(&example);
+        let body =
+            || if example.length == Length::None { Body::Empty } else { Body::Whole(body.clone()) };
+        bench.stage(
+            name,
+            || bed.admitted(raw()),
+            |(head, admission)| {
+                let mut watch = Observed::default();
+                at_once(route.filters.inspect(
+                    head,
+                    body(),
+                    admission,
+                    &parameters,
+                    &bed.room,
+                    &mut watch,
+                ))
+                .unwrap()
+            },
+        );
+    }
+}
+
+fn answers(bench: &Bench) {
+    let bed = Bed::of("full");
+    let facts = Facts {
+        id: RequestId::new(bed.now()),
+        tls: true,
+        authenticated: false,
+        shape: Shape::default(),
+        budget: None,
+    };
+    let rules = bed.policy.unmatched_rules();
+    for reason in [Reason::CredentialMissing, Reason::ScopeMissing] {
+        let refusals = || Refusal::new(reason);
+        bench.stage(
+            &format!("respond: refuse, {}", reason.status().as_str()),
+            refusals,
+            |refusal| respond::refuse(&refusal, &facts, bed.policy.challenge(None, reason), rules),
+        );
+    }
+    let head = bed.head(get("/api/tasks", Some(KEY)));
+    let (route, _) = bed.find(&head);
+    let listener = bed.record.metrics().listener("public");
+    bench.stage(
+        "record: open, tell, close",
+        || bed.now(),
+        |now| {
+            let mut entry = bed.record.open(&bed.peer, &listener, bed.policy.hash(), now);
+            entry.headed(&head);
+            entry.passed(Stage::Head, None);
+            entry.routed(&route.meters);
+            entry.passed(Stage::Route, Some(&route.origin));
+            entry.answered(StatusCode::OK, AnsweredBy::Upstream, now);
+            drop(entry.with(Body::Empty));
+        },
+    );
+}
+
+/// Everything between the sockets: the whole way of a request, with an upstream that answers at once.
+fn whole(bench: &Bench) {
+    let body = task(1024);
+    for (name, policy, key, body, status) in [
+        ("whole: GET, plain", "plain", None, None, StatusCode::OK),
+        ("whole: GET, everything on", "full", Some(KEY), None, StatusCode::OK),
+        ("whole: POST 1 KiB, everything on", "full", Some(KEY), Some(&body), StatusCode::OK),
+        ("whole: 401", "full", Some("a-key-that-nobody-holds"), None, StatusCode::UNAUTHORIZED),
+    ] {
+        let bed = Bed::of(policy);
+        let gateway = bed.gateway();
+        let arrivals = || match body {
+            None => Arrival::Request(Box::new(get("/api/tasks", key)), Body::Empty),
+            Some(body) => {
+                Arrival::Request(Box::new(post("/api/tasks", body)), Body::Whole(body.clone()))
+            }
+        };
+        bench.stage(name, arrivals, |arrival| {
+            let mut outgoing = at_once(gateway.handle(&bed.peer, arrival));
+            assert_eq!(outgoing.response.status(), status);
+            let mut context = Context::from_waker(Waker::noop());
+            while let Poll::Ready(Some(frame)) =
+                Pin::new(outgoing.response.body_mut()).poll_frame(&mut context)
+            {
+                frame.unwrap();
+            }
+        });
+    }
+}

@@ -1,0 +1,87 @@
+//! Opens what a gateway keeps: its secrets, its store, its credentials.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::authenticate::directory::Directory;
+use crate::authenticate::directory::record::NewKey;
+use crate::clock::Now;
+use crate::config::development::write_new;
+use crate::config::reference::Reference;
+use crate::config::{Config, state_files};
+use crate::policy::Policy;
+use crate::secret::Secret;
+use crate::store::Store;
+use crate::tasks::seed::FIRST_USER;
+
+/// The first key lives so long, in days.
+const FIRST_KEY_DAYS: u64 = 30;
+
+/// The secrets that the process starts with.
+pub(in crate::cli) struct Keyring {
+    master: Secret,
+    pepper: Secret,
+    pub(in crate::cli) admin: Option<Secret>,
+}
+
+impl Keyring {
+    /// Opens the store and what is kept in it.
+    pub(in crate::cli) fn open(
+        &self,
+        config: &Config,
+    ) -> Result<(Arc<Directory>, Arc<Store>), String> {
+        let store =
+            Store::open(&config.state_dir, &self.master).map_err(|fault| fault.to_string())?;
+        let store = Arc::new(store);
+        let directory = Directory::open(Arc::clone(&store), &self.pepper, &config.environment);
+        Ok((Arc::new(directory.map_err(|fault| fault.to_string())?), store))
+    }
+
+    pub(in crate::cli) fn read(config: &Config) -> Result<Self, String> {
+        let read = |reference: &Option<Reference>, file: &str| match reference {
+            Some(reference) => reference.read(&config.base),
+            None => Reference::File(config.state_dir.join(file)).read(Path::new(".")),
+        };
+        Ok(Self {
+            master: read(&config.master_key, state_files::MASTER_KEY)?,
+            pepper: read(&config.pepper, state_files::PEPPER)?,
+            admin: config
+                .admin
+                .map(|_| read(&config.admin_token, state_files::ADMIN_TOKEN))
+                .transpose()?,
+        })
+    }
+}
+
+/// The credentials of a gateway that does not run.
+///
+/// # Errors
+/// A sentence that says why they cannot be opened.
+pub fn open_directory(config: &Config) -> Result<(Arc<Directory>, Arc<Store>), String> {
+    Keyring::read(config)?.open(config)
+}
+
+/// The first key holds every scope and role of the policy, so that everything can be tried.
+pub(in crate::cli) fn first_key(
+    config: &Config,
+    directory: &Directory,
+    policy: &Policy,
+    now: Now,
+) -> Result<Secret, String> {
+    let vocabulary = policy.vocabulary();
+    let new = NewKey {
+        name: "first key".to_owned(),
+        subject: FIRST_USER.to_owned(),
+        roles: vocabulary.roles().map(|(name, _)| name.to_owned()).collect(),
+        scopes: vocabulary.scopes().map(|(name, _)| name.to_owned()).collect(),
+        tier: vocabulary.tiers().map(|(name, _)| name.to_owned()).find(|tier| tier == "pro"),
+        expires_ms: Some(now.unix_ms + FIRST_KEY_DAYS * 86_400_000),
+        ..NewKey::default()
+    };
+    let secret = directory.create(new, now).map_err(|fault| fault.to_string())?.secret;
+    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        let path = config.state_dir.join(state_files::FIRST_KEY);
+        write_new(&path, &[secret.expose(), b"\n"].concat(), 0o600)?;
+    }
+    Ok(secret)
+}

@@ -1,0 +1,127 @@
+//! Starts the threads of a gateway: workers that serve, and one beside them.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{Admin, housekeeping};
+use crate::cli::start::Bound;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::forward::health;
+use crate::forward::identity::Verifier;
+use crate::forward::sender::Sender;
+use crate::gateway::{Gateway, Shared};
+use crate::listen;
+use crate::listen::drain::Drain;
+use crate::listen::plain;
+use crate::tasks::Service;
+
+/// Connections may take a moment to be cut after the drain's time is over.
+pub(in crate::cli) const CUT_TIME: Duration = Duration::from_secs(2);
+
+/// The sockets of one worker, each with its listener.
+type Serving = Vec<(std::net::TcpListener, Arc<listen::Shared>)>;
+
+/// One thread for each worker, with a runtime, sockets and upstream connections of its own. This is
+/// the one place that knows how many threads there are; no stage does.
+pub(in crate::cli) fn workers(
+    config: &Config,
+    bound: &Bound,
+    listeners: &[Arc<listen::Shared>],
+    shared: &Arc<Shared>,
+    drain: &Drain,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let mut threads = Vec::new();
+    for number in 0..config.workers {
+        let mut serving = Serving::new();
+        for (sockets, listener) in bound.listeners.iter().zip(listeners) {
+            for socket in sockets.for_worker().map_err(|fault| fault.to_string())? {
+                serving.push((socket, Arc::clone(listener)));
+            }
+        }
+        let sender = Arc::new(Sender::to(&config.upstreams));
+        let (shared, drain, runtime) = (Arc::clone(shared), drain.clone(), runtime()?);
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        let thread = thread.spawn(move || runtime.block_on(work(serving, shared, sender, drain)));
+        threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
+    }
+    Ok(threads)
+}
+
+/// What one worker does, until the drain is over.
+async fn work(serving: Serving, shared: Arc<Shared>, sender: Arc<Sender>, drain: Drain) {
+    let tending = Arc::clone(&sender);
+    let tending = tokio::spawn(async move { tending.tend().await });
+    let mut accepting = JoinSet::new();
+    for (socket, listener) in serving {
+        let meters = shared.record.metrics().listener(listener.settings.name());
+        let gateway = Gateway::new(Arc::clone(&shared), Arc::clone(&sender), meters);
+        accepting.spawn(listen::serve(socket, listener, gateway, drain.clone()));
+    }
+    while let Some(ended) = accepting.join_next().await {
+        if let Ok(Err(error)) = ended {
+            tracing::error!("a listener ended: {error}");
+        }
+    }
+    // Connections go on in tasks of their own; this thread must outlive them.
+    tokio::select! {
+        () = drain.finished() => {}
+        () = drain.was_cut() => tokio::time::sleep(CUT_TIME).await,
+    }
+    tending.abort();
+}
+
+/// The thread beside the workers: admin listener, bundled service, health checks, housekeeping.
+pub(in crate::cli) fn control(
+    config: &Config,
+    admin: &Arc<Admin>,
+    bound: Bound,
+    stopped: watch::Receiver<bool>,
+    clock: &Clock,
+) -> Result<JoinHandle<()>, String> {
+    let service = config.task_service.as_ref().and_then(|(_, name)| {
+        let upstream = config.upstreams.find(name)?;
+        Some(Service::new(Verifier::new(upstream.identity_secret()?), clock.clone()))
+    });
+    if bound.tasks.is_some() && service.is_none() {
+        let says =
+            "the task service believes signed identities only; give its upstream an `identity`";
+        return Err(says.to_owned());
+    }
+    let (upstreams, admin, runtime) =
+        (Arc::clone(&config.upstreams), Arc::clone(admin), runtime()?);
+    let thread = std::thread::Builder::new().name("control".to_owned());
+    let thread = thread.spawn(move || {
+        runtime.block_on(async {
+            let stop = || {
+                let mut stopped = stopped.clone();
+                async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+            };
+            let listener = |socket: std::net::TcpListener| TcpListener::from_std(socket).ok();
+            let mut serving = JoinSet::new();
+            if let Some(socket) = bound.admin.and_then(listener) {
+                serving.spawn(plain::serve(socket, Arc::clone(&admin), stop()));
+            }
+            if let (Some(socket), Some(service)) = (bound.tasks.and_then(listener), service) {
+                serving.spawn(plain::serve(socket, service, stop()));
+            }
+            serving.spawn(health::watch(upstreams, stop()));
+            serving.spawn(housekeeping::keep(admin, stop()));
+            while serving.join_next().await.is_some() {}
+        });
+    });
+    thread.map_err(|error| format!("no thread: {error}"))
+}
+
+fn runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))
+}
