@@ -150,7 +150,7 @@ impl Sections {
                 .as_ref()
                 .and_then(|rule| rule.token.as_ref())
                 .map(|at| at.value.clone()),
-            log: LogPlan::compile(&self.log, reading)?,
+            log: LogPlan::compile(&self.log, reading)?.below(base),
             drain: self.shutdown.drain.0,
             workers: self.workers(reading),
             ceilings: Ceilings {

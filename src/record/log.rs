@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -54,7 +54,7 @@ pub enum Format {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessRule {
-    /// `"stdout"` (the default), `"stderr"`, `"file:PATH"` or `"none"`.
+    /// `"stdout"` (the default), `"stderr"`, `"file:PATH"`, relative to this file, or `"none"`.
     #[serde(default)]
     pub to: Option<At<String>>,
     /// Which part of the requests that passed is told, from 0 to 1. 1 by default. Refusals are
@@ -108,6 +108,15 @@ impl LogPlan {
         }
         let sample_allowed = (part * f64::from(u32::MAX)).round() as u64 + u64::from(part == 1.0);
         Some(Self { format: *format, to: destination?, sample_allowed })
+    }
+
+    /// The same, with the path of a file counted from this folder.
+    #[must_use]
+    pub fn below(self, base: &Path) -> Self {
+        match self.to {
+            Destination::File(path) => Self { to: Destination::File(base.join(path)), ..self },
+            Destination::Stdout | Destination::Stderr | Destination::None => self,
+        }
     }
 
     /// No access log at all.
