@@ -3,7 +3,11 @@
 //! `cargo bench --bench stages -- [FILTER] [--keys N] [--calls N]`. With `--calls` each stage runs so often
 //! and no longer, for tools that count instructions; all that counts happens within `timed`.
 #![expect(unsafe_code, reason = "an allocator is unsafe to write, and only one can count")]
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for the terminal, which may stop")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for the terminal, which may stop"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -115,7 +119,10 @@ impl Bench {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--calls" => bench.calls = words.next().and_then(|word| word.parse().ok()),
-                "--keys" => bench.keys = words.next().and_then(|word| word.parse().ok()).unwrap_or(bench.keys),
+                "--keys" => {
+                    bench.keys =
+                        words.next().and_then(|word| word.parse().ok()).unwrap_or(bench.keys)
+                }
                 _ if word.starts_with("--") => {}
                 _ => bench.filter = Some(word),
             }
@@ -141,12 +148,14 @@ impl Bench {
             let before = ALLOCATIONS.get();
             let took = timed(inputs, &mut call);
             let allocations = ALLOCATIONS.get() - before;
-            batches.push((took.as_nanos() as f64 / BATCH as f64, allocations as f64 / BATCH as f64));
+            batches
+                .push((took.as_nanos() as f64 / BATCH as f64, allocations as f64 / BATCH as f64));
             spent += took;
             done += BATCH;
         }
         batches.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let at = |part: usize| batches.get((batches.len() - 1) * part / 10).copied().unwrap_or_default();
+        let at =
+            |part: usize| batches.get((batches.len() - 1) * part / 10).copied().unwrap_or_default();
         println!("| {name} | {:.0} | {:.0} | {:.1} |", at(5).0, at(0).0, at(5).1);
     }
 }
@@ -187,7 +196,8 @@ impl Bed {
         let clock = Clock::system();
         let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
         directory.import([KEY], &wish(), clock.now()).unwrap();
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis").join(policy);
+        let dir =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis").join(policy);
         let mut mistakes = Mistakes::default();
         let files = Files::read(&dir, &mut mistakes);
         Self::over(&files, directory, clock)
@@ -199,7 +209,8 @@ impl Bed {
         let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
         let mut mistakes = Mistakes::default();
         let source = Source::new("bench", "");
-        let plan = LogPlan::compile(&rule, &mut Reading { source: &source, mistakes: &mut mistakes });
+        let plan =
+            LogPlan::compile(&rule, &mut Reading { source: &source, mistakes: &mut mistakes });
         let log = Log::start(plan.unwrap()).unwrap();
         let record = Record::new(Metrics::new(build).unwrap(), log, clock.clone());
         let directory = Arc::new(directory);
@@ -223,7 +234,14 @@ impl Bed {
             redirect_port: None,
         };
         let room = Room::new(ROOM);
-        Self { clock, record, directory, policy: Arc::new(policy.unwrap()), peer: Arc::new(peer), room }
+        Self {
+            clock,
+            record,
+            directory,
+            policy: Arc::new(policy.unwrap()),
+            peer: Arc::new(peer),
+            room,
+        }
     }
 
     fn now(&self) -> Now {
@@ -257,8 +275,10 @@ impl Bed {
             bans: Arc::new(Bans::default()),
             room: Arc::clone(&self.room),
         };
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        let canned = Canned { status: StatusCode::OK, headers, body: Bytes::from_static(b"{\"items\":[]}") };
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let canned =
+            Canned { status: StatusCode::OK, headers, body: Bytes::from_static(b"{\"items\":[]}") };
         let listener = self.record.metrics().listener("public");
         Gateway::new(Arc::new(shared), Arc::new(Sender::canned(canned)), listener)
     }
@@ -266,7 +286,8 @@ impl Bed {
 
 fn upstreams() -> Upstreams {
     let rule = toml::from_str("targets = [\"http://127.0.0.1:9\"]").unwrap();
-    let surroundings = Surroundings { base_dir: Path::new("."), forbidden: &[], environment: &|_| None };
+    let surroundings =
+        Surroundings { base_dir: Path::new("."), forbidden: &[], environment: &|_| None };
     let mut mistakes = Mistakes::default();
     let source = Source::new("bench", "");
     let mut reading = Reading { source: &source, mistakes: &mut mistakes };
@@ -317,7 +338,8 @@ fn post(target: &str, body: &Bytes) -> RawHead {
 /// A task of so many bytes.
 fn task(bytes: usize) -> Bytes {
     let start = r#"{"title":"Prepare the weekly report","priority":"HIGH","tags":["work","weekly"],"description":""#;
-    let words = "review the open items and send a short summary to the team ".repeat(bytes / 50 + 1);
+    let words =
+        "review the open items and send a short summary to the team ".repeat(bytes / 50 + 1);
     let words = words.get(..bytes - start.len() - 2).unwrap();
     Bytes::from(format!("{start}{words}\"}}"))
 }
@@ -344,7 +366,9 @@ fn heads(bench: &Bench) {
     bench.stage("head: read, GET", make, |raw| head::read(raw, &bed.peer, &[], now).unwrap());
     let body = task(1024);
     let make = || post("/api/tasks?status=open&sort=priority&page=2", &body);
-    bench.stage("head: read, POST with a query", make, |raw| head::read(raw, &bed.peer, &[], now).unwrap());
+    bench.stage("head: read, POST with a query", make, |raw| {
+        head::read(raw, &bed.peer, &[], now).unwrap()
+    });
 }
 
 fn routes(bench: &Bench) {
@@ -358,20 +382,27 @@ fn routes(bench: &Bench) {
         let last = format!("/v1/kind{}/task_1", count - 1);
         let heads: Vec<Head> = (0..BATCH).map(|_| bed.head(get(&last, None))).collect();
         let mut turn = heads.iter().cycle();
-        bench.stage(&name, || turn.next().unwrap(), |head| bed.policy.find(head, now).unwrap().0.number);
+        bench.stage(
+            &name,
+            || turn.next().unwrap(),
+            |head| bed.policy.find(head, now).unwrap().0.number,
+        );
     }
 }
 
 /// A policy of so many routes, each with a parameter; tells how long compiling it took.
 #[expect(clippy::disallowed_methods, reason = "durations of the measurement itself")]
 fn many_routes(count: usize) -> Bed {
-    let mut text = String::from("version = 1\nname = \"many\"\n[defaults]\nauth = \"none\"\nfilter = \"none\"\n");
+    let mut text = String::from(
+        "version = 1\nname = \"many\"\n[defaults]\nauth = \"none\"\nfilter = \"none\"\n",
+    );
     for number in 0..count {
         text.push_str(&format!(
             "[routes.r{number}]\nsummary = \"One\"\nmatch = \"GET /v1/kind{number}/{{id}}\"\nupstream = \"tasks\"\n"
         ));
     }
-    let files = Files { dir: ".".into(), sources: vec![Source::new("many.toml", text)], hash: "0".into() };
+    let files =
+        Files { dir: ".".into(), sources: vec![Source::new("many.toml", text)], hash: "0".into() };
     let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
     let started = Instant::now();
     let bed = Bed::over(&files, directory, Clock::system());
@@ -380,7 +411,8 @@ fn many_routes(count: usize) -> Bed {
 }
 
 fn keys(bench: &Bench) {
-    let (known, unknown) = (format!("authenticate: one of {} keys", bench.keys), "authenticate: an unknown key");
+    let (known, unknown) =
+        (format!("authenticate: one of {} keys", bench.keys), "authenticate: an unknown key");
     if !bench.wants(&known) && !bench.wants(unknown) {
         return;
     }
@@ -388,7 +420,9 @@ fn keys(bench: &Bench) {
     let store = Arc::new(Store::open(dir.path(), &Secret::random(32).unwrap()).unwrap());
     let pepper = Secret::random(32).unwrap();
     let clock = Clock::system();
-    let key = |number: usize| format!("k{:039x}", (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C95));
+    let key = |number: usize| {
+        format!("k{:039x}", (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C95))
+    };
     {
         let directory = Directory::open(Arc::clone(&store), &pepper, "dev").unwrap();
         let texts: Vec<String> = (0..bench.keys).map(key).collect();
@@ -401,7 +435,10 @@ fn keys(bench: &Bench) {
     drop(Directory::open(Arc::clone(&store), &pepper, "dev").unwrap());
     let before = HELD.get();
     let directory = Directory::open(store, &pepper, "dev").unwrap();
-    println!("| authenticate: bytes of memory for each key | {} | | |", (HELD.get() - before) / bench.keys as i64);
+    println!(
+        "| authenticate: bytes of memory for each key | {} | | |",
+        (HELD.get() - before) / bench.keys as i64
+    );
     let files = Bed::of("full");
     drop(files);
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis/full");
@@ -446,8 +483,10 @@ fn signatures(bench: &Bench) {
             nonce: Some(&nonce),
             tag: None,
         };
-        let headers = sign(&ToSign { message: Message::of(&head), body: &[] }, &terms, &secret).unwrap();
-        head.headers.insert(HeaderName::from_static("signature-input"), value(&headers.signature_input));
+        let headers =
+            sign(&ToSign { message: Message::of(&head), body: &[] }, &terms, &secret).unwrap();
+        head.headers
+            .insert(HeaderName::from_static("signature-input"), value(&headers.signature_input));
         head.headers.insert(HeaderName::from_static("signature"), value(&headers.signature));
         head
     };
@@ -467,55 +506,90 @@ fn budgets(bench: &Bench) {
     bench.stage("authorize: scopes", principals, |principal| {
         route.doors.allow(principal, &example, &parameters).unwrap()
     });
-    bench.stage("limit: the address", || bed.now(), |now| bed.policy.address().spend(example.client, now).unwrap());
+    bench.stage(
+        "limit: the address",
+        || bed.now(),
+        |now| bed.policy.address().spend(example.client, now).unwrap(),
+    );
     let permits = || {
         let principal = route.authenticate.who(&example, now).unwrap();
         (route.doors.allow(principal, &example, &parameters).unwrap(), bed.now())
     };
-    bench.stage("limit: three budgets", permits, |(permit, now)| route.budgets.spend(permit, &example, now).unwrap());
+    bench.stage("limit: three budgets", permits, |(permit, now)| {
+        route.budgets.spend(permit, &example, now).unwrap()
+    });
 }
 
 fn inspections(bench: &Bench) {
     let bed = Bed::of("full");
     let body = task(1024);
     let limits = json::rule::Limits::default();
-    bench.stage("inspect: strict JSON of 1 KiB", || (), |()| json::check(&body, &limits, &mut ()).unwrap());
+    bench.stage(
+        "inspect: strict JSON of 1 KiB",
+        || (),
+        |()| json::check(&body, &limits, &mut ()).unwrap(),
+    );
     for (name, raw) in [
         ("inspect: GET, head only", &(|| get("/api/tasks", Some(KEY))) as &dyn Fn() -> RawHead),
         ("inspect: 1 KiB, JSON, schema, detectors", &|| post("/api/tasks", &body)),
     ] {
         let example = bed.head(raw());
         let (route, parameters) = bed.find(&example);
-        let body = || if example.length == Length::None { Body::Empty } else { Body::Whole(body.clone()) };
-        bench.stage(name, || bed.admitted(raw()), |(head, admission)| {
-            let mut watch = Observed::default();
-            at_once(route.filters.inspect(head, body(), admission, &parameters, &bed.room, &mut watch)).unwrap()
-        });
+        let body =
+            || if example.length == Length::None { Body::Empty } else { Body::Whole(body.clone()) };
+        bench.stage(
+            name,
+            || bed.admitted(raw()),
+            |(head, admission)| {
+                let mut watch = Observed::default();
+                at_once(route.filters.inspect(
+                    head,
+                    body(),
+                    admission,
+                    &parameters,
+                    &bed.room,
+                    &mut watch,
+                ))
+                .unwrap()
+            },
+        );
     }
 }
 
 fn answers(bench: &Bench) {
     let bed = Bed::of("full");
-    let facts = Facts { id: RequestId::new(bed.now()), tls: true, authenticated: false, shape: Shape::default(), budget: None };
+    let facts = Facts {
+        id: RequestId::new(bed.now()),
+        tls: true,
+        authenticated: false,
+        shape: Shape::default(),
+        budget: None,
+    };
     let rules = bed.policy.unmatched_rules();
     for reason in [Reason::CredentialMissing, Reason::ScopeMissing] {
         let refusals = || Refusal::new(reason);
-        bench.stage(&format!("respond: refuse, {}", reason.status().as_str()), refusals, |refusal| {
-            respond::refuse(&refusal, &facts, bed.policy.challenge(None, reason), rules)
-        });
+        bench.stage(
+            &format!("respond: refuse, {}", reason.status().as_str()),
+            refusals,
+            |refusal| respond::refuse(&refusal, &facts, bed.policy.challenge(None, reason), rules),
+        );
     }
     let head = bed.head(get("/api/tasks", Some(KEY)));
     let (route, _) = bed.find(&head);
     let listener = bed.record.metrics().listener("public");
-    bench.stage("record: open, tell, close", || bed.now(), |now| {
-        let mut entry = bed.record.open(&bed.peer, &listener, bed.policy.hash(), now);
-        entry.headed(&head);
-        entry.passed(Stage::Head, None);
-        entry.routed(&route.meters);
-        entry.passed(Stage::Route, Some(&route.origin));
-        entry.answered(StatusCode::OK, AnsweredBy::Upstream, now);
-        drop(entry.with(Body::Empty));
-    });
+    bench.stage(
+        "record: open, tell, close",
+        || bed.now(),
+        |now| {
+            let mut entry = bed.record.open(&bed.peer, &listener, bed.policy.hash(), now);
+            entry.headed(&head);
+            entry.passed(Stage::Head, None);
+            entry.routed(&route.meters);
+            entry.passed(Stage::Route, Some(&route.origin));
+            entry.answered(StatusCode::OK, AnsweredBy::Upstream, now);
+            drop(entry.with(Body::Empty));
+        },
+    );
 }
 
 /// Everything between the sockets: the whole way of a request, with an upstream that answers at once.
@@ -531,13 +605,17 @@ fn whole(bench: &Bench) {
         let gateway = bed.gateway();
         let arrivals = || match body {
             None => Arrival::Request(Box::new(get("/api/tasks", key)), Body::Empty),
-            Some(body) => Arrival::Request(Box::new(post("/api/tasks", body)), Body::Whole(body.clone())),
+            Some(body) => {
+                Arrival::Request(Box::new(post("/api/tasks", body)), Body::Whole(body.clone()))
+            }
         };
         bench.stage(name, arrivals, |arrival| {
             let mut outgoing = at_once(gateway.handle(&bed.peer, arrival));
             assert_eq!(outgoing.response.status(), status);
             let mut context = Context::from_waker(Waker::noop());
-            while let Poll::Ready(Some(frame)) = Pin::new(outgoing.response.body_mut()).poll_frame(&mut context) {
+            while let Poll::Ready(Some(frame)) =
+                Pin::new(outgoing.response.body_mut()).poll_frame(&mut context)
+            {
                 frame.unwrap();
             }
         });

@@ -167,6 +167,7 @@ impl Handler for Gateway {
                 .as_ref()
                 .map(|(limit, spent)| (limits::short(limit.rule()), *spent)),
         };
+        entry.named(facts.id);
         let rules = seen.route.map_or_else(|| policy.unmatched_rules(), |route| &route.rules);
         let ended = self.shared.clock.now();
         let mut upgraded = None;

@@ -84,7 +84,7 @@ fn imports_look_only_back_along_the_order_of_lib() {
             continue;
         }
         let own =
-            rank(module_of(&path)).unwrap_or_else(|| panic!("{path} is in no module of lib.rs"));
+            rank(module_of(path)).unwrap_or_else(|| panic!("{path} is in no module of lib.rs"));
         for piece in code(&text).split("crate::").skip(1) {
             let named: String =
                 piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();

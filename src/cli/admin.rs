@@ -88,7 +88,9 @@ impl Admin {
     pub fn is_there(&self) -> bool {
         let addresses = self.address.to_socket_addrs();
         addresses.is_ok_and(|mut addresses| {
-            addresses.any(|address| std::net::TcpStream::connect_timeout(&address, KNOCK_TIMEOUT).is_ok())
+            addresses.any(|address| {
+                std::net::TcpStream::connect_timeout(&address, KNOCK_TIMEOUT).is_ok()
+            })
         })
     }
 

@@ -39,25 +39,23 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         text("/policy/routes")
     ));
     print(&format!("             in force since {}", text("/policy/in_force_since")));
-    print(&format!("last reload  {} {}", text("/policy/last_reload/at"), text("/policy/last_reload/result")));
-    for upstream in status.pointer("/upstreams").and_then(Value::as_array).into_iter().flatten() {
-        for target in upstream.pointer("/targets").and_then(Value::as_array).into_iter().flatten() {
-            let word = if target["healthy"] == true { "up" } else { "DOWN" };
-            print(&format!(
-                "upstream     {} {} {word}",
-                plain(&upstream["name"]),
-                plain(&target["address"])
-            ));
+    print(&format!(
+        "last reload  {} {}",
+        text("/policy/last_reload/at"),
+        text("/policy/last_reload/result")
+    ));
+    for upstream in members(&status, "/upstreams") {
+        for target in members(upstream, "/targets") {
+            let up = target.get("healthy") == Some(&Value::Bool(true));
+            let word = if up { "up" } else { "DOWN" };
+            let (name, address) = (text_of(upstream, "name"), text_of(target, "address"));
+            print(&format!("upstream     {name} {address} {word}"));
         }
     }
-    for certificate in
-        status.pointer("/certificates").and_then(Value::as_array).into_iter().flatten()
-    {
-        print(&format!(
-            "certificate  {} until {}",
-            plain(&certificate["listener"]),
-            plain(&certificate["not_after"])
-        ));
+    for certificate in members(&status, "/certificates") {
+        let (listener, until) =
+            (text_of(certificate, "listener"), text_of(certificate, "not_after"));
+        print(&format!("certificate  {listener} until {until}"));
     }
     let states = ["active", "rotating", "expiring", "expired", "revoked"];
     let keys = states.map(|state| format!("{} {state}", text(&format!("/keys/{state}"))));
@@ -94,6 +92,10 @@ pub fn health(globals: &Globals) -> Ended {
     let missing: Vec<&str> = missing.into_iter().flatten().filter_map(Value::as_str).collect();
     let why = if missing.is_empty() { status.to_string() } else { missing.join("; ") };
     Err(Exit::Unreachable(format!("the gateway is not ready: {why}")))
+}
+
+fn members<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 fn text_of(value: &Value, key: &str) -> String {

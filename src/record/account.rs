@@ -53,6 +53,8 @@ pub struct Account {
     pub(in crate::record) peer: Arc<Peer>,
     pub(in crate::record) policy: Arc<str>,
     pub(in crate::record) meters: Arc<RouteMeters>,
+    /// The name that the answer tells too; nothing only while none has been given.
+    pub(in crate::record) id: Option<RequestId>,
     pub(in crate::record) asked: Option<Asked>,
     pub(in crate::record) grant: Option<Arc<Grant>>,
     pub(in crate::record) scheme: &'static str,
@@ -89,7 +91,6 @@ pub(in crate::record) struct Answered {
 /// What was asked. The texts share one allocation.
 #[derive(Debug)]
 pub(in crate::record) struct Asked {
-    pub(in crate::record) id: RequestId,
     pub(in crate::record) client: IpAddr,
     pub(in crate::record) method: Method,
     pub(in crate::record) trace: Option<[u8; 32]>,
@@ -110,6 +111,7 @@ impl Account {
             peer: Arc::clone(peer),
             policy: Arc::clone(policy),
             meters: Arc::clone(meters),
+            id: None,
             asked: None,
             grant: None,
             scheme: "none",
@@ -189,7 +191,6 @@ impl Asked {
         texts.extend(String::from_utf8_lossy(agent).chars().take(USER_AGENT_CHARS_MAX));
         let trace = head.trace.parent.as_bytes().get(3..35).and_then(|id| id.try_into().ok());
         Self {
-            id: head.id,
             client: head.client,
             method: head.method.clone(),
             trace,

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::authenticate::Principal;
 use crate::clock::Now;
-use crate::head::Head;
+use crate::head::{Head, RequestId};
 use crate::listen::TunnelGuard;
 use crate::listen::body::{Body, Broken, Incoming};
 use crate::mistake::source::Origin;
@@ -52,7 +52,16 @@ impl Entry {
 
     /// Tells what is asked.
     pub fn headed(&mut self, head: &Head) {
-        self.write(|account| account.asked = Some(Asked::new(head)));
+        self.write(|account| {
+            account.id = Some(head.id);
+            account.asked = Some(Asked::new(head));
+        });
+    }
+
+    /// Tells the name that the answer has, so that a caller who quotes it is found in the record
+    /// also when what it sent had no head to speak of.
+    pub fn named(&mut self, id: RequestId) {
+        self.write(|account| account.id = Some(id));
     }
 
     /// Tells which route holds.

@@ -50,11 +50,14 @@ pub(in crate::record) fn text(account: &Account, line: &mut String) {
         Some(asked) => {
             let _ = write!(line, " {} {} ", asked.client, asked.method);
             quoted(asked.path(), line);
-            let _ = write!(line, " {answer} id={}", asked.id);
+            let _ = write!(line, " {answer}");
         }
         None => {
             let _ = write!(line, " {} - - {answer}", account.peer.address.ip());
         }
+    }
+    if let Some(id) = &account.id {
+        let _ = write!(line, " id={id}");
     }
     let _ = write!(line, " route={} us={}", account.meters.name(), account.took.as_micros());
     if let Some(grant) = &account.grant {
@@ -80,8 +83,8 @@ fn time(account: &Account) -> impl Display {
 fn facts(account: &Account, object: &mut Object<'_>) {
     object.shown("time", &time(account));
     let client = account.client();
-    if let Some(asked) = &account.asked {
-        object.text("id", asked.id.as_str());
+    if let Some(id) = &account.id {
+        object.text("id", id.as_str());
     }
     object.shown("client", &client);
     object.text("listener", &account.peer.listener);

@@ -24,6 +24,8 @@ const ALLOWED_BYTES_MAX: usize = WAITING_BYTES_MAX / 4 * 3;
 /// A batch of this size is written at once; a smaller one waits for more, but not for long.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_WAIT: Duration = Duration::from_millis(20);
+/// How long the end of the process waits for the last batch.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// What the gateway tells of its requests: `[log]` in `gateway.toml`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -114,7 +116,7 @@ impl LogPlan {
     }
 }
 
-/// The running access log. Dropping it writes out what still waits.
+/// The running access log. Dropping it writes out what still waits, for at most two seconds.
 #[derive(Debug)]
 pub struct Log {
     plan: LogPlan,
@@ -134,6 +136,7 @@ struct Batch {
     bytes: Vec<u8>,
     lines: u64,
     closing: bool,
+    closed: bool,
     reopen: bool,
 }
 
@@ -186,12 +189,19 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.waiting.lock().closing = true;
-        self.waiting.changed.notify_one();
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the writer of the access log panicked");
+        if self.writer.is_none() {
+            return;
+        }
+        let mut batch = self.waiting.lock();
+        batch.closing = true;
+        self.waiting.changed.notify_all();
+        // A destination that takes nothing any more, such as a full pipe, must not keep the process
+        // from ending; its writer ends with the process.
+        let unwritten = |batch: &mut Batch| !batch.closed;
+        let waited = self.waiting.changed.wait_timeout_while(batch, CLOSE_WAIT, unwritten);
+        let (batch, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timed_out.timed_out() {
+            tracing::error!(bytes = batch.bytes.len(), "the access log could not be written out");
         }
     }
 }
@@ -246,6 +256,8 @@ impl Waiting {
                 self.dropped.fetch_add(lines, Ordering::Relaxed);
             }
             if closing {
+                self.lock().closed = true;
+                self.changed.notify_all();
                 return;
             }
         }

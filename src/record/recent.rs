@@ -28,7 +28,7 @@ impl Recent {
     /// The request with this id, as JSON with every stage it passed.
     pub fn find(&self, id: &str) -> Option<String> {
         let has_id =
-            |account: &Account| account.asked.as_ref().is_some_and(|asked| asked.id.as_str() == id);
+            |account: &Account| account.id.as_ref().is_some_and(|known| known.as_str() == id);
         self.refused.newest(has_id).or_else(|| self.allowed.newest(has_id))
     }
 

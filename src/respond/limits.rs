@@ -44,7 +44,9 @@ pub fn write(headers: &mut HeaderMap, style: LimitHeaders, name: &str, spent: &S
     }
     if ietf {
         let mut text = String::with_capacity(48);
-        let _ = write!(text, "\"{name}\";r={};t={}", spent.remaining, spent.reset_in);
+        // An empty budget says when one more request fits, the same as `Retry-After`.
+        let seconds = if spent.retry_after > 0 { spent.retry_after } else { spent.reset_in };
+        let _ = write!(text, "\"{name}\";r={};t={seconds}", spent.remaining);
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(RATELIMIT, value);
         }

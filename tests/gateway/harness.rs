@@ -349,6 +349,7 @@ impl Reply {
         reply.check_headers();
         if status == 100 {
             let mut rest = std::io::Cursor::new(bytes[head_end..].to_vec()).chain(stream);
+            let mut rest: &mut dyn Read = &mut rest;
             return Self::read(&mut rest, head_only);
         }
         let mut rest = bytes[head_end..].to_vec();

@@ -1,7 +1,21 @@
-//! Whole gateways, met from outside: real sockets, real TLS, real clients.
+//! The gateway as its callers, its operators and its attackers meet it: whole, and over real sockets.
+
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that is surprised may say so and end; its modules have no users but each other"
+)]
 
 mod clients;
 mod harness;
+mod hostile;
+mod http2;
 mod mistakes;
 mod operations;
+mod refusals;
+mod series;
+mod silence;
 mod tour;

@@ -59,6 +59,8 @@ pub(in crate::inspect::detect) trait Detector: Send + Sync {
 pub(in crate::inspect::detect) struct View<'t> {
     /// The text, ASCII letters in lower case. Not always UTF-8 once it was decoded.
     pub(in crate::inspect::detect) text: &'t [u8],
+    /// What its bytes promise.
+    pub(in crate::inspect::detect) marks: Marks,
     /// Where the field stands.
     pub(in crate::inspect::detect) kind: PlaceKind,
     /// How many layers were taken off.
@@ -204,7 +206,7 @@ impl Filter {
         }
         lower.clear();
         lower.extend(text.iter().map(u8::to_ascii_lowercase));
-        let view = View { text: lower, kind: place.kind, layers };
+        let view = View { text: lower, marks, kind: place.kind, layers };
         for (kind, detector) in &self.detectors {
             if !detector.wants(marks) {
                 continue;

@@ -11,7 +11,7 @@ pub(in crate::inspect::detect) struct Traversal;
 
 impl Detector for Traversal {
     fn wants(&self, marks: Marks) -> bool {
-        marks.any(Marks::FILE_WORD | Marks::CONTROL) || marks.any(Marks::SLASH | Marks::BACKSLASH)
+        marks.any(Marks::FILE_WORD | Marks::CONTROL)
     }
 
     fn weigh(&self, view: &View<'_>) -> Finding {
@@ -56,11 +56,13 @@ fn climbs(view: &View<'_>, prose: bool, target: bool, finding: &mut Finding) {
         first.get_or_insert(place);
     }
     let Some(first) = first else { return };
+    let quoted = first > 0 && matches!(at(text, first - 1), b'\'' | b'"');
     let score = match (view.kind, steps) {
         _ if target => CERTAIN,
         (PlaceKind::Path, _) => CERTAIN,
         (_, 5..) => LIKELY,
-        (PlaceKind::Query, 2..) => LIKELY,
+        // `import x from "../../lib/x"` is code that somebody quotes.
+        (PlaceKind::Query, 2..) if is_single(text) || !quoted => LIKELY,
         (PlaceKind::Query, _)
             if !prose
                 && (first == 0

@@ -77,13 +77,15 @@ pub(in crate::inspect::detect) fn known(text: &[u8], finding: &mut Finding) {
             finding.note(CERTAIN, "a function in a variable (Shellshock)", place);
         }
     }
-    naked(text, finding);
 }
 
 /// A field that is nothing but a command line with arguments that nobody writes by chance.
-fn naked(text: &[u8], finding: &mut Finding) {
+pub(in crate::inspect::detect) fn naked(text: &[u8], finding: &mut Finding) {
     let line = words(part(text, 0, COMMAND_BYTES_MAX));
     let kind = program(line.name());
+    if kind == Program::Unknown && !line.is_program_path() {
+        return;
+    }
     let secret = holds_any(
         line.arguments(),
         &["/etc/passwd", "/etc/shadow", "/proc/self", "win.ini", "boot.ini", "169.254.169.254"],

@@ -4,7 +4,7 @@ mod programs;
 mod words;
 mod known;
 
-use crate::inspect::detect::command::known::{functions, globs, known};
+use crate::inspect::detect::command::known::{functions, globs, known, naked};
 use crate::inspect::detect::command::programs::{Program, program};
 use crate::inspect::detect::command::words::{Line, assigns, words};
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
@@ -35,11 +35,23 @@ impl Detector for Command {
     fn weigh(&self, view: &View<'_>) -> Finding {
         let mut finding = Finding::default();
         let text = view.text;
-        separated(text, &mut finding);
-        substituted(text, &mut finding);
-        known(text, &mut finding);
-        globs(text, &mut finding);
-        functions(text, &mut finding);
+        let marks = view.marks;
+        if marks.any(Marks::SEMI | Marks::PIPE | Marks::AMP | Marks::LINE) {
+            separated(text, &mut finding);
+        }
+        if marks.any(Marks::PAREN | Marks::TICK | Marks::DOLLAR) {
+            substituted(text, &mut finding);
+        }
+        if marks.any(Marks::QUESTION | Marks::STAR) {
+            globs(text, &mut finding);
+        }
+        naked(text, &mut finding);
+        if marks.any(Marks::COMMAND_WORD | Marks::PAREN) {
+            known(text, &mut finding);
+        }
+        if marks.any(Marks::COMMAND_WORD) {
+            functions(text, &mut finding);
+        }
         finding
     }
 }
@@ -138,15 +150,9 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
         _ if kind != Program::Unknown && secret => CERTAIN,
         Program::Hostile | Program::English | Program::Tool if line.has_variable_space() => CERTAIN,
         Program::Hostile if bare => {
-            // A head of a table such as `name | id` is no command.
-            let tabular = signs.starts_with(b"|")
-                && (at(text, end) == b'|' || is_tabular(text, start))
-                && !line.is_program_path();
-            match (!tabular && (closed || line.is_unmistakable()), place) {
-                (true, Before::Value) => LIKELY,
-                (true, Before::Prose) if line.is_unmistakable() => LIKELY,
-                _ => WEAK,
-            }
+            let barred = at(text, end) == b'|' || is_tabular(text, start);
+            let tabular = signs.starts_with(b"|") && barred && !line.is_program_path();
+            weigh_bare(line, place, closed, tabular)
         }
         Program::Hostile if evidence => match place {
             Before::Value => LIKELY,
@@ -158,15 +164,6 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
         },
         Program::Hostile if place == Before::Value && line.count() <= 3 && closed => LIKELY,
         Program::English if evidence && place == Before::Value => LIKELY,
-        Program::English
-            if bare
-                && last
-                && start == 0
-                && signs.trim_ascii() != b"&"
-                && !signs.contains(&b'\n') =>
-        {
-            LIKELY
-        }
         Program::English if line.has_rooted_path() || line.has_address() => WEAK + 1,
         Program::English if bare && closed && place == Before::Value && line.is_unmistakable() => {
             LIKELY
@@ -184,6 +181,16 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
         Program::Unknown if line.is_program_path() => LIKELY,
         Program::Unknown => 0,
         _ => WEAK - 1,
+    }
+}
+
+/// How much a program without arguments is an injection. `name | id` is the head of a table.
+fn weigh_bare(line: &Line<'_>, place: Before, closed: bool, tabular: bool) -> u8 {
+    let telling = !tabular && (closed || line.is_unmistakable());
+    match place {
+        Before::Value if telling => LIKELY,
+        Before::Prose if telling && line.is_unmistakable() => LIKELY,
+        _ => WEAK,
     }
 }
 

@@ -14,10 +14,16 @@ pub(in crate::inspect::detect) struct Script;
 
 impl Detector for Script {
     fn wants(&self, marks: Marks) -> bool {
-        marks.any(Marks::LESS | Marks::SCRIPT_WORD)
+        let signs = Marks::PAREN
+            | Marks::TICK
+            | Marks::COLON
+            | Marks::EQUALS
+            | Marks::BRACKET
+            | Marks::QUOTE;
+        marks.any(Marks::LESS)
+            || marks.any(Marks::SCRIPT_WORD) && marks.any(signs)
             || marks.any(Marks::EQUALS) && marks.any(Marks::QUOTE | Marks::PAREN | Marks::TICK)
-            || marks.any(Marks::PAREN | Marks::TICK)
-            || marks.all(Marks::BRACKET) && marks.any(Marks::PAREN)
+            || marks.all(Marks::PAREN | Marks::BRACKET)
     }
 
     fn weigh(&self, view: &View<'_>) -> Finding {
@@ -25,7 +31,9 @@ impl Detector for Script {
         markup(view.text, &mut finding);
         code::addresses(view.text, &mut finding);
         code::handlers(view.text, &mut finding);
-        code::calls(view.text, &mut finding);
+        if view.marks.any(Marks::SCRIPT_WORD) {
+            code::calls(view.text, &mut finding);
+        }
         code::symbols(view.text, &mut finding);
         finding
     }
