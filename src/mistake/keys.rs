@@ -90,9 +90,11 @@ impl<'s> Keys<'s> {
         for key in unknown {
             let written: &str = key.get_ref();
             misspelt.extend(meant(written, known.keys().copied()));
+            let here = self.here();
             self.mistakes.push(
-                Mistake::new(Code::UnknownKey, format!("unknown key `{written}` in {}", self.here()))
+                Mistake::new(Code::UnknownKey, format!("unknown key `{written}` in {here}"))
                     .at(self.source.place(key.span()))
+                    .label(format!("not a key of {here}"))
                     .help(suggest(written, known.keys().copied())),
             );
             table.remove(&key);
