@@ -95,6 +95,10 @@ fn the_image_runs_without_rights_and_names_only_what_is_there() {
     let manifest = read("Cargo.toml");
     let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
     assert!(rust.starts_with(version), "the image builds with {rust}, the manifest says {version}");
+    for bench in manifest.split("[[bench]]\nname = \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        let path = format!("benches/{bench}.rs");
+        assert!(text.contains(&path), "cargo builds nothing without {path}, which the manifest names");
+    }
     // Options that the image is started with are options that there are.
     let health = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["health", "--help"]).output().unwrap();
     assert!(health.status.success());

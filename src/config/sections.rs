@@ -145,6 +145,7 @@ impl Sections {
             upstream::compile(rule, name, span, &surroundings, reading)
         }));
         self.task_upstream(reading);
+        let (log, workers) = (LogPlan::compile(&self.log, reading), self.workers(reading));
         Some(Config {
             base: base.to_owned(),
             policy_dir: base.join(&self.policy.dir),
@@ -159,9 +160,9 @@ impl Sections {
             expire_after: self.keys.expire_after.0,
             admin,
             admin_token: self.admin_token().map(|at| at.value.clone()),
-            log: LogPlan::compile(&self.log, reading)?,
+            log: log?,
             drain: self.shutdown.drain.0,
-            workers: self.workers(reading),
+            workers,
             ceilings: Ceilings {
                 buffered_bytes: self.process.buffered_bytes_max.0,
                 buckets: self.process.buckets_max as usize,

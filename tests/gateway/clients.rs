@@ -140,6 +140,7 @@ class Keys(HTTPSignatureKeyResolver):
 signer = HTTPMessageSigner(signature_algorithm=algorithms.HMAC_SHA256, key_resolver=Keys())
 BASE, KEY_ID = os.environ["BASE"], os.environ["KEY_ID"]
 session = requests.Session()
+session.verify = os.environ["CA"]
 
 def signed(method, path, body=None, tamper=lambda request: None):
     headers, covered = {}, ["@method", "@authority", "@path", "@query"]
@@ -175,7 +176,7 @@ fn signatures_of_another_implementation_are_accepted_once_and_tampered_ones_neve
     let (ca, base) = (gate.ca(), format!("https://localhost:{}", gate.tls().port()));
     // After a start without nonce history, signatures of the same second are refused.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let variables = [("SECRET", secret.as_str()), ("KEY_ID", &id), ("BASE", &base), ("REQUESTS_CA_BUNDLE", ca.to_str().unwrap())];
+    let variables = [("SECRET", secret.as_str()), ("KEY_ID", &id), ("BASE", &base), ("CA", ca.to_str().unwrap())];
     let printed = run(&tool("venv/bin/python"), &["-c", SIGNING], &variables);
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(

@@ -26,7 +26,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("circles", &["P0103", "P0201"]),
     ("closed-doors", &["P0204"]),
     ("collisions", &["P0203"]),
-    ("defined-twice", &["P0101", "P0105"]),
+    ("defined-twice", &["P0105"]),
     ("expired", &["P0210"]),
     ("exposed-development", &["P0306"]),
     ("inline-secrets", &["P0303"]),
@@ -41,7 +41,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("undefined-names", &["P0201"]),
     ("unfit-bodies", &["P0103"]),
     ("unfit-listeners", &["P0103"]),
-    ("unknown-keys", &["P0102"]),
+    ("unknown-keys", &["P0102", "P0205"]),
+    ("wrong-types", &["P0103", "W0408"]),
     ("wrong-values", &["P0103"]),
 ];
 

@@ -140,7 +140,16 @@ fn without_chance(text: &str) -> String {
 }
 
 /// The first line that is shown and not printed, in order. `…` at its end stands for anything.
+/// Headers have no order.
 fn first_missing<'e>(expected: &'e str, printed: &str) -> Option<&'e str> {
+    if let (true, Some((shown, rest))) = (expected.starts_with("HTTP/"), expected.split_once("\n\n")) {
+        // The answer that is shown is the last one.
+        let status = shown.lines().next().unwrap_or_default();
+        let answers = printed.match_indices(status).map(|(at, _)| &printed[at..]);
+        let Some((head, body)) = answers.last().and_then(|answer| answer.split_once("\n\n")) else { return Some(status) };
+        let head: Vec<&str> = head.lines().map(str::trim_end).collect();
+        return shown.lines().find(|line| !head.contains(&line.trim_end())).or_else(|| first_missing(rest, body));
+    }
     let mut printed = printed.lines().map(str::trim_end);
     expected.lines().map(str::trim_end).filter(|line| !line.is_empty()).find(|shown| match shown.strip_suffix('…') {
         Some(start) => !printed.any(|line| line.starts_with(start.trim_end())),
