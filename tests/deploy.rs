@@ -50,7 +50,8 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     let text = read("deploy/systemd/portcullis.service");
     assert!(text.contains("ExecStart=/usr/bin/portcullis run "), "{text}");
     // The checker wants the program to be there.
-    std::fs::write(&unit, text.replace("/usr/bin/portcullis", env!("CARGO_BIN_EXE_portcullis"))).unwrap();
+    std::fs::write(&unit, text.replace("/usr/bin/portcullis", env!("CARGO_BIN_EXE_portcullis")))
+        .unwrap();
     let printed = checked("systemd-analyze", &["verify", "--man=no", unit.to_str().unwrap()], "");
     let about_it: Vec<&str> = printed.lines().filter(|line| line.contains("portcullis")).collect();
     assert!(about_it.is_empty(), "{printed}");
@@ -78,14 +79,20 @@ fn the_unit_and_the_program_agree() {
 fn the_image_runs_without_rights_and_names_only_what_is_there() {
     let text = read("deploy/Dockerfile");
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    let last = |word: &str| lines.iter().rev().find_map(|line| line.strip_prefix(&format!("{word} ")));
+    let last =
+        |word: &str| lines.iter().rev().find_map(|line| line.strip_prefix(&format!("{word} ")));
     let user = last("USER").expect("the image names a user");
     assert!(!user.starts_with("0") && !user.starts_with("root"), "{user}");
     assert!(last("ENTRYPOINT").unwrap().contains("/portcullis"));
     assert_eq!(last("STOPSIGNAL"), Some("SIGTERM"));
     assert!(last("FROM").unwrap().contains("nonroot"));
-    for line in lines.iter().filter_map(|line| line.strip_prefix("COPY ")).filter(|line| !line.starts_with("--from")) {
-        let mut names: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("--")).collect();
+    for line in lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|line| !line.starts_with("--from"))
+    {
+        let mut names: Vec<&str> =
+            line.split_whitespace().filter(|word| !word.starts_with("--")).collect();
         names.pop();
         for name in names {
             assert!(root().join(name).exists(), "the image copies {name}, which is not there");
@@ -95,12 +102,18 @@ fn the_image_runs_without_rights_and_names_only_what_is_there() {
     let manifest = read("Cargo.toml");
     let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
     assert!(rust.starts_with(version), "the image builds with {rust}, the manifest says {version}");
-    for bench in manifest.split("[[bench]]\nname = \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+    for bench in
+        manifest.split("[[bench]]\nname = \"").skip(1).filter_map(|rest| rest.split('"').next())
+    {
         let path = format!("benches/{bench}.rs");
-        assert!(text.contains(&path), "cargo builds nothing without {path}, which the manifest names");
+        assert!(
+            text.contains(&path),
+            "cargo builds nothing without {path}, which the manifest names"
+        );
     }
     // Options that the image is started with are options that there are.
-    let health = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["health", "--help"]).output().unwrap();
+    let health =
+        Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["health", "--help"]).output().unwrap();
     assert!(health.status.success());
 }
 
@@ -136,7 +149,11 @@ fn prometheus_finds_nothing_wrong_with_a_scrape() {
     let scrape = ask(admin, "/metrics");
     let (head, body) = scrape.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() };
+    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        unchunked(body)
+    } else {
+        body.to_owned()
+    };
     assert!(body.contains("portcullis_requests_total{"), "{body}");
     let printed = checked("promtool", &["check", "metrics"], &body);
     assert_eq!(printed.trim(), "", "{printed}");
@@ -158,7 +175,8 @@ fn address_in(said: &Path, after: &str, child: &mut Killed) -> SocketAddr {
         let text = std::fs::read_to_string(said).unwrap();
         if text.contains("ready in") {
             let rest = text.split(after).nth(1).unwrap_or_else(|| panic!("{text}"));
-            let address: String = rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+            let address: String =
+                rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
             return address.parse().unwrap();
         }
         let ended = child.0.try_wait().unwrap();
@@ -170,7 +188,8 @@ fn address_in(said: &Path, after: &str, child: &mut Killed) -> SocketAddr {
 fn ask(address: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -69,7 +69,9 @@ impl Reference {
             return;
         }
         let open = match self {
-            Self::File(path) if base.join(path).exists() => refuse_open_file(&base.join(path)).err(),
+            Self::File(path) if base.join(path).exists() => {
+                refuse_open_file(&base.join(path)).err()
+            }
             Self::File(_) | Self::Env(_) | Self::Credential(_) => None,
         };
         let missing = || self.read(base).err().map(|says| (Code::Unreadable, says));

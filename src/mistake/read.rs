@@ -299,11 +299,17 @@ mod tests {
     #[test]
     fn what_serde_says_is_told_in_words_of_operators() {
         let says = |message| in_our_words(message).0;
-        assert_eq!(says("invalid type: string \"yes\", expected a boolean"), "\"yes\" is not a boolean");
+        assert_eq!(
+            says("invalid type: string \"yes\", expected a boolean"),
+            "\"yes\" is not a boolean"
+        );
         assert_eq!(says("invalid type: map, expected a sequence"), "a table is not an array");
         assert_eq!(says("invalid type: integer `5`, expected a text"), "integer `5` is not a text");
         let (says, help) = in_our_words("unknown variant `h3`, expected `h1` or `h2`");
-        assert_eq!((says.as_str(), help.as_deref()), ("`h3` is not known here", Some("write `h1` or `h2`")));
+        assert_eq!(
+            (says.as_str(), help.as_deref()),
+            ("`h3` is not known here", Some("write `h1` or `h2`"))
+        );
     }
 
     #[test]

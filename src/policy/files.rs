@@ -53,10 +53,9 @@ impl Files {
         }
         if sources.is_empty() && !paths.iter().any(|path| is_policy(dir, path)) {
             let says = format!("the policy directory `{}` has no policy file", shown_path(dir));
-            mistakes.push(
-                Mistake::new(Code::Unreadable, says)
-                    .help("add a file that ends in .toml, or name another directory under [policy] dir"),
-            );
+            mistakes.push(Mistake::new(Code::Unreadable, says).help(
+                "add a file that ends in .toml, or name another directory under [policy] dir",
+            ));
         }
         let hash = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Self { dir: dir.to_owned(), sources, hash }

@@ -20,9 +20,15 @@ fn tool(path: &str) -> PathBuf {
 /// Runs a program with variables; what it prints. It must end well.
 fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = Command::new(program).args(arguments).envs(variables.iter().copied()).output();
-    let output = output.unwrap_or_else(|error| panic!("{} ({error}): {INSTALL}", program.display()));
+    let output =
+        output.unwrap_or_else(|error| panic!("{} ({error}): {INSTALL}", program.display()));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}:\n{printed}\n{}", program.display(), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}:\n{printed}\n{}",
+        program.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     printed
 }
 
@@ -44,37 +50,98 @@ fn curl_speaks_both_versions_and_proves_the_certificate() {
     let url = format!("https://localhost:{}/v1/things", gate.tls().port());
     let bearer = format!("Authorization: Bearer {key}");
     for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
-        let printed = curl(&[flag, "--cacert", ca, "-H", &bearer, "-w", " %{http_version} %{http_code}", &url]);
+        let printed = curl(&[
+            flag,
+            "--cacert",
+            ca,
+            "-H",
+            &bearer,
+            "-w",
+            " %{http_version} %{http_code}",
+            &url,
+        ]);
         assert_eq!(printed, format!("{{\"ok\":true}} {version} 200"));
-        let posted = curl(&[flag, "--cacert", ca, "-H", &bearer, "-H", "Content-Type: application/json", "-d", "{\"name\":\"x\"}", "-w", " %{http_code}", &url]);
+        let posted = curl(&[
+            flag,
+            "--cacert",
+            ca,
+            "-H",
+            &bearer,
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            "{\"name\":\"x\"}",
+            "-w",
+            " %{http_code}",
+            &url,
+        ]);
         assert_eq!(posted, "{\"ok\":true} 200");
         let refused = curl(&[flag, "--cacert", ca, "-w", " %{http_code}", &url]);
-        assert_eq!(refused, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"Invalid or missing API key\"}} 401");
+        assert_eq!(
+            refused,
+            "{\"error\":{\"code\":\"unauthorized\",\"message\":\"Invalid or missing API key\"}} 401"
+        );
     }
     let distrusted = Command::new("curl").args(["-sS", &url]).output().unwrap();
     assert!(!distrusted.status.success(), "nobody trusts the development CA unasked");
-    let keyed = curl(&["--cacert", ca, "-H", &format!("X-API-Key: {key}"), "-o", "/dev/null", "-w", "%{http_code}", &url]);
+    let keyed = curl(&[
+        "--cacert",
+        ca,
+        "-H",
+        &format!("X-API-Key: {key}"),
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        &url,
+    ]);
     assert_eq!(keyed, "200");
 }
 
 #[test]
 fn curl_follows_a_large_upload_and_a_large_answer() {
     let large = "x".repeat(3 << 20);
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{large}", large.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{large}",
+        large.len()
+    );
     let service = Service::answering(move |request| match request.starts_with("PUT") {
-        true => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", request.len().to_string().len(), request.len()),
+        true => format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}",
+            request.len().to_string().len(),
+            request.len()
+        ),
         false => answer.clone(),
     });
     let gate = Plan::new(service.address, POLICY).real_time().start();
-    let key = gate.key(r#""name":"client","subject":"user_1","scopes":["things:read","things:write"]"#);
+    let key =
+        gate.key(r#""name":"client","subject":"user_1","scopes":["things:read","things:write"]"#);
     let (ca, bearer) = (gate.ca(), format!("Authorization: Bearer {key}"));
     let base = format!("https://localhost:{}/v1", gate.tls().port());
     let file = gate.dir.path().join("large");
     std::fs::write(&file, vec![b'y'; 8 << 20]).unwrap();
     for flag in ["--http1.1", "--http2"] {
-        let got = curl(&[flag, "--cacert", ca.to_str().unwrap(), "-H", &bearer, &format!("{base}/things")]);
+        let got = curl(&[
+            flag,
+            "--cacert",
+            ca.to_str().unwrap(),
+            "-H",
+            &bearer,
+            &format!("{base}/things"),
+        ]);
         assert_eq!(got.len(), 3 << 20);
-        let sent = curl(&[flag, "--cacert", ca.to_str().unwrap(), "-H", &bearer, "-H", "Content-Type: application/octet-stream", "-T", file.to_str().unwrap(), &format!("{base}/files/large")]);
+        let sent = curl(&[
+            flag,
+            "--cacert",
+            ca.to_str().unwrap(),
+            "-H",
+            &bearer,
+            "-H",
+            "Content-Type: application/octet-stream",
+            "-T",
+            file.to_str().unwrap(),
+            &format!("{base}/files/large"),
+        ]);
         assert!(sent.parse::<usize>().unwrap() > 8 << 20, "{sent}");
     }
 }
@@ -87,7 +154,13 @@ fn the_documented_clients_work_with_base_url_key_and_ca_changed() {
     let base = format!("https://localhost:{}/v1", shipped.ports[0]);
     let (key, ca) = (shipped.key(), shipped.dir.path().join(".portcullis/dev-ca.pem"));
     let ca = ca.to_str().unwrap();
-    let printed = curl(&["--cacert", ca, "-H", &format!("Authorization: Bearer {key}"), &format!("{base}/tasks")]);
+    let printed = curl(&[
+        "--cacert",
+        ca,
+        "-H",
+        &format!("Authorization: Bearer {key}"),
+        &format!("{base}/tasks"),
+    ]);
     let page: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert!(page["data"].is_array() && page["pagination"]["total"].is_u64(), "{page}");
 
@@ -103,7 +176,8 @@ response = requests.get(BASE + "/tasks", headers={"Authorization": "Bearer wrong
 if response.status_code == 401:
     print(response.json()["error"]["message"])
 "#;
-    let variables = [("API_KEY", key.as_str()), ("BASE", base.as_str()), ("REQUESTS_CA_BUNDLE", ca)];
+    let variables =
+        [("API_KEY", key.as_str()), ("BASE", base.as_str()), ("REQUESTS_CA_BUNDLE", ca)];
     let printed = run(&tool("venv/bin/python"), &["-c", PYTHON], &variables);
     assert_eq!(printed.trim(), "Invalid or missing API key");
 
@@ -123,7 +197,12 @@ const { API_KEY, BASE } = process.env;
 })();
 "#;
     let modules = tool("node/node_modules/axios").parent().unwrap().to_owned();
-    let variables = [("API_KEY", key.as_str()), ("BASE", base.as_str()), ("NODE_EXTRA_CA_CERTS", ca), ("NODE_PATH", modules.to_str().unwrap())];
+    let variables = [
+        ("API_KEY", key.as_str()),
+        ("BASE", base.as_str()),
+        ("NODE_EXTRA_CA_CERTS", ca),
+        ("NODE_PATH", modules.to_str().unwrap()),
+    ];
     let printed = run(Path::new("node"), &["-e", NODE], &variables);
     assert_eq!(printed.trim(), "Invalid or missing API key");
 }
@@ -172,11 +251,18 @@ for tamper in (other_body, other_digest):
 #[test]
 fn signatures_of_another_implementation_are_accepted_once_and_tampered_ones_never() {
     let gate = Plan::new(Service::ok().address, POLICY).real_time().start();
-    let (id, secret) = gate.signing_key(r#""name":"signer","subject":"user_1","roles":["member"],"scopes":["things:read"]"#);
+    let (id, secret) = gate.signing_key(
+        r#""name":"signer","subject":"user_1","roles":["member"],"scopes":["things:read"]"#,
+    );
     let (ca, base) = (gate.ca(), format!("https://localhost:{}", gate.tls().port()));
     // After a start without nonce history, signatures of the same second are refused.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let variables = [("SECRET", secret.as_str()), ("KEY_ID", &id), ("BASE", &base), ("CA", ca.to_str().unwrap())];
+    let variables = [
+        ("SECRET", secret.as_str()),
+        ("KEY_ID", &id),
+        ("BASE", &base),
+        ("CA", ca.to_str().unwrap()),
+    ];
     let printed = run(&tool("venv/bin/python"), &["-c", SIGNING], &variables);
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(
@@ -198,15 +284,25 @@ fn signatures_of_another_implementation_are_accepted_once_and_tampered_ones_neve
 #[test]
 fn what_portcullis_sign_prints_is_accepted_from_curl() {
     let (gate, _) = gate();
-    let (id, secret) = gate.signing_key(r#""name":"signer","subject":"user_1","roles":["member"],"scopes":["things:read"]"#);
+    let (id, secret) = gate.signing_key(
+        r#""name":"signer","subject":"user_1","roles":["member"],"scopes":["things:read"]"#,
+    );
     std::fs::write(gate.dir.path().join("secret"), format!("{secret}\n")).unwrap();
-    std::fs::set_permissions(gate.dir.path().join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(
+        gate.dir.path().join("secret"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let url = format!("https://localhost:{}/v1/signed", gate.tls().port());
     let arguments = ["sign", "GET", &url, "--key-id", &id, "--secret", "file:secret", "--curl"];
     let (code, line, talk) = portcullis(gate.dir.path(), &arguments);
     assert_eq!(code, Some(0), "{talk}");
-    let line = line.trim().replacen("curl ", &format!("curl -sS --cacert {} -w ' %{{http_code}}' ", gate.ca().display()), 1);
+    let line = line.trim().replacen(
+        "curl ",
+        &format!("curl -sS --cacert {} -w ' %{{http_code}}' ", gate.ca().display()),
+        1,
+    );
     let printed = run(Path::new("bash"), &["-c", &line], &[]);
     assert_eq!(printed, "{\"ok\":true} 200", "{line}");
 }
@@ -237,7 +333,11 @@ impl Drop for Served {
 
 fn json_server(dir: &Path) -> (Served, SocketAddr) {
     let database = dir.join("db.json");
-    std::fs::write(&database, r#"{"posts":[{"id":1,"title":"json-server","views":100}],"comments":[]}"#).unwrap();
+    std::fs::write(
+        &database,
+        r#"{"posts":[{"id":1,"title":"json-server","views":100}],"comments":[]}"#,
+    )
+    .unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let child = Command::new("node")
         .arg(tool("node/node_modules/json-server/lib/cli/bin.js"))
@@ -256,8 +356,12 @@ fn json_server(dir: &Path) -> (Served, SocketAddr) {
 /// The two edits that the README tells, and a service that has never heard of us.
 #[test]
 fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_policy() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let routes = readme.split("```toml\n").find(|block| block.starts_with("[routes.everything]")).expect("the README shows a catch-all");
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let routes = readme
+        .split("```toml\n")
+        .find(|block| block.starts_with("[routes.everything]"))
+        .expect("the README shows a catch-all");
     let routes = routes.split("```").next().unwrap();
     let shipped = Shipped::new();
     let (_served, address) = json_server(shipped.dir.path());
@@ -265,7 +369,9 @@ fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_po
         let own = format!("targets  = [\"http://127.0.0.1:{}\"]", shipped.ports[2]);
         let bundled = format!("[task_service]\nbind = \"127.0.0.1:{}\"", shipped.ports[2]);
         assert!(config.contains(&own) && config.contains(&bundled), "{config}");
-        let config = config.replace(&own, &format!("targets = [\"http://{address}\"]")).replace(&bundled, "");
+        let config = config
+            .replace(&own, &format!("targets = [\"http://{address}\"]"))
+            .replace(&bundled, "");
         config.lines().filter(|line| !line.starts_with("identity")).collect::<Vec<_>>().join("\n")
     });
     for file in ["tasks.toml", "users.toml"] {
@@ -277,7 +383,16 @@ fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_po
     let ask = |method: &str, path: &str, body: &str| {
         let url = format!("https://localhost:{}{path}", shipped.ports[0]);
         let bearer = format!("Authorization: Bearer {key}");
-        let mut arguments = vec!["--cacert", ca.to_str().unwrap(), "-H", &bearer, "-X", method, "-w", "\n%{http_code}"];
+        let mut arguments = vec![
+            "--cacert",
+            ca.to_str().unwrap(),
+            "-H",
+            &bearer,
+            "-X",
+            method,
+            "-w",
+            "\n%{http_code}",
+        ];
         if !body.is_empty() {
             arguments.extend(["-H", "Content-Type: application/json", "-d", body]);
         }
@@ -286,19 +401,40 @@ fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_po
         let (body, status) = printed.rsplit_once('\n').unwrap();
         (status.to_owned(), serde_json::from_str::<serde_json::Value>(body).unwrap_or_default())
     };
-    assert_eq!(ask("GET", "/posts/1", ""), ("200".to_owned(), serde_json::json!({"id":1,"title":"json-server","views":100})));
+    assert_eq!(
+        ask("GET", "/posts/1", ""),
+        ("200".to_owned(), serde_json::json!({"id":1,"title":"json-server","views":100}))
+    );
     let (status, made) = ask("POST", "/posts", r#"{"title":"Through the gate"}"#);
     assert_eq!((status.as_str(), &made["id"]), ("201", &serde_json::json!(2)));
     assert_eq!(ask("PUT", "/posts/2", r#"{"title":"Replaced"}"#).0, "200");
-    assert_eq!(ask("PATCH", "/posts/2", r#"{"views":7}"#).1, serde_json::json!({"id":2,"title":"Replaced","views":7}));
+    assert_eq!(
+        ask("PATCH", "/posts/2", r#"{"views":7}"#).1,
+        serde_json::json!({"id":2,"title":"Replaced","views":7})
+    );
     let (status, page) = ask("GET", "/posts?_page=1&_limit=1&_sort=id&_order=desc", "");
     assert_eq!((status.as_str(), &page[0]["id"]), ("200", &serde_json::json!(2)));
     assert_eq!(ask("DELETE", "/posts/2", "").0, "200");
     assert_eq!(ask("GET", "/posts/2", "").0, "404", "the service's own 404");
     assert_eq!(ask("GET", "/posts/2%27%20OR%201=1--", "").0, "400", "and the gate's filters");
-    let stranger = curl(&["--cacert", ca.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}", &format!("https://localhost:{}/posts", shipped.ports[0])]);
+    let stranger = curl(&[
+        "--cacert",
+        ca.to_str().unwrap(),
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        &format!("https://localhost:{}/posts", shipped.ports[0]),
+    ]);
     assert_eq!(stranger, "401");
-    let headers = curl(&["--cacert", ca.to_str().unwrap(), "-H", &format!("Authorization: Bearer {key}"), "-I", &format!("https://localhost:{}/posts", shipped.ports[0])]);
+    let headers = curl(&[
+        "--cacert",
+        ca.to_str().unwrap(),
+        "-H",
+        &format!("Authorization: Bearer {key}"),
+        "-I",
+        &format!("https://localhost:{}/posts", shipped.ports[0]),
+    ]);
     assert!(headers.starts_with("HTTP/2 200"), "{headers}");
     assert!(!headers.to_ascii_lowercase().contains("x-powered-by"), "{headers}");
 }

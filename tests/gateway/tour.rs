@@ -99,7 +99,13 @@ struct Block {
 /// The fenced blocks of the README and of `docs/`.
 fn blocks() -> Vec<Block> {
     let mut files = vec![root().join("README.md")];
-    files.extend(std::fs::read_dir(root().join("docs")).into_iter().flatten().flatten().map(|entry| entry.path()));
+    files.extend(
+        std::fs::read_dir(root().join("docs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
     let mut blocks = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -110,7 +116,8 @@ fn blocks() -> Vec<Block> {
                 (Some(_), Some(block)) => blocks.push(block),
                 (Some(language), None) => {
                     let place = format!("{}:{}", file.file_name().unwrap().display(), number + 1);
-                    open = Some(Block { language: language.to_owned(), place, text: String::new() });
+                    open =
+                        Some(Block { language: language.to_owned(), place, text: String::new() });
                 }
                 (None, Some(mut block)) => {
                     block.text.push_str(line);
@@ -142,48 +149,76 @@ fn without_chance(text: &str) -> String {
 /// The first line that is shown and not printed, in order. `…` at its end stands for anything.
 /// Headers have no order.
 fn first_missing<'e>(expected: &'e str, printed: &str) -> Option<&'e str> {
-    if let (true, Some((shown, rest))) = (expected.starts_with("HTTP/"), expected.split_once("\n\n")) {
+    if let (true, Some((shown, rest))) =
+        (expected.starts_with("HTTP/"), expected.split_once("\n\n"))
+    {
         // The answer that is shown is the last one.
         let status = shown.lines().next().unwrap_or_default();
         let answers = printed.match_indices(status).map(|(at, _)| &printed[at..]);
-        let Some((head, body)) = answers.last().and_then(|answer| answer.split_once("\n\n")) else { return Some(status) };
+        let Some((head, body)) = answers.last().and_then(|answer| answer.split_once("\n\n")) else {
+            return Some(status);
+        };
         let head: Vec<&str> = head.lines().map(str::trim_end).collect();
-        return shown.lines().find(|line| !head.contains(&line.trim_end())).or_else(|| first_missing(rest, body));
+        return shown
+            .lines()
+            .find(|line| !head.contains(&line.trim_end()))
+            .or_else(|| first_missing(rest, body));
     }
     let mut printed = printed.lines().map(str::trim_end);
-    expected.lines().map(str::trim_end).filter(|line| !line.is_empty()).find(|shown| match shown.strip_suffix('…') {
-        Some(start) => !printed.any(|line| line.starts_with(start.trim_end())),
-        None => !printed.any(|line| line == *shown),
+    expected.lines().map(str::trim_end).filter(|line| !line.is_empty()).find(|shown| {
+        match shown.strip_suffix('…') {
+            Some(start) => !printed.any(|line| line.starts_with(start.trim_end())),
+            None => !printed.any(|line| line == *shown),
+        }
     })
 }
 
 #[test]
 fn the_tour_goes_as_the_readme_shows_it() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let at = |heading: &str| readme.lines().position(|line| line == heading).unwrap_or_else(|| panic!("the README has no `{heading}`")) + 1;
+    let at = |heading: &str| {
+        readme
+            .lines()
+            .position(|line| line == heading)
+            .unwrap_or_else(|| panic!("the README has no `{heading}`"))
+            + 1
+    };
     let tour = at("## A first tour")..at("## In front of your own service");
     let shipped = Shipped::new();
     let _process = Process::start(shipped.dir.path());
-    let line = |block: &Block| block.place.strip_prefix("README.md:").and_then(|line| line.parse::<usize>().ok());
+    let line = |block: &Block| {
+        block.place.strip_prefix("README.md:").and_then(|line| line.parse::<usize>().ok())
+    };
     let mut seen = 0;
     // Variables that one block sets are there in the next, as in the reader's shell.
     let mut earlier = String::new();
-    for block in blocks().iter().filter(|block| block.language == "console" && line(block).is_some_and(|line| tour.contains(&line))) {
-        let (commands, shown): (Vec<&str>, Vec<&str>) = block.text.lines().partition(|line| line.starts_with("$ "));
-        let commands: Vec<&str> = commands.iter().map(|line| line.trim_start_matches("$ ")).collect();
+    for block in blocks().iter().filter(|block| {
+        block.language == "console" && line(block).is_some_and(|line| tour.contains(&line))
+    }) {
+        let (commands, shown): (Vec<&str>, Vec<&str>) =
+            block.text.lines().partition(|line| line.starts_with("$ "));
+        let commands: Vec<&str> =
+            commands.iter().map(|line| line.trim_start_matches("$ ")).collect();
         let (last, before) = commands.split_last().unwrap();
-        let before: String = before.iter().map(|line| format!("{{ {line}; }} >/dev/null 2>&1\n")).collect();
+        let before: String =
+            before.iter().map(|line| format!("{{ {line}; }} >/dev/null 2>&1\n")).collect();
         let shown = without_chance(&shown.join("\n"));
         // A slow machine gives budgets time to refill: whoever asks again finds them empty.
         let again = if shown.starts_with("HTTP/2 429") { 20 } else { 1 };
         let last = format!("for attempt in $(seq {again}); do {last}; echo; done");
         let output = shipped.shell(&format!("{earlier}{before}{last}"));
-        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let printed = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         let printed = without_chance(&shipped.moved_back(&printed.replace('\r', "")));
         if let Some(line) = first_missing(&shown, &printed) {
             panic!("{}: this line is shown:\n{line}\nbut this is printed:\n{printed}", block.place);
         }
-        earlier.extend(commands.iter().filter(|line| line.contains("=$(")).map(|line| format!("{line}\n")));
+        earlier.extend(
+            commands.iter().filter(|line| line.contains("=$(")).map(|line| format!("{line}\n")),
+        );
         seen += 1;
     }
     assert!(seen >= 5, "the tour has {seen} blocks");
@@ -191,7 +226,10 @@ fn the_tour_goes_as_the_readme_shows_it() {
 
 #[test]
 fn the_mistake_in_the_readme_is_told_as_it_shows() {
-    let block = blocks().into_iter().find(|block| block.text.starts_with("$ portcullis check\n")).expect("the README shows a mistake");
+    let block = blocks()
+        .into_iter()
+        .find(|block| block.text.starts_with("$ portcullis check\n"))
+        .expect("the README shows a mistake");
     let shipped = Shipped::new();
     shipped.edit("policies/tasks.toml", |text| {
         let mut lines: Vec<&str> = text.lines().collect();
@@ -206,8 +244,16 @@ fn the_mistake_in_the_readme_is_told_as_it_shows() {
 
 #[test]
 fn every_toml_of_the_documents_passes_check_and_its_tests() {
-    const OF_THE_PROCESS: [&str; 8] =
-        ["[upstreams.", "[[listener]]", "[policy]", "[state]", "[admin]", "[log]", "[task_service]", "[process]"];
+    const OF_THE_PROCESS: [&str; 8] = [
+        "[upstreams.",
+        "[[listener]]",
+        "[policy]",
+        "[state]",
+        "[admin]",
+        "[log]",
+        "[task_service]",
+        "[process]",
+    ];
     let mut seen = 0;
     for block in blocks().iter().filter(|block| block.language == "toml") {
         let shipped = Shipped::new();
@@ -218,9 +264,11 @@ fn every_toml_of_the_documents_passes_check_and_its_tests() {
                 config.push_str("[[listener]]\nbind = [\"127.0.0.1:0\"]\n");
             }
             if !has("[upstreams.task-service]") {
-                config.push_str("[upstreams.task-service]\ntargets = [\"http://127.0.0.1:9000\"]\n");
+                config
+                    .push_str("[upstreams.task-service]\ntargets = [\"http://127.0.0.1:9000\"]\n");
             }
-            shipped.edit("gateway.toml", |_| config + block.text.trim_start_matches("version = 1\n"));
+            shipped
+                .edit("gateway.toml", |_| config + block.text.trim_start_matches("version = 1\n"));
         } else {
             shipped.edit("policies/of-the-document.toml", |_| block.text.clone());
         }
@@ -256,7 +304,11 @@ fn the_first_start_makes_secrets_that_only_their_owner_reads() {
     for entry in std::fs::read_dir(&state).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         let public = ["dev-ca.pem", "dev-cert.pem"].contains(&name.as_str());
-        assert!(public || mode(&entry.path()) == 0o600, "{name} has mode {:o}", mode(&entry.path()));
+        assert!(
+            public || mode(&entry.path()) == 0o600,
+            "{name} has mode {:o}",
+            mode(&entry.path())
+        );
     }
     let said = process.said();
     assert!(!said.contains(&shipped.key()), "a key is in the log:\n{said}");
