@@ -50,7 +50,8 @@ pub(in crate::forward) fn secret(
     match found.and_then(trimmed) {
         Ok(secret) => Some(secret),
         Err((code, says)) => {
-            reading.wrong(code, &reference.span, says, HELP);
+            let help = if code == Code::OpenSecret { "run `chmod 600` on it" } else { HELP };
+            reading.wrong(code, &reference.span, says, help);
             None
         }
     }

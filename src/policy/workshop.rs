@@ -67,9 +67,7 @@ impl Workshop<'_> {
             let mut reading = Reading { source, mistakes };
             let origin = reading.origin(format!("filters.{}", name.value), &name.span);
             match detection::compile(rule, &origin, &mut reading, now) {
-                Some(filter) => {
-                    self.filters.insert(name.value.clone(), Arc::new(filter));
-                }
+                Some(filter) => drop(self.filters.insert(name.value.clone(), Arc::new(filter))),
                 None => mistakes.broke(format!("filters.{}", name.value)),
             }
         }
