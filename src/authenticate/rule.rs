@@ -128,6 +128,11 @@ fn members(
     let mut members: Vec<Member> = Vec::with_capacity(names.len());
     for name in names {
         let Some(scheme) = schemes.get(&name.value) else {
+            // A signature that is defined but broken was reported where it stands.
+            let broken = name.strip_prefix("signature.").map(|name| format!("signatures.{name}"));
+            if broken.is_some_and(|name| reading.mistakes.is_broken(&name)) {
+                continue;
+            }
             let says = format!("there is no scheme `{}`", name.value);
             let help = suggest(&name.value, schemes.keys().map(String::as_str));
             reading.wrong(Code::Undefined, &name.span, says, help);

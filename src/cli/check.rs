@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::{Ended, Format, Globals};
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::config::{Config, FirstRun};
 use crate::mistake::code::Code;
 use crate::mistake::{Mistake, Mistakes};
@@ -42,16 +42,7 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     }
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
-    let config = Config::read(&globals.config, FirstRun::Assume, now, &mut mistakes);
-    let policy_dir =
-        options.path.clone().or_else(|| config.as_ref().map(|config| config.policy_dir.clone()));
-    let upstreams = config.as_ref().map(|config| config.upstreams.clone());
-    let mut files = 1;
-    if let Some(dir) = policy_dir {
-        // Without its upstreams a policy would be full of mistakes that are none of its own.
-        let rehearsal = Rehearsal::load(&dir, upstreams.as_ref(), now, &mut mistakes);
-        files += rehearsal.as_ref().map_or(0, Rehearsal::files);
-    }
+    let rehearsal = look(globals, options.path.as_deref(), now, &mut mistakes);
     mistakes.sort();
     match options.format {
         Format::Text => show(&mistakes, globals),
@@ -63,16 +54,28 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
             print(&format!(
                 "{} and {} policy files checked: nothing to say",
                 globals.config.display(),
-                files - 1
+                rehearsal.as_ref().map_or(0, Rehearsal::files)
             ));
         } else {
-            say(&format!(
-                "{errors} errors, {advice} warnings.   `portcullis check --explain CODE` tells more."
-            ));
+            say(&format!("{}.   `portcullis check --explain CODE` tells more.", mistakes.tally()));
         }
     }
     let found = errors > 0 || (options.deny_warnings && advice > 0);
     Ok(if found { Exit::Found } else { Exit::Fine })
+}
+
+/// Looks at the configuration and at the policy, whatever is wrong with the one or the other. The
+/// policy is that of `path`, or else the one that the configuration names.
+pub fn look(
+    globals: &Globals,
+    path: Option<&Path>,
+    now: Now,
+    mistakes: &mut Mistakes,
+) -> Option<Rehearsal> {
+    let config = Config::read(&globals.config, FirstRun::Assume, now, mistakes);
+    let dir = path.map(Path::to_owned).or_else(|| Config::policy_dir(&globals.config))?;
+    // Without its upstreams a policy would be full of mistakes that are none of its own.
+    Rehearsal::load(&dir, config.as_ref().map(|config| &config.upstreams), now, mistakes)
 }
 
 /// The policy that a command is about, ready to be rehearsed: that of `path`, or else the one that
@@ -99,8 +102,7 @@ pub fn rehearsal(globals: &Globals, path: Option<&Path>) -> Result<Rehearsal, Ex
     }
     mistakes.sort();
     show(&mistakes, globals);
-    let (errors, _) = mistakes.count();
-    Err(Exit::CouldNot(format!("{errors} errors; nothing was run")))
+    Err(Exit::CouldNot(format!("{}; nothing was run", mistakes.tally())))
 }
 
 /// Prints mistakes for people, on standard error.
@@ -116,8 +118,7 @@ pub fn show(mistakes: &Mistakes, globals: &Globals) {
 pub fn stopped(mistakes: &mut Mistakes, globals: &Globals) -> Exit {
     mistakes.sort();
     show(mistakes, globals);
-    let (errors, _) = mistakes.count();
-    Exit::CouldNot(format!("{errors} errors; nothing was started"))
+    Exit::CouldNot(format!("{}; nothing was started", mistakes.tally()))
 }
 
 fn document(mistakes: &Mistakes) -> Value {

@@ -5,14 +5,13 @@ use std::io::IsTerminal;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::check::stopped;
+use crate::cli::check::{look, stopped};
 use crate::cli::exit::{Exit, say};
 use crate::cli::start::{self, Started};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
 use crate::config::{Config, FirstRun, state_files};
 use crate::mistake::Mistakes;
-use crate::rehearse::Rehearsal;
 
 /// Options of `run`.
 #[derive(Debug, Default, Args)]
@@ -28,11 +27,8 @@ pub fn run(globals: &Globals, _: &Options) -> Ended {
     log_to_stderr();
     let mut mistakes = Mistakes::default();
     // Everything is looked at before anything is made: what has mistakes leaves no trace.
-    let looked_at = Config::read(&globals.config, FirstRun::Assume, begun, &mut mistakes);
-    let sound = looked_at.is_some_and(|config| {
-        Rehearsal::load(&config.policy_dir, Some(&config.upstreams), begun, &mut mistakes).is_some()
-    });
-    let config = sound
+    look(globals, None, begun, &mut mistakes);
+    let config = (!mistakes.any_error())
         .then(|| Config::read(&globals.config, FirstRun::Make, begun, &mut Mistakes::default()));
     let Some(config) = config.flatten() else { return Err(stopped(&mut mistakes, globals)) };
     let started = match start::start(config, &clock, &mut mistakes) {

@@ -1,6 +1,7 @@
 //! How the process runs, as `gateway.toml` says it.
 
 pub mod development;
+mod names;
 pub mod reference;
 pub mod rule;
 mod sections;
@@ -124,14 +125,28 @@ impl Config {
             }
         };
         let source = Source::new(shown_path(path), text);
-        let base = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-        let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
         let before = mistakes.count().0;
         let sections = Sections::read(&source, mistakes);
+        if mistakes.any_syntax_in(&source) {
+            return None;
+        }
+        let base = base_of(path);
         let reading = &mut Reading { source: &source, mistakes };
         let config = sections.compile(&base, first_run, now, reading);
         (mistakes.count().0 == before).then_some(config).flatten()
     }
+
+    /// The policy directory that `gateway.toml` names, whatever else is wrong with that file.
+    pub fn policy_dir(path: &Path) -> Option<PathBuf> {
+        let source = Source::new(shown_path(path), std::fs::read_to_string(path).ok()?);
+        let sections = Sections::read(&source, &mut Mistakes::default());
+        Some(base_of(path).join(sections.policy_dir()))
+    }
+}
+
+/// The directory that the paths of `gateway.toml` are relative to.
+fn base_of(path: &Path) -> PathBuf {
+    path.parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// Makes a directory that only its owner may enter, if it is not there.

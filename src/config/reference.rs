@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
+use crate::mistake::Reading;
+use crate::mistake::code::Code;
+use crate::mistake::read::INLINE_SECRET;
 use crate::secret::Secret;
 
 /// Secrets are never longer, in bytes.
@@ -56,6 +60,29 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Reports, at the place of the reference, a secret that is not there or that others may read.
+    /// Credentials of systemd are there only when it has started the process.
+    pub fn check(&self, base: &Path, span: &Range<usize>, reading: &mut Reading<'_>) {
+        let by_systemd = std::env::var_os("CREDENTIALS_DIRECTORY").is_some();
+        if matches!(self, Self::Credential(_)) && !by_systemd {
+            return;
+        }
+        let open = match self {
+            Self::File(path) if base.join(path).exists() => {
+                refuse_open_file(&base.join(path)).err()
+            }
+            Self::File(_) | Self::Env(_) | Self::Credential(_) => None,
+        };
+        let missing = || self.read(base).err().map(|says| (Code::Unreadable, says));
+        let wrong = open.map(|says| (Code::OpenSecret, says)).or_else(missing);
+        let Some((code, says)) = wrong else { return };
+        let usual = "put the secret there, or leave the key out for one that is made here";
+        let (says, help) = says.split_once("; ").unwrap_or((&says, usual));
+        reading.wrong(code, span, says, help);
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -77,7 +104,9 @@ impl std::str::FromStr for Reference {
                 Ok(Self::Credential(name.to_owned()))
             }
             // The text itself may be the secret, so it is not repeated.
-            _ => Err("a secret never stands in this file; write \"env:NAME\", \"file:PATH\" or \"credential:NAME\"".to_owned()),
+            _ => Err(format!(
+                "{INLINE_SECRET}; write \"env:NAME\", \"file:PATH\" or \"credential:NAME\""
+            )),
         }
     }
 }

@@ -9,11 +9,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Now;
+use crate::config::reference::Reference;
 use crate::config::rule::{
     AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule,
     TaskServiceRule,
 };
-use crate::config::{Ceilings, Config, FirstRun, development, private_dir, state_files};
+use crate::config::{Ceilings, Config, FirstRun, development, names, private_dir, state_files};
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{self as upstream, UpstreamRule};
 use crate::forward::upstream::Upstreams;
@@ -31,6 +32,8 @@ pub(in crate::config) struct Sections {
     policy: PolicyRule,
     listeners: Vec<ListenerRule>,
     listener_span: Option<Range<usize>>,
+    /// How many `[[listener]]` there are, also those that have mistakes.
+    listeners_written: usize,
     upstreams: Vec<(String, Range<usize>, UpstreamRule)>,
     state: StateRule,
     keys: KeysRule,
@@ -44,10 +47,17 @@ pub(in crate::config) struct Sections {
 impl Sections {
     pub(in crate::config) fn read(source: &Arc<Source>, mistakes: &mut Mistakes) -> Self {
         let mut sections = Self::default();
-        for entry in read::top(source, mistakes) {
-            sections.section(entry, source, mistakes);
+        let entries = read::top(source, mistakes);
+        if !mistakes.any_syntax_in(source) {
+            for entry in entries {
+                sections.section(entry, source, mistakes);
+            }
         }
         sections
+    }
+
+    pub(in crate::config) fn policy_dir(&self) -> &str {
+        &self.policy.dir
     }
 
     fn section(&mut self, entry: Entry<'_>, source: &Arc<Source>, mistakes: &mut Mistakes) {
@@ -66,6 +76,7 @@ impl Sections {
             "listener" => {
                 self.listener_span = Some(entry.span.clone());
                 for node in read::elements(entry, source, mistakes) {
+                    self.listeners_written += 1;
                     self.listeners.extend(read::rule("[[listener]]", node, source, mistakes));
                 }
             }
@@ -108,6 +119,9 @@ impl Sections {
         reading: &mut Reading<'_>,
     ) -> Option<Config> {
         self.basics(reading);
+        names::check(&self.listeners, &self.upstreams, reading);
+        names::environment(&self.keys.environment, reading);
+        self.secrets(base, reading);
         let state_dir = base.join(&self.state.dir);
         let admin = self.admin.as_ref().and_then(|rule| admin_address(rule, reading));
         let task_service = self.task_service.as_ref().and_then(|rule| {
@@ -131,7 +145,7 @@ impl Sections {
             upstream::compile(rule, name, span, &surroundings, reading)
         }));
         self.task_upstream(reading);
-        self.environment(reading);
+        let (log, workers) = (LogPlan::compile(&self.log, base, reading), self.workers(reading));
         Some(Config {
             base: base.to_owned(),
             policy_dir: base.join(&self.policy.dir),
@@ -145,14 +159,10 @@ impl Sections {
             environment: self.keys.environment.value.clone(),
             expire_after: self.keys.expire_after.0,
             admin,
-            admin_token: self
-                .admin
-                .as_ref()
-                .and_then(|rule| rule.token.as_ref())
-                .map(|at| at.value.clone()),
-            log: LogPlan::compile(&self.log, base, reading)?,
+            admin_token: self.admin_token().map(|at| at.value.clone()),
+            log: log?,
             drain: self.shutdown.drain.0,
-            workers: self.workers(reading),
+            workers,
             ceilings: Ceilings {
                 buffered_bytes: self.process.buffered_bytes_max.0,
                 buckets: self.process.buckets_max as usize,
@@ -161,6 +171,18 @@ impl Sections {
             task_service,
             made_certificate: certificate.as_ref().is_some_and(|certificate| certificate.made),
         })
+    }
+
+    fn admin_token(&self) -> Option<&At<Reference>> {
+        self.admin.as_ref().and_then(|rule| rule.token.as_ref())
+    }
+
+    /// Whether the secrets are where the operator says.
+    fn secrets(&self, base: &Path, reading: &mut Reading<'_>) {
+        let state = [&self.state.master_key, &self.state.pepper].into_iter().flatten();
+        for reference in state.chain(self.admin_token()) {
+            reference.check(base, &reference.span, reading);
+        }
     }
 
     /// The development certificate, when a listener wants TLS and names none. It is for loopback
@@ -264,24 +286,10 @@ impl Sections {
             let help = "write `version = 1` at the top";
             reading.wrong(Code::WrongValue, &span, "`version` must be 1", help);
         }
-        if self.listeners.is_empty() {
+        if self.listeners_written == 0 {
             let span = self.listener_span.clone().unwrap_or(0..0);
             let help = "add one with bind = [\"127.0.0.1:8443\"]";
             reading.wrong(Code::NoListener, &span, "there is no [[listener]]", help);
-        }
-    }
-
-    fn environment(&self, reading: &mut Reading<'_>) {
-        let environment = &self.keys.environment;
-        let fits = (1..=16).contains(&environment.len())
-            && environment.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if !fits {
-            reading.wrong(
-                Code::BadName,
-                &environment.span,
-                format!("`{}` is not the name of an environment", environment.value),
-                "write 1 to 16 lower-case letters and digits, for example \"live\"",
-            );
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
+use crate::mistake::read::INLINE_SECRET;
 use crate::mistake::source::At;
 use crate::secret::Secret;
 
@@ -44,12 +45,13 @@ pub(in crate::forward) fn secret(
             .and_then(|path| private_file(&path))
     } else {
         // The text itself is not repeated: it may be the secret.
-        Err((Code::InlineSecret, "`identity` points at no secret".to_owned()))
+        Err((Code::InlineSecret, format!("{INLINE_SECRET}, and `identity` points at none")))
     };
     match found.and_then(trimmed) {
         Ok(secret) => Some(secret),
         Err((code, says)) => {
-            reading.wrong(code, &reference.span, says, HELP);
+            let help = if code == Code::OpenSecret { "run `chmod 600` on it" } else { HELP };
+            reading.wrong(code, &reference.span, says, help);
             None
         }
     }

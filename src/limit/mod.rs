@@ -112,10 +112,13 @@ impl Budgets {
         let mut found: Vec<Arc<Limit>> = Vec::with_capacity(names.len());
         for name in names.iter() {
             let Some(limit) = limits.get(&name.value) else {
+                sound = false;
+                if reading.mistakes.is_broken(&format!("limits.{}", name.value)) {
+                    continue;
+                }
                 let says = format!("limit `{}` is not defined", name.value);
                 let help = suggest(name, limits.keys().map(String::as_str));
                 reading.wrong(Code::Undefined, &name.span, says, help);
-                sound = false;
                 continue;
             };
             // A limit that is defined but broken was reported where it stands.

@@ -226,6 +226,8 @@ fn compile_tls(
     let (certificate, key, place) = match (cert, key, &material.fallback) {
         (Some(cert), Some(key), _) => (path(cert), path(key), cert.span.clone()),
         (None, None, Some((cert, key))) => (cert.clone(), key.clone(), rule.span.clone()),
+        // Why there is none to fall back on was told by whoever could not make it.
+        (None, None, None) => return None,
         _ => {
             reading.wrong(
                 Code::BadCertificate,

@@ -65,8 +65,6 @@ codes! {
     ExpiringCertificate "W0406" "A certificate that expires within thirty days."
     OpenAdmin "W0407" "The admin listener can be reached from other machines."
     UnusedName "W0408" "A name that is defined and never used."
-    ManySeries "W0409" "The policy would make more than 10,000 metric series."
-    UntypedId "W0410" "A path parameter without a type accepts any segment. `{id:uuid}` or `{id:int}` says what an id looks like."
     NoFilter "W0411" "A route that accepts a body is not inspected for attacks."
     PlainUpstream "W0412" "An upstream on another machine is spoken to without TLS."
 }

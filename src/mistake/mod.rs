@@ -1,9 +1,12 @@
 //! What is wrong in an operator's file: file, line, column, a sentence, and help.
 
 pub mod code;
+pub mod keys;
 pub mod read;
 pub mod source;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -81,7 +84,7 @@ impl Mistake {
         let mut group = level.primary_title(self.says.as_str()).id(self.code.number()).elements(
             self.place.iter().map(|place| {
                 let label = (!self.label.is_empty()).then_some(self.label.as_str());
-                let mut snippet = Snippet::source(place.source.text.as_str())
+                let mut snippet = Snippet::source(self.shown_text(place))
                     .path(place.source.path.as_str())
                     .fold(true)
                     .annotation(AnnotationKind::Primary.span(place.span.clone()).label(label));
@@ -114,37 +117,55 @@ impl Mistake {
         let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
     }
+
+    /// The text around a place. A secret that stands there is not shown: what a terminal shows
+    /// ends in logs and in tickets.
+    fn shown_text<'p>(&self, place: &'p Place) -> Cow<'p, str> {
+        let text = place.source.text.as_str();
+        let Range { start, end } = place.span;
+        match (self.code, text.get(..start), text.get(start..end), text.get(end..)) {
+            (Code::InlineSecret, Some(before), Some(secret), Some(after)) => {
+                Cow::Owned([before, &"*".repeat(secret.len()), after].concat())
+            }
+            _ => Cow::Borrowed(text),
+        }
+    }
 }
 
 /// All that was found wrong while reading. Nothing stops at the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mistakes(Vec<Mistake>);
+pub struct Mistakes {
+    list: Vec<Mistake>,
+    /// Names that are defined by something with mistakes of its own, such as `limits.write`.
+    broken: BTreeSet<String>,
+}
 
 impl Mistakes {
     /// Adds one.
     pub fn push(&mut self, mistake: Mistake) {
-        self.0.push(mistake);
+        self.list.push(mistake);
     }
 
     /// Adds all of another list.
     pub fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        self.list.extend(others.list);
+        self.broken.extend(others.broken);
     }
 
     /// All of them, in the order of files and lines.
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Whether there is one that must be mended before anything is loaded.
     pub fn any_error(&self) -> bool {
-        self.0.iter().any(|mistake| !mistake.is_advice())
+        self.list.iter().any(|mistake| !mistake.is_advice())
     }
 
     /// How many errors and how many pieces of advice there are.
     pub fn count(&self) -> (usize, usize) {
-        let advice = self.0.iter().filter(|mistake| mistake.is_advice()).count();
-        (self.0.len() - advice, advice)
+        let advice = self.list.iter().filter(|mistake| mistake.is_advice()).count();
+        (self.list.len() - advice, advice)
     }
 
     /// Puts them into the order of files and lines, and drops repetitions.
@@ -152,8 +173,36 @@ impl Mistakes {
         let key = |mistake: &Mistake| {
             mistake.place.as_ref().map(|place| (place.source.path.clone(), place.span.start))
         };
-        self.0.sort_by_key(|mistake| (key(mistake), mistake.code.number()));
-        self.0.dedup();
+        self.list.sort_by_key(|mistake| (key(mistake), mistake.code.number()));
+        self.list.dedup();
+    }
+
+    /// Keeps in mind that `name` is defined, by something with mistakes of its own. Whoever uses
+    /// the name did nothing wrong.
+    pub fn broke(&mut self, name: impl Into<String>) {
+        self.broken.insert(name.into());
+    }
+
+    /// Whether `name` is defined by something with mistakes of its own.
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
+    }
+
+    /// Whether the text of a file is not TOML, so that what was read of it means little.
+    pub fn any_syntax_in(&self, source: &Source) -> bool {
+        self.list.iter().filter(|mistake| mistake.code == Code::Syntax).any(|mistake| {
+            mistake.place.as_ref().is_some_and(|place| place.source.path == source.path)
+        })
+    }
+
+    /// How many there are, in words: `1 error, 2 warnings`.
+    pub fn tally(&self) -> String {
+        let counted = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let (errors, advice) = self.count();
+        format!("{}, {}", counted(errors, "error"), counted(advice, "warning"))
     }
 }
 
@@ -186,10 +235,15 @@ impl Reading<'_> {
 
 /// The word of `known` that `written` was probably meant to be.
 pub fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let begins =
+        |word: &str| word.len() >= 3 && (written.starts_with(word) || word.starts_with(written));
     known
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(written, word), word))
-        .filter(|(distance, word)| *distance <= 1 + word.len() / 4 && *distance < word.len())
+        .filter(|(distance, word)| {
+            let close = *distance <= 1 + word.len() / 4 && *distance < word.len();
+            close || (written.len() >= 3 && begins(word))
+        })
         .min()
         .map(|(_, word)| word)
 }
@@ -222,6 +276,21 @@ mod tests {
         assert!(shown.contains("error[P0102]: unknown key `limts` in a route"), "{shown}");
         assert!(shown.contains("policies/tasks.toml:2:1"), "{shown}");
         assert!(shown.contains("did you mean `limits`?"), "{shown}");
+    }
+
+    #[test]
+    fn a_secret_in_a_file_is_not_repeated_in_the_excerpt() {
+        let source = Source::new("gateway.toml", "pepper = \"hunter2\"\nnext = 1\n");
+        let mistake = Mistake::new(Code::InlineSecret, "a secret").at(source.place(9..18));
+        let shown = mistake.render(false);
+        assert!(!shown.contains("hunter2") && shown.contains("pepper = *********"), "{shown}");
+    }
+
+    #[test]
+    fn beginnings_are_suggested() {
+        assert_eq!(meant("directory", ["dir", "watch"]), Some("dir"));
+        assert_eq!(meant("wor", ["workers"]), Some("workers"));
+        assert_eq!(meant("to", ["tokens"]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From TOML text to rules, reporting every mistake and not only the first.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,8 +11,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::mistake::code::Code;
-use crate::mistake::source::Source;
-use crate::mistake::{Mistake, Mistakes, suggest};
+use crate::mistake::source::{Place, Source};
+use crate::mistake::{Mistake, Mistakes, keys};
+
+/// How the error begins with which a deserialiser refuses a secret that stands in the file itself.
+pub const INLINE_SECRET: &str = "a secret never stands in this file";
 
 /// A TOML value with its place, as the parser gives it.
 pub type Node<'a> = Spanned<DeValue<'a>>;
@@ -30,8 +33,13 @@ pub struct Entry<'a> {
 /// The top level of a file: its keys, in their order, each with its value.
 pub fn top<'a>(source: &'a Arc<Source>, mistakes: &mut Mistakes) -> Vec<Entry<'a>> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
+    let mut lines = BTreeSet::new();
     for error in errors {
-        mistakes.push(syntax(source, &error));
+        let mistake = syntax(source, &error);
+        // What follows on the same line is the parser finding its way back.
+        if lines.insert(mistake.place.as_ref().map(Place::line)) {
+            mistakes.push(mistake);
+        }
     }
     entries(table.into_inner())
 }
@@ -79,8 +87,8 @@ pub fn elements<'a>(
 
 /// Reads one rule from its own value.
 ///
-/// Unknown keys are found by the rule's JSON Schema, at any depth, so that all of them are
-/// reported. Values of the wrong kind are reported one after the other: the offending key is set
+/// Unknown and missing keys are found by the rule's JSON Schema, at any depth, so that all of them
+/// are reported. Values of the wrong kind are reported one after the other: the offending key is set
 /// aside and the rest is read again.
 pub fn rule<T: DeserializeOwned + JsonSchema>(
     what: &str,
@@ -90,7 +98,7 @@ pub fn rule<T: DeserializeOwned + JsonSchema>(
 ) -> Option<T> {
     let schema = schema_of::<T>();
     let mut node = node;
-    Keys { what, root: &schema, source, mistakes }.check(&schema, &mut node);
+    let absent_told = keys::check(what, &schema, &mut node, source, mistakes);
     let whole = node.span();
     let mut set_aside = false;
     loop {
@@ -100,7 +108,7 @@ pub fn rule<T: DeserializeOwned + JsonSchema>(
             Err(error) => error,
         };
         let missing = error.message().starts_with("missing field");
-        if !(missing && set_aside) {
+        if !(missing && (set_aside || absent_told)) {
             mistakes.push(wrong(what, source, &error, &whole));
         }
         let removed = !missing && remove_at(&mut node, error.span());
@@ -126,10 +134,17 @@ fn entries(table: DeTable<'_>) -> Vec<Entry<'_>> {
 }
 
 fn syntax(source: &Arc<Source>, error: &toml::de::Error) -> Mistake {
-    let mistake = Mistake::new(Code::Syntax, one_line(error.message()));
-    match error.span() {
-        Some(span) => mistake.at(source.place(span)),
-        None => mistake.at(source.place(0..0)),
+    let place = source.place(error.span().unwrap_or(0..0));
+    match error.message().trim() {
+        "duplicate key" => Mistake::new(Code::Syntax, "this key stands in its table already")
+            .at(place)
+            .help("remove one of the two"),
+        message if message.contains("basic string") || message.contains("literal string") => {
+            Mistake::new(Code::Syntax, "this text does not end on its line")
+                .at(place)
+                .help("close it with the quotation mark that it begins with")
+        }
+        message => Mistake::new(Code::Syntax, one_line(message)).at(place),
     }
 }
 
@@ -140,13 +155,49 @@ fn wrong(
     whole: &Range<usize>,
 ) -> Mistake {
     let message = one_line(error.message());
-    let span = error.span().unwrap_or_else(|| whole.clone());
+    let place = source.place(error.span().unwrap_or_else(|| whole.clone()));
     if let Some(field) = message.strip_prefix("missing field ") {
         return Mistake::new(Code::MissingKey, format!("{field} is missing in {what}"))
-            .at(source.place(span))
+            .at(place)
             .help(format!("add a line `{} = …`", field.trim_matches('`')));
     }
-    Mistake::new(Code::WrongValue, message).at(source.place(span))
+    let code = match message.starts_with(INLINE_SECRET) {
+        true => Code::InlineSecret,
+        false => Code::WrongValue,
+    };
+    let (says, help) = in_our_words(&message);
+    let mistake = Mistake::new(code, says).at(place);
+    match help {
+        Some(help) => mistake.help(help),
+        None => mistake,
+    }
+}
+
+/// What serde says, as an operator reads it: what is so, and what would be right.
+fn in_our_words(message: &str) -> (String, Option<String>) {
+    if let Some((says, help)) = message.split_once("; ") {
+        return (says.to_owned(), Some(help.to_owned()));
+    }
+    let Some((found, expected)) = message.split_once(", expected ") else {
+        return (message.to_owned(), None);
+    };
+    if let Some(word) = found.strip_prefix("unknown variant ") {
+        return (format!("{word} is not known here"), Some(format!("write {expected}")));
+    }
+    let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+    let found = found.strip_prefix("string ").unwrap_or(match found {
+        "map" => "a table",
+        "sequence" => "an array",
+        other => other,
+    });
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "i64" | "usize" => "a whole number",
+        "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "a table",
+        other => other,
+    };
+    (format!("{found} is not {expected}"), None)
 }
 
 fn one_line(message: &str) -> String {
@@ -166,92 +217,6 @@ fn remove_at(node: &mut Node<'_>, span: Option<Range<usize>>) -> bool {
         return false;
     };
     table.remove(&key).is_some()
-}
-
-/// Finds keys that the schema does not know, reports them and takes them out.
-struct Keys<'s> {
-    what: &'s str,
-    root: &'s Json,
-    source: &'s Arc<Source>,
-    mistakes: &'s mut Mistakes,
-}
-
-impl<'s> Keys<'s> {
-    fn check(&mut self, schema: &'s Json, node: &mut Node<'_>) {
-        match node.get_mut() {
-            DeValue::Table(table) => {
-                if let Some(schema) = self.alternative(schema, "object") {
-                    self.table(schema, table);
-                }
-            }
-            DeValue::Array(array) => {
-                if let Some(items) =
-                    self.alternative(schema, "array").and_then(|schema| schema.get("items"))
-                {
-                    for item in array.iter_mut() {
-                        self.check(items, item);
-                    }
-                }
-            }
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_) => {}
-        }
-    }
-
-    fn table(&mut self, schema: &'s Json, table: &mut DeTable<'_>) {
-        let known: BTreeMap<&str, &Json> = schema
-            .get("properties")
-            .and_then(Json::as_object)
-            .map(|properties| {
-                properties.iter().map(|(key, schema)| (key.as_str(), schema)).collect()
-            })
-            .unwrap_or_default();
-        let others = schema.get("additionalProperties");
-        let mut unknown = Vec::new();
-        for (key, node) in table.iter_mut() {
-            match (known.get(key.get_ref().as_ref()), others) {
-                (Some(schema), _) => self.check(schema, node),
-                (None, Some(Json::Bool(false))) => unknown.push(key.clone()),
-                (None, Some(schema)) => self.check(schema, node),
-                (None, None) => {}
-            }
-        }
-        for key in unknown {
-            let written: &str = key.get_ref();
-            self.mistakes.push(
-                Mistake::new(Code::UnknownKey, format!("unknown key `{written}` in {}", self.what))
-                    .at(self.source.place(key.span()))
-                    .label(format!("not a key of {}", self.what))
-                    .help(suggest(written, known.keys().copied())),
-            );
-            table.remove(&key);
-        }
-    }
-
-    /// The one form of `schema` that a value of this JSON type can have, through references and
-    /// alternatives.
-    fn alternative(&self, schema: &'s Json, json_type: &str) -> Option<&'s Json> {
-        if let Some(path) = schema.get("$ref").and_then(Json::as_str) {
-            let target = self.root.pointer(path.trim_start_matches('#'))?;
-            return self.alternative(target, json_type);
-        }
-        for key in ["anyOf", "oneOf", "allOf"] {
-            if let Some(forms) = schema.get(key).and_then(Json::as_array) {
-                let mut fitting = forms.iter().filter_map(|form| self.alternative(form, json_type));
-                let first = fitting.next();
-                return if fitting.next().is_some() { None } else { first };
-            }
-        }
-        let fits = match schema.get("type") {
-            Some(Json::String(name)) => name == json_type,
-            Some(Json::Array(names)) => names.iter().any(|name| name == json_type),
-            _ => false,
-        };
-        fits.then_some(schema)
-    }
 }
 
 #[cfg(test)]
@@ -316,10 +281,35 @@ mod tests {
         let text = mistakes.join("\n");
         assert_eq!(mistakes.len(), 5, "{text}");
         assert!(text.contains("p.toml:3:1 unknown key `cuont` in a rule"), "{text}");
-        assert!(text.contains("p.toml:5:10 unknown key `mx` in a rule"), "{text}");
+        assert!(text.contains("p.toml:5:10 unknown key `mx` in `body` of a rule"), "{text}");
         assert!(text.contains("p.toml:2:8"), "{text}");
         assert!(text.contains("p.toml:4:9"), "{text}");
         assert!(text.contains("p.toml:6:17"), "{text}");
+    }
+
+    #[test]
+    fn all_keys_that_are_missing_come_at_once_and_none_that_is_only_misspelt() {
+        let (rule, mistakes) = read("[a]\ncount = 1\n");
+        assert!(rule.is_none());
+        assert_eq!(mistakes, ["P0104 p.toml:1:1 `name` is missing in a rule"]);
+        let (_, mistakes) = read("[a]\nnmae = \"x\"\n");
+        assert_eq!(mistakes, ["P0102 p.toml:2:1 unknown key `nmae` in a rule"]);
+    }
+
+    #[test]
+    fn what_serde_says_is_told_in_words_of_operators() {
+        let says = |message| in_our_words(message).0;
+        assert_eq!(
+            says("invalid type: string \"yes\", expected a boolean"),
+            "\"yes\" is not a boolean"
+        );
+        assert_eq!(says("invalid type: map, expected a sequence"), "a table is not an array");
+        assert_eq!(says("invalid type: integer `5`, expected a text"), "integer `5` is not a text");
+        let (says, help) = in_our_words("unknown variant `h3`, expected `h1` or `h2`");
+        assert_eq!(
+            (says.as_str(), help.as_deref()),
+            ("`h3` is not known here", Some("write `h1` or `h2`"))
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::policy::case::Case;
 use crate::policy::files::Files;
 use crate::policy::rule::DefaultsRule;
 use crate::policy::sections::{Sections, Single};
+use crate::policy::unused;
 use crate::policy::workshop::{Workshop, whole};
 use crate::record::Record;
 use crate::route::table::Table;
@@ -44,6 +45,10 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let before = mistakes.count().0;
     let sections = Sections::read(&files.sources, mistakes);
     let first = files.sources.first()?;
+    // Half of a policy is full of names that seem to be defined nowhere.
+    if files.sources.iter().any(|source| mistakes.any_syntax_in(source)) {
+        return None;
+    }
     let Sections {
         name,
         vocabulary,
@@ -56,6 +61,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         cases,
         ..
     } = sections;
+    unused::report(&limits, &filters, (&routes, defaults.as_ref()), mistakes);
     let vocabulary = compiled_vocabulary(vocabulary, first, mistakes);
     let address = compiled_address(address, ground, first, mistakes);
     let defaults = defaults.unwrap_or_else(|| Single {

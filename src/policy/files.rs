@@ -30,6 +30,12 @@ impl Files {
     /// bodies) count for the hash.
     pub fn read(dir: &Path, mistakes: &mut Mistakes) -> Self {
         let mut paths = Vec::new();
+        if !dir.is_dir() {
+            let says = format!("there is no policy directory `{}`", shown_path(dir));
+            let help = "gateway.toml names it under [policy] dir, relative to itself";
+            mistakes.push(Mistake::new(Code::Unreadable, says).help(help));
+            return Self { dir: dir.to_owned(), sources: Vec::new(), hash: String::new() };
+        }
         walk(dir, 0, &mut paths, mistakes);
         paths.sort();
         let mut hash = Context::new(&SHA256);
@@ -41,20 +47,24 @@ impl Files {
             hash.update(&[0]);
             hash.update(&(text.len() as u64).to_be_bytes());
             hash.update(text.as_bytes());
-            let direct = shown.components().count() == 1;
-            if direct && path.extension().is_some_and(|extension| extension == "toml") {
+            if is_policy(dir, path) {
                 sources.push(Source::new(shown_path(path), text));
             }
         }
-        if sources.is_empty() && !mistakes.any_error() {
-            mistakes.push(
-                Mistake::new(Code::Unreadable, format!("{} has no policy file", shown_path(dir)))
-                    .help("add a file that ends in .toml, or name another directory under [policy] dir"),
-            );
+        if sources.is_empty() && !paths.iter().any(|path| is_policy(dir, path)) {
+            let says = format!("the policy directory `{}` has no policy file", shown_path(dir));
+            mistakes.push(Mistake::new(Code::Unreadable, says).help(
+                "add a file that ends in .toml, or name another directory under [policy] dir",
+            ));
         }
         let hash = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Self { dir: dir.to_owned(), sources, hash }
     }
+}
+
+/// Whether a file is itself part of the policy, and not only something that it refers to.
+fn is_policy(dir: &Path, path: &Path) -> bool {
+    path.parent() == Some(dir) && path.extension().is_some_and(|extension| extension == "toml")
 }
 
 /// A path as messages show it: without the current directory in front of it.

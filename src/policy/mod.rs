@@ -4,6 +4,7 @@ pub mod rule;
 pub mod files;
 pub mod case;
 pub mod sections;
+mod unused;
 pub mod compile;
 mod workshop;
 pub mod route;

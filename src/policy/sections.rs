@@ -66,11 +66,16 @@ impl Sections {
     pub fn read(sources: &[Arc<Source>], mistakes: &mut Mistakes) -> Self {
         let mut sections = Self::default();
         for source in sources {
-            for entry in read::top(source, mistakes) {
-                sections.section(entry, source, mistakes);
+            let entries = read::top(source, mistakes);
+            if !mistakes.any_syntax_in(source) {
+                for entry in entries {
+                    sections.section(entry, source, mistakes);
+                }
             }
         }
-        sections.check_version(sources, mistakes);
+        if !sources.iter().any(|source| mistakes.any_syntax_in(source)) {
+            sections.check_version(sources, mistakes);
+        }
         sections
     }
 
@@ -192,6 +197,7 @@ fn named<T: DeserializeOwned + JsonSchema>(
     source: &Arc<Source>,
     mistakes: &mut Mistakes,
 ) {
+    let section = entry.name.clone();
     for member in read::members(entry, source, mistakes) {
         let place = source.place(member.span.clone());
         if !is_name(&member.name) {
@@ -214,9 +220,12 @@ fn named<T: DeserializeOwned + JsonSchema>(
             );
             continue;
         }
-        if let Some(rule) = read::rule(what, member.node, source, mistakes) {
-            let name = At { value: member.name, span: member.span };
-            list.push(Named { name, rule, source: Arc::clone(source) });
+        match read::rule(what, member.node, source, mistakes) {
+            Some(rule) => {
+                let name = At { value: member.name, span: member.span };
+                list.push(Named { name, rule, source: Arc::clone(source) });
+            }
+            None => mistakes.broke(format!("{section}.{}", member.name)),
         }
     }
 }
@@ -234,7 +243,8 @@ fn put<T: DeserializeOwned + JsonSchema>(
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Lower-case letters, digits and hyphens, beginning with a letter, at most 63.
+pub fn is_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name

@@ -66,8 +66,9 @@ impl Workshop<'_> {
         for Named { name, rule, source } in written {
             let mut reading = Reading { source, mistakes };
             let origin = reading.origin(format!("filters.{}", name.value), &name.span);
-            if let Some(filter) = detection::compile(rule, &origin, &mut reading, now) {
-                self.filters.insert(name.value.clone(), Arc::new(filter));
+            match detection::compile(rule, &origin, &mut reading, now) {
+                Some(filter) => drop(self.filters.insert(name.value.clone(), Arc::new(filter))),
+                None => mistakes.broke(format!("filters.{}", name.value)),
             }
         }
     }
@@ -84,11 +85,13 @@ impl Workshop<'_> {
             let mut reading = Reading { source, mistakes };
             let keys = Arc::clone(directory) as Arc<dyn crate::authenticate::SigningKeys>;
             let nonces = Arc::clone(&self.ground.nonces);
-            if let Some(scheme) = rule.compile(&name.value, &name.span, keys, nonces, &mut reading)
-            {
-                let (name, scheme) = (format!("signature.{}", name.value), Arc::new(scheme));
-                self.schemes.insert(name.clone(), Arc::clone(&scheme) as Arc<dyn Scheme>);
-                self.signatures.insert(name, scheme);
+            match rule.compile(&name.value, &name.span, keys, nonces, &mut reading) {
+                Some(scheme) => {
+                    let (name, scheme) = (format!("signature.{}", name.value), Arc::new(scheme));
+                    self.schemes.insert(name.clone(), Arc::clone(&scheme) as Arc<dyn Scheme>);
+                    self.signatures.insert(name, scheme);
+                }
+                None => mistakes.broke(format!("signatures.{}", name.value)),
             }
         }
     }
@@ -326,7 +329,8 @@ impl Workshop<'_> {
     ) -> Option<Option<Arc<dyn Examine>>> {
         let Some(name) = name.filter(|name| name.value != "none") else { return Some(None) };
         let found = self.filters.get(&name.value);
-        if found.is_none() {
+        // A filter that is defined but broken was reported where it stands.
+        if found.is_none() && !reading.mistakes.is_broken(&format!("filters.{}", name.value)) {
             let says = format!("filter `{}` is not defined", name.value);
             let help = suggest(name, self.filters.keys().map(String::as_str));
             reading.wrong(Code::Undefined, &name.span, says, help);

@@ -655,7 +655,7 @@ fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
     let mut stream = gate.connect();
     stream.write_all(get("/v1/open", "-").as_bytes()).unwrap();
     assert!(Reply::read(&mut stream, false).is_none(), "half an answer was framed as a whole one");
-    assert!(gate.log("upstream").contains("/v1/open"), "{}", gate.log(""));
+    assert_eq!(service.requests().len(), 1);
 }
 
 #[test]
