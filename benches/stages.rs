@@ -209,8 +209,11 @@ impl Bed {
         let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
         let mut mistakes = Mistakes::default();
         let source = Source::new("bench", "");
-        let plan =
-            LogPlan::compile(&rule, &mut Reading { source: &source, mistakes: &mut mistakes });
+        let plan = LogPlan::compile(
+            &rule,
+            Path::new("."),
+            &mut Reading { source: &source, mistakes: &mut mistakes },
+        );
         let log = Log::start(plan.unwrap()).unwrap();
         let record = Record::new(Metrics::new(build).unwrap(), log, clock.clone());
         let directory = Arc::new(directory);
