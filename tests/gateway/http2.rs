@@ -297,7 +297,9 @@ impl Raw {
             match self.next() {
                 None => return Outcome::Closed,
                 Some((GOAWAY, _, _, payload)) if payload[4..8] != [0; 4] => {
-                    return Outcome::GoneAway(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+                    return Outcome::GoneAway(u32::from_be_bytes(
+                        payload[4..8].try_into().unwrap(),
+                    ));
                 }
                 Some((RST_STREAM, _, of, payload)) if of == stream => {
                     return Outcome::Reset(u32::from_be_bytes(payload.try_into().unwrap()));
