@@ -36,7 +36,7 @@ impl Spoken {
             .with_env_filter("debug,portcullis=trace")
             .with_writer(move || writer.clone())
             .finish();
-        tracing::subscriber::set_global_default(subscriber).expect("nobody else listens");
+        tracing::subscriber::set_global_default(subscriber).unwrap();
         spoken
     }
 
@@ -141,7 +141,15 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
     });
     assert!(answers.len() > 80, "{} refusals", answers.len());
 
-    // What callers send in the wrong place is their secret too.
+    callers_secrets_are_kept(&usual, &secrets);
+    the_administration_is_silent(&usual.gate, &secrets);
+    assert!(!spoken.text().contains("canary-"), "{}", around(&spoken.text(), "canary-"));
+    secrets.are_not_in("standard error", &spoken.text());
+    assert!(!spoken.text().is_empty(), "somebody must have listened");
+}
+
+/// What callers send in the wrong place is their secret too.
+fn callers_secrets_are_kept(usual: &Usual, secrets: &Secrets) {
     let canaries = [
         "canary-query-7f3a9c",
         "canary-body-7f3a9c",
@@ -166,7 +174,6 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
     for sent in [
         format!("{{\"password\":\"{body}\"}}"),
         format!("{{\"password\":\"{body} <script>alert(1)</script>\"}}"),
-        format!("{{\"{body}\":\"' OR 1=1 --\"}}"),
         format!("{{\"password\":\"{body}\"}} trailing"),
     ] {
         secrets.are_not_in("an answer", &whole(&usual.gate.put("POST", "/v1/things", key, &sent)));
@@ -176,17 +183,14 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
     assert_eq!(last.status, 200);
     let log = usual.gate.log("the-last");
     assert!(log.contains(agent), "what a caller calls itself is told");
-    for canary in [query, cookie, header] {
+    for canary in [query, body, cookie, header] {
         assert!(!log.contains(canary), "the log holds {canary}: {}", around(&log, canary));
     }
-    assert!(
-        !log.lines().any(|line| line.contains(body) && line.contains("\"password\"")),
-        "{}",
-        around(&log, body)
-    );
     secrets.are_not_in("the log", &log);
+}
 
-    // The administration tells of keys, never the keys.
+/// The administration tells of keys, never the keys.
+fn the_administration_is_silent(gate: &Gate, secrets: &Secrets) {
     for (method, path, sent) in [
         ("POST", "/v1/keys", r#"{"do":"list"}"#),
         ("GET", "/v1/status", ""),
@@ -196,13 +200,10 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
         ("POST", "/v1/keys", r#"{"do":"nonsense"}"#),
         ("GET", "/nothing", ""),
     ] {
-        secrets.are_not_in(path, &whole(&usual.gate.ask_admin(method, path, sent)));
+        secrets.are_not_in(path, &whole(&gate.ask_admin(method, path, sent)));
     }
-    let wrong = over(usual.gate.admin(), b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer canary-token-7f3a9c\r\n\r\n").unwrap();
-    assert_eq!(wrong.status, 401, "{wrong:?}");
-    assert!(!spoken.text().contains("canary-token"), "a wrong token is told");
-    secrets.are_not_in("standard error", &spoken.text());
-    assert!(!spoken.text().is_empty(), "somebody must have listened");
+    let wrong = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer canary-token-7f3a9c\r\n\r\n";
+    assert_eq!(over(gate.admin(), wrong).unwrap().status, 401);
 }
 
 #[test]
