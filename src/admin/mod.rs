@@ -146,6 +146,11 @@ impl Admin {
         self.0.reloads.reload()
     }
 
+    /// Opens the access log's file anew, after it was moved away.
+    pub fn reopen_log(&self) {
+        self.0.parts.shared.record.log().reopen();
+    }
+
     pub(in crate::admin) fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.0)
     }

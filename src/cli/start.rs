@@ -58,7 +58,10 @@ impl Started {
     }
 
     /// Asks for the policy to be loaded again, and logs what became of it.
+    ///
+    /// The access log's file is opened anew as well, for those who moved it away.
     pub fn reload(&self) -> Outcome {
+        self.admin.reopen_log();
         self.admin.reload()
     }
 

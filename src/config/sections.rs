@@ -145,7 +145,7 @@ impl Sections {
             upstream::compile(rule, name, span, &surroundings, reading)
         }));
         self.task_upstream(reading);
-        let (log, workers) = (LogPlan::compile(&self.log, reading), self.workers(reading));
+        let (log, workers) = (LogPlan::compile(&self.log, base, reading), self.workers(reading));
         Some(Config {
             base: base.to_owned(),
             policy_dir: base.join(&self.policy.dir),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -81,15 +81,15 @@ enum Destination {
 }
 
 impl LogPlan {
-    /// Compiles `[log]`. Opens nothing yet.
-    pub fn compile(rule: &LogRule, reading: &mut Reading<'_>) -> Option<Self> {
+    /// Compiles `[log]`. Files are relative to `base`. Opens nothing yet.
+    pub fn compile(rule: &LogRule, base: &Path, reading: &mut Reading<'_>) -> Option<Self> {
         let LogRule { format, access: AccessRule { to, sample_allowed } } = rule;
         let destination = match to.as_ref().map(|to| to.as_str()) {
             None | Some("stdout") => Some(Destination::Stdout),
             Some("stderr") => Some(Destination::Stderr),
             Some("none") => Some(Destination::None),
             Some(other) => match other.strip_prefix("file:").filter(|path| !path.is_empty()) {
-                Some(path) => Some(Destination::File(path.into())),
+                Some(path) => Some(Destination::File(base.join(path))),
                 None => {
                     let says = format!("`{other}` is no place for a log");
                     let help = "write \"stdout\", \"stderr\", \"file:PATH\" or \"none\"";

@@ -26,7 +26,9 @@ fn ask(gate: &Gate, request: http::request::Builder, body: &[u8]) -> Reply {
         let response = sender.send_request(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
         Reply {
             status: parts.status.as_u16(),
             headers: parts.headers.iter().map(header).collect(),
@@ -47,8 +49,10 @@ async fn connect(address: SocketAddr, ca: &std::path::Path) -> http2::SendReques
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+    let tls =
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -65,18 +69,37 @@ fn with_key(gate: &Gate, method: &str, target: &str) -> http::request::Builder {
 fn requests_pass_as_they_do_over_http_1() {
     let service = Service::ok();
     let gate = Gate::new(service.address, POLICY);
-    let reply = ask(&gate, with_key(&gate, "GET", "/v1/things?a=1").header("cookie", "a=1").header("cookie", "b=2"), b"");
+    let reply = ask(
+        &gate,
+        with_key(&gate, "GET", "/v1/things?a=1").header("cookie", "a=1").header("cookie", "b=2"),
+        b"",
+    );
     assert_eq!((reply.status, reply.body.as_str()), (200, "{\"ok\":true}"));
     let seen = service.requests().pop().unwrap();
     assert!(seen.starts_with("GET /v1/things?a=1 HTTP/1.1\r\n"), "{seen}");
     let lower = seen.to_lowercase();
-    assert!(lower.contains("\r\nhost: localhost\r\n") && lower.contains("\r\ncookie: a=1; b=2\r\n"), "{seen}");
-    assert!(lower.contains("\r\nx-forwarded-proto: https\r\n") && !lower.contains("authorization"), "{seen}");
-    assert!(reply.header("x-ratelimit-limit").is_some() && reply.header("server").is_none(), "{reply:?}");
+    assert!(
+        lower.contains("\r\nhost: localhost\r\n") && lower.contains("\r\ncookie: a=1; b=2\r\n"),
+        "{seen}"
+    );
+    assert!(
+        lower.contains("\r\nx-forwarded-proto: https\r\n") && !lower.contains("authorization"),
+        "{seen}"
+    );
+    assert!(
+        reply.header("x-ratelimit-limit").is_some() && reply.header("server").is_none(),
+        "{reply:?}"
+    );
     let record = record(&gate, reply.header("x-request-id").unwrap());
-    assert_eq!((record["decision"].as_str(), record["route"].as_str()), (Some("allow"), Some("list")));
+    assert_eq!(
+        (record["decision"].as_str(), record["route"].as_str()),
+        (Some("allow"), Some("list"))
+    );
     let head = ask(&gate, with_key(&gate, "HEAD", "/v1/things"), b"");
-    assert_eq!((head.status, head.body.as_str(), head.header("content-length")), (200, "", Some("11")));
+    assert_eq!(
+        (head.status, head.body.as_str(), head.header("content-length")),
+        (200, "", Some("11"))
+    );
 }
 
 #[test]
@@ -89,18 +112,46 @@ fn refusals_have_their_one_shape() {
         (with_key(&gate, "DELETE", "/v1/things"), b"", 405, "method-not-allowed"),
         (with_key(&gate, "GET", "/v1/a%2fb"), b"", 400, "path-ambiguous"),
         (with_key(&gate, "GET", "/v1/things?api_key=1"), b"", 400, "credential-in-query"),
-        (with_key(&gate, "GET", "/v1/things").header("x_forwarded_user", "admin"), b"", 400, "header-name-refused"),
-        (with_key(&gate, "POST", "/v1/things").header("content-type", "application/json"), b"{", 400, "json-malformed"),
-        (with_key(&gate, "POST", "/v1/things").header("content-type", "text/plain"), b"{}", 415, "content-type-refused"),
-        (with_key(&gate, "GET", "/v1/open").header("host", "example.com"), b"", 400, "host-malformed"),
-        (http::Request::builder().method("GET").uri("https://example.com/v1/open"), b"", 421, "host-mismatch"),
+        (
+            with_key(&gate, "GET", "/v1/things").header("x_forwarded_user", "admin"),
+            b"",
+            400,
+            "header-name-refused",
+        ),
+        (
+            with_key(&gate, "POST", "/v1/things").header("content-type", "application/json"),
+            b"{",
+            400,
+            "json-malformed",
+        ),
+        (
+            with_key(&gate, "POST", "/v1/things").header("content-type", "text/plain"),
+            b"{}",
+            415,
+            "content-type-refused",
+        ),
+        (
+            with_key(&gate, "GET", "/v1/open").header("host", "example.com"),
+            b"",
+            400,
+            "host-malformed",
+        ),
+        (
+            http::Request::builder().method("GET").uri("https://example.com/v1/open"),
+            b"",
+            421,
+            "host-mismatch",
+        ),
         (with_key(&gate, "TRACE", "/v1/open"), b"", 405, "method-unsupported"),
     ] {
         let reply = ask(&gate, asked, body);
         assert_eq!(reply.status, status, "{reason}: {reply:?}");
         assert_eq!(reason_of(&gate, &reply), reason);
         match status {
-            401 => assert_eq!(reply.body, r#"{"error":{"code":"unauthorized","message":"Invalid or missing API key"}}"#),
+            401 => assert_eq!(
+                reply.body,
+                r#"{"error":{"code":"unauthorized","message":"Invalid or missing API key"}}"#
+            ),
             _ => assert_eq!(reply.reason(), reason),
         }
     }
@@ -112,14 +163,24 @@ fn large_bodies_pass_whole_or_are_refused() {
     let service = Service::answering(|request| {
         let body = "b".repeat(2_000_000);
         let length = request.split("\r\n\r\n").nth(1).unwrap_or_default().len();
-        format!("HTTP/1.1 200 OK\r\nX-Test: {length}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        format!(
+            "HTTP/1.1 200 OK\r\nX-Test: {length}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
     });
     let gate = Gate::new(service.address, POLICY);
     let reply = ask(&gate, with_key(&gate, "PUT", "/v1/files/a"), &vec![b'a'; 4_000_000]);
-    assert_eq!((reply.status, reply.header("x-test"), reply.body.len()), (200, Some("4000000"), 2_000_000));
+    assert_eq!(
+        (reply.status, reply.header("x-test"), reply.body.len()),
+        (200, Some("4000000"), 2_000_000)
+    );
     let seen = service.requests().len();
     let large = format!("\"{}\"", "a".repeat(70_000));
-    let reply = ask(&gate, with_key(&gate, "POST", "/v1/things").header("content-type", "application/json"), large.as_bytes());
+    let reply = ask(
+        &gate,
+        with_key(&gate, "POST", "/v1/things").header("content-type", "application/json"),
+        large.as_bytes(),
+    );
     assert_eq!((reply.status, reply.reason().as_str()), (413, "body-too-large"));
     assert_eq!(service.requests().len(), seen);
 }
@@ -173,7 +234,12 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn asking<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
-    let mut fields = vec![(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
+    let mut fields = vec![
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", path),
+    ];
     fields.extend(more);
     block(&fields)
 }
@@ -206,7 +272,12 @@ impl Raw {
             if let [a, b, c, kind, flags, d, e, f, g, rest @ ..] = &self.unread[..] {
                 let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
                 if rest.len() >= length {
-                    let came = (*kind, *flags, u32::from_be_bytes([*d & 127, *e, *f, *g]), rest[..length].to_vec());
+                    let came = (
+                        *kind,
+                        *flags,
+                        u32::from_be_bytes([*d & 127, *e, *f, *g]),
+                        rest[..length].to_vec(),
+                    );
                     self.unread.drain(..9 + length);
                     return Some(came);
                 }
@@ -225,9 +296,15 @@ impl Raw {
         loop {
             match self.next() {
                 None => return Outcome::Closed,
-                Some((GOAWAY, _, _, payload)) if payload[4..8] != [0; 4] => return Outcome::GoneAway(u32::from_be_bytes(payload[4..8].try_into().unwrap())),
-                Some((RST_STREAM, _, of, payload)) if of == stream => return Outcome::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
-                Some((HEADERS, flags, of, _)) if of == stream && flags & END_STREAM != 0 => return Outcome::Answered(String::new()),
+                Some((GOAWAY, _, _, payload)) if payload[4..8] != [0; 4] => {
+                    return Outcome::GoneAway(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+                }
+                Some((RST_STREAM, _, of, payload)) if of == stream => {
+                    return Outcome::Reset(u32::from_be_bytes(payload.try_into().unwrap()));
+                }
+                Some((HEADERS, flags, of, _)) if of == stream && flags & END_STREAM != 0 => {
+                    return Outcome::Answered(String::new());
+                }
                 Some((DATA, flags, of, payload)) if of == stream => {
                     body.extend(payload);
                     if flags & END_STREAM != 0 {
@@ -296,11 +373,21 @@ fn streams_that_are_opened_and_reset_end_the_connection() {
     let gate = Gate::new(service.address, POLICY);
     let ask = asking("GET", "/v1/open", &[]);
     let (taken, outcome) = flood(&gate, 10_000, |number| {
-        [frame(HEADERS, END_HEADERS | END_STREAM, stream(number), &ask), frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes())].concat()
+        [
+            frame(HEADERS, END_HEADERS | END_STREAM, stream(number), &ask),
+            frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()),
+        ]
+        .concat()
     });
     assert!(ends(&outcome), "CVE-2023-44487: {outcome:?} after {taken}");
-    assert!(service.requests().len() < 2_000, "{} requests reached the service", service.requests().len());
-    wait_until("nothing is left in flight", || gate.metric("portcullis_requests_in_flight{listener=\"public\"}") == 0.0);
+    assert!(
+        service.requests().len() < 2_000,
+        "{} requests reached the service",
+        service.requests().len()
+    );
+    wait_until("nothing is left in flight", || {
+        gate.metric("portcullis_requests_in_flight{listener=\"public\"}") == 0.0
+    });
     others_are_served(&gate);
 }
 
@@ -310,9 +397,16 @@ fn streams_that_we_are_made_to_reset_end_the_connection() {
     let ask = asking("POST", "/v1/things", &[]);
     // An increment of 0 is an error of the stream, which we have to reset.
     let (taken, outcome) = flood(&gate, 10_000, |number| {
-        [frame(HEADERS, END_HEADERS, stream(number), &ask), frame(WINDOW_UPDATE, 0, stream(number), &0_u32.to_be_bytes())].concat()
+        [
+            frame(HEADERS, END_HEADERS, stream(number), &ask),
+            frame(WINDOW_UPDATE, 0, stream(number), &0_u32.to_be_bytes()),
+        ]
+        .concat()
     });
-    assert!(matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed), "CVE-2025-8671: {outcome:?} after {taken}");
+    assert!(
+        matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed),
+        "CVE-2025-8671: {outcome:?} after {taken}"
+    );
     others_are_served(&gate);
 }
 
@@ -330,7 +424,10 @@ fn frames_that_carry_nothing_end_the_connection() {
         ("a kind that nobody knows", frame(0xbe, 0, 0, b"?")),
     ] {
         let (taken, outcome) = flood(&gate, 20_000, |_| one.clone());
-        assert!(matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed), "{name}: {outcome:?} after {taken}");
+        assert!(
+            matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed),
+            "{name}: {outcome:?} after {taken}"
+        );
     }
     let (taken, outcome) = flood(&gate, 20_000, |number| match number {
         0 => open.clone(),
@@ -348,13 +445,19 @@ fn a_head_without_end_ends_the_connection() {
         0 => frame(HEADERS, 0, 1, &asking("GET", "/v1/open", &[])),
         _ => frame(CONTINUATION, 0, 1, &more),
     });
-    assert!(matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed), "CVE-2024-27316: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed),
+        "CVE-2024-27316: {outcome:?}"
+    );
     assert!(taken < 50_000, "{taken} frames were taken");
     let (_, outcome) = flood(&gate, 100_000, |number| match number {
         0 => frame(HEADERS, 0, 1, &asking("GET", "/v1/open", &[])),
         _ => frame(CONTINUATION, 0, 1, b""),
     });
-    assert!(matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed), "empty CONTINUATION: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::GoneAway(_) | Outcome::Closed),
+        "empty CONTINUATION: {outcome:?}"
+    );
     others_are_served(&gate);
 }
 
@@ -362,7 +465,15 @@ fn a_head_without_end_ends_the_connection() {
 fn crumbs_of_cookies_count_as_headers() {
     let service = Service::ok();
     let gate = Gate::new(service.address, POLICY);
-    for (name, count, crumb) in [("many small ones", 3000, "a"), ("many", 150, "a=b"), ("few large ones", 20, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")] {
+    for (name, count, crumb) in [
+        ("many small ones", 3000, "a"),
+        ("many", 150, "a=b"),
+        (
+            "few large ones",
+            20,
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        ),
+    ] {
         let crumb = crumb.repeat(if count == 20 { 10 } else { 1 });
         let fields: Vec<(&str, &str)> = (0..count).map(|_| ("cookie", crumb.as_str())).collect();
         let block = asking("GET", "/v1/open", &fields);
@@ -372,11 +483,17 @@ fn crumbs_of_cookies_count_as_headers() {
         let flags = if parts.peek().is_none() { END_HEADERS } else { 0 };
         raw.send(&frame(HEADERS, flags | END_STREAM, 1, first));
         while let Some(part) = parts.next() {
-            raw.send(&frame(CONTINUATION, if parts.peek().is_none() { END_HEADERS } else { 0 }, 1, part));
+            raw.send(&frame(
+                CONTINUATION,
+                if parts.peek().is_none() { END_HEADERS } else { 0 },
+                1,
+                part,
+            ));
         }
         let outcome = raw.outcome(1);
         // h2 answers 431 of its own when the list is too large; then there is no body.
-        let refused = outcome.is_refusal("head-too-large") || !matches!(&outcome, Outcome::Answered(body) if !body.is_empty());
+        let refused = outcome.is_refusal("head-too-large")
+            || !matches!(&outcome, Outcome::Answered(body) if !body.is_empty());
         assert!(refused, "CVE-2026-47774: {name}: {outcome:?}");
     }
     assert_eq!(service.requests(), Vec::<String>::new());
@@ -397,7 +514,11 @@ fn a_length_that_lies_is_never_forwarded() {
         ("a list", "/v1/files/a", "4, 4", b"abcd"),
     ] {
         let method = if path == "/v1/things" { "POST" } else { "PUT" };
-        let fields = [("authorization", key.as_str()), ("content-type", "application/json"), ("content-length", length)];
+        let fields = [
+            ("authorization", key.as_str()),
+            ("content-type", "application/json"),
+            ("content-length", length),
+        ];
         let mut raw = Raw::new(&gate);
         raw.send(&frame(HEADERS, END_HEADERS, 1, &asking(method, path, &fields)));
         raw.send(&frame(DATA, END_STREAM, 1, sent));
@@ -407,9 +528,17 @@ fn a_length_that_lies_is_never_forwarded() {
     }
     // And at once, with the head.
     let mut raw = Raw::new(&gate);
-    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &asking("PUT", "/v1/files/a", &[("authorization", &key), ("content-length", "5")])));
+    raw.send(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        &asking("PUT", "/v1/files/a", &[("authorization", &key), ("content-length", "5")]),
+    ));
     let outcome = raw.outcome(1);
-    assert!(outcome.is_refusal("length-malformed") || matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
+    assert!(
+        outcome.is_refusal("length-malformed") || matches!(outcome, Outcome::Reset(_)),
+        "{outcome:?}"
+    );
     assert_eq!(service.requests(), Vec::<String>::new());
 }
 
@@ -439,7 +568,12 @@ fn headers_of_a_connection_and_broken_fields_reach_no_service() {
         (":unknown", "1"),
     ] {
         let mut raw = Raw::new(&gate);
-        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &asking("GET", "/v1/open", &[(name, value)])));
+        raw.send(&frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            1,
+            &asking("GET", "/v1/open", &[(name, value)]),
+        ));
         let outcome = raw.outcome(1);
         let passed = matches!(&outcome, Outcome::Answered(body) if !body.contains("\"error\""));
         assert!(!passed, "CVE-2026-42926: {name:?}: {value:?}: {outcome:?}");
@@ -451,10 +585,15 @@ fn headers_of_a_connection_and_broken_fields_reach_no_service() {
 fn pseudo_headers_are_read_in_one_way_only() {
     let service = Service::ok();
     let gate = Gate::new(service.address, POLICY);
-    let fields = |method, scheme, authority, path| vec![(":method", method), (":scheme", scheme), (":authority", authority), (":path", path)];
+    let fields = |method, scheme, authority, path| {
+        vec![(":method", method), (":scheme", scheme), (":authority", authority), (":path", path)]
+    };
     for (name, fields) in [
         ("no path", vec![(":method", "GET"), (":scheme", "https"), (":authority", "localhost")]),
-        ("no method", vec![(":scheme", "https"), (":authority", "localhost"), (":path", "/v1/open")]),
+        (
+            "no method",
+            vec![(":scheme", "https"), (":authority", "localhost"), (":path", "/v1/open")],
+        ),
         ("an empty path", fields("GET", "https", "localhost", "")),
         ("a path that is none", fields("GET", "https", "localhost", "v1/open")),
         ("CR LF in the path", fields("GET", "https", "localhost", "/v1/open HTTP/1.1\r\nX: y")),
@@ -485,9 +624,19 @@ fn trailers_bring_no_header_over_http_2_either() {
     let gate = Gate::new(service.address, POLICY);
     let key = format!("Bearer {}", gate.first_key());
     let mut raw = Raw::new(&gate);
-    raw.send(&frame(HEADERS, END_HEADERS, 1, &asking("PUT", "/v1/files/a", &[("authorization", &key)])));
+    raw.send(&frame(
+        HEADERS,
+        END_HEADERS,
+        1,
+        &asking("PUT", "/v1/files/a", &[("authorization", &key)]),
+    ));
     raw.send(&frame(DATA, 0, 1, b"body"));
-    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-forwarded-user", "admin"), ("x-portcullis-identity", "admin")])));
+    raw.send(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        &block(&[("x-forwarded-user", "admin"), ("x-portcullis-identity", "admin")]),
+    ));
     assert_eq!(raw.outcome(1), Outcome::Answered("{\"ok\":true}".to_owned()));
     let seen = service.requests().pop().unwrap();
     assert!(seen.contains("body") && !seen.contains("admin"), "{seen}");
@@ -499,7 +648,8 @@ fn no_more_streams_are_at_work_than_were_promised() {
         std::thread::sleep(Duration::from_millis(500));
         "HTTP/1.1 204 No Content\r\n\r\n".to_owned()
     });
-    let gate = Plan::new(service.address, POLICY).listener("[listener.bounds]\nh2_streams = 4\n").start();
+    let gate =
+        Plan::new(service.address, POLICY).listener("[listener.bounds]\nh2_streams = 4\n").start();
     let ask = asking("GET", "/v1/open", &[]);
     let mut raw = Raw::new(&gate);
     for number in 0..20 {
@@ -508,14 +658,25 @@ fn no_more_streams_are_at_work_than_were_promised() {
     wait_until("the service was asked", || service.connections.load(Ordering::SeqCst) > 0);
     std::thread::sleep(Duration::from_millis(200));
     // One more connection may be a check of health.
-    assert!(service.connections.load(Ordering::SeqCst) <= 5, "{}", service.connections.load(Ordering::SeqCst));
+    assert!(
+        service.connections.load(Ordering::SeqCst) <= 5,
+        "{}",
+        service.connections.load(Ordering::SeqCst)
+    );
     assert!(service.requests().len() <= 4, "{}", service.requests().len());
 }
 
 #[test]
 fn a_preface_that_does_not_come_is_not_waited_for() {
-    let gate = Plan::new(Service::ok().address, POLICY).listener("[listener.bounds]\nheader_timeout = \"200ms\"\n").start();
-    for begin in [b"".as_slice(), b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+    let gate = Plan::new(Service::ok().address, POLICY)
+        .listener("[listener.bounds]\nheader_timeout = \"200ms\"\n")
+        .start();
+    for begin in [
+        b"".as_slice(),
+        b"PRI * HT",
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ] {
         let mut tls = gate.connect_as("localhost", &[b"h2"]);
         // Also without a byte of ours the handshake must be made.
         while tls.conn.is_handshaking() {

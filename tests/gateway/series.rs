@@ -43,7 +43,9 @@ impl Numbers {
         let method = match self.below(10) {
             0 => format!("M{}", &word[..8]),
             1 => "TRACE".to_owned(),
-            _ => self.of(&["GET", "GET", "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]).to_owned(),
+            _ => self
+                .of(&["GET", "GET", "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+                .to_owned(),
         };
         let path = match self.below(8) {
             0 => "/v1/things".to_owned(),
@@ -96,7 +98,8 @@ fn read_answers(stream: &mut TcpStream, count: usize) {
 fn answer_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..head]).unwrap().to_ascii_lowercase();
-    let length = text.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().unwrap();
+    let length =
+        text.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().unwrap();
     (bytes.len() >= head + length).then_some(head + length)
 }
 
@@ -148,7 +151,12 @@ fn callers_make_no_series_no_buckets_without_end_and_no_memory() {
     let took = begun.elapsed();
     let (series_after, bytes_after) = (series(&gate), resident_bytes());
     let new: Vec<_> = series_after.iter().filter(|name| !series_before.contains(name)).collect();
-    assert!(new.is_empty(), "{} series came from callers, such as {:?}", new.len(), &new[..new.len().min(5)]);
+    assert!(
+        new.is_empty(),
+        "{} series came from callers, such as {:?}",
+        new.len(),
+        &new[..new.len().min(5)]
+    );
     assert_eq!(series_before.len(), series_after.len());
     let buckets = gate.metric("portcullis_limit_buckets");
     assert!(buckets > 0.0 && buckets <= BUCKETS_MAX as f64, "{buckets} buckets");

@@ -85,7 +85,11 @@ impl Secrets {
     fn are_not_in(&self, place: &str, text: &str) {
         for (what, secret) in &self.0 {
             for piece in [&secret[..PIECE], &secret[secret.len() - PIECE..]] {
-                assert!(!text.contains(piece), "{place} holds a piece of: {what}\n{}", around(text, piece));
+                assert!(
+                    !text.contains(piece),
+                    "{place} holds a piece of: {what}\n{}",
+                    around(text, piece)
+                );
             }
         }
     }
@@ -97,7 +101,8 @@ fn around<'a>(text: &'a str, piece: &str) -> &'a str {
 
 /// An answer as one text.
 fn whole(reply: &Reply) -> String {
-    let headers: String = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let headers: String =
+        reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     format!("{headers}\n{}", reply.body)
 }
 
@@ -137,10 +142,18 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
     assert!(answers.len() > 80, "{} refusals", answers.len());
 
     // What callers send in the wrong place is their secret too.
-    let canaries = ["canary-query-7f3a9c", "canary-body-7f3a9c", "canary-agent-7f3a9c", "canary-cookie-7f3a9c", "canary-header-7f3a9c"];
+    let canaries = [
+        "canary-query-7f3a9c",
+        "canary-body-7f3a9c",
+        "canary-agent-7f3a9c",
+        "canary-cookie-7f3a9c",
+        "canary-header-7f3a9c",
+    ];
     let [query, body, agent, cookie, header] = canaries;
     let key = &usual.member;
-    let lines = format!("Authorization: Bearer {key}\r\nCookie: session={cookie}\r\nX-Private: {header}\r\n");
+    let lines = format!(
+        "Authorization: Bearer {key}\r\nCookie: session={cookie}\r\nX-Private: {header}\r\n"
+    );
     for target in [
         format!("/v1/things?password={query}"),
         format!("/v1/things?q=1%27+OR+%271%27=%271--{query}"),
@@ -158,14 +171,19 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
     ] {
         secrets.are_not_in("an answer", &whole(&usual.gate.put("POST", "/v1/things", key, &sent)));
     }
-    let last = usual.gate.send_bytes(&get("/v1/open?the-last=1", &format!("User-Agent: {agent}\r\n")));
+    let last =
+        usual.gate.send_bytes(&get("/v1/open?the-last=1", &format!("User-Agent: {agent}\r\n")));
     assert_eq!(last.status, 200);
     let log = usual.gate.log("the-last");
     assert!(log.contains(agent), "what a caller calls itself is told");
     for canary in [query, cookie, header] {
         assert!(!log.contains(canary), "the log holds {canary}: {}", around(&log, canary));
     }
-    assert!(!log.lines().any(|line| line.contains(body) && line.contains("\"password\"")), "{}", around(&log, body));
+    assert!(
+        !log.lines().any(|line| line.contains(body) && line.contains("\"password\"")),
+        "{}",
+        around(&log, body)
+    );
     secrets.are_not_in("the log", &log);
 
     // The administration tells of keys, never the keys.
@@ -193,8 +211,20 @@ fn no_answer_tells_where_the_service_is_or_what_it_is_made_of() {
         ("unreachable", nowhere(), 502),
         ("broken", Service::answering(|_| "HTTP/9.9 banana\r\n\r\n".to_owned()).address, 502),
         ("closed", Service::answering(|_| String::new()).address, 502),
-        ("a head without end", Service::answering(|_| format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(1_000_000))).address, 502),
-        ("two lengths", Service::answering(|_| "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_owned()).address, 502),
+        (
+            "a head without end",
+            Service::answering(|_| format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(1_000_000)))
+                .address,
+            502,
+        ),
+        (
+            "two lengths",
+            Service::answering(|_| {
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_owned()
+            })
+            .address,
+            502,
+        ),
         ("good", telling(), 200),
     ];
     for (name, address, status) in cases {
@@ -202,7 +232,15 @@ fn no_answer_tells_where_the_service_is_or_what_it_is_made_of() {
         let reply = gate.send_bytes(&get("/v1/open", ""));
         assert_eq!(reply.status, status, "{name}: {reply:?}");
         let told = whole(&reply);
-        for part in [address.to_string().as_str(), &address.port().to_string(), "banana", "secret/1.0", "PHP", "refused", "os error"] {
+        for part in [
+            address.to_string().as_str(),
+            &address.port().to_string(),
+            "banana",
+            "secret/1.0",
+            "PHP",
+            "refused",
+            "os error",
+        ] {
             assert!(!told.contains(part), "{name}: the answer holds {part:?}:\n{told}");
         }
         assert!(gate.log("\"route\":\"open\"").contains("\"route\":\"open\""));

@@ -39,7 +39,10 @@ struct Bench {
 fn plan(text: &str) -> Result<LogPlan, String> {
     let rule: LogRule = toml::from_str(text).map_err(|wrong| wrong.to_string())?;
     let (source, mut mistakes) = (Source::new("gateway.toml", text), Mistakes::default());
-    let made = LogPlan::compile(&rule, &mut Reading { source: &source, mistakes: &mut mistakes });
+    let made = {
+        let reading = &mut Reading { source: &source, mistakes: &mut mistakes };
+        LogPlan::compile(&rule, std::path::Path::new("."), reading)
+    };
     let says = mistakes.iter().map(|mistake| mistake.says.clone()).collect::<Vec<_>>().join("\n");
     made.ok_or(says)
 }
