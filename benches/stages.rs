@@ -209,8 +209,11 @@ impl Bed {
         let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
         let mut mistakes = Mistakes::default();
         let source = Source::new("bench", "");
-        let plan =
-            LogPlan::compile(&rule, &mut Reading { source: &source, mistakes: &mut mistakes });
+        let plan = LogPlan::compile(
+            &rule,
+            Path::new("."),
+            &mut Reading { source: &source, mistakes: &mut mistakes },
+        );
         let log = Log::start(plan.unwrap()).unwrap();
         let record = Record::new(Metrics::new(build).unwrap(), log, clock.clone());
         let directory = Arc::new(directory);
@@ -417,8 +420,8 @@ fn keys(bench: &Bench) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(dir.path(), &Secret::random(32).unwrap()).unwrap());
-    let pepper = Secret::random(32).unwrap();
+    let (master, pepper) = (Secret::random(32).unwrap(), Secret::random(32).unwrap());
+    let store = Arc::new(Store::open(dir.path(), &master).unwrap());
     let clock = Clock::system();
     let key = |number: usize| {
         format!("k{:039x}", (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C95))
@@ -431,7 +434,7 @@ fn keys(bench: &Bench) {
     drop(store);
     // What the store itself holds is there before the directory is; what is read of it stays in its cache, so
     // the directory is filled twice and only the second filling counted.
-    let store = Arc::new(Store::open(dir.path(), &Secret::random(32).unwrap()).unwrap());
+    let store = Arc::new(Store::open(dir.path(), &master).unwrap());
     drop(Directory::open(Arc::clone(&store), &pepper, "dev").unwrap());
     let before = HELD.get();
     let directory = Directory::open(store, &pepper, "dev").unwrap();
@@ -439,13 +442,11 @@ fn keys(bench: &Bench) {
         "| authenticate: bytes of memory for each key | {} | | |",
         (HELD.get() - before) / bench.keys as i64
     );
-    let files = Bed::of("full");
-    drop(files);
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis/full");
     let bed = Bed::over(&Files::read(&dir, &mut Mistakes::default()), directory, clock);
     let now = bed.now();
     let head = bed.head(get("/api/tasks", None));
-    let (route, _) = bed.find_any(&head);
+    let (route, _) = bed.find(&head);
     let mut number: usize = 0;
     let mut next = || {
         number = (number + 7_919) % bench.keys;
@@ -454,14 +455,6 @@ fn keys(bench: &Bench) {
     bench.stage(&known, &mut next, |head| route.authenticate.who(&head, now).map(drop).unwrap());
     let next = || bed.head(get("/api/tasks", Some("a-key-that-nobody-holds")));
     bench.stage(unknown, next, |head| route.authenticate.who(&head, now).map(drop).unwrap_err());
-    drop(bed.directory);
-}
-
-impl Bed {
-    /// The route of a head that nobody is asked for.
-    fn find_any(&self, head: &Head) -> (&Route, Parameters) {
-        self.find(head)
-    }
 }
 
 fn signatures(bench: &Bench) {

@@ -1,5 +1,6 @@
 //! Carries on the caller's trace, or begins one (W3C Trace Context).
 
+use bytes::BytesMut;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
@@ -11,6 +12,8 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The header in which tracing systems keep their own state.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
+/// How long a `traceparent` of version 00 is.
+const PARENT_BYTES: usize = 55;
 const STATE_BYTES_MAX: usize = 512;
 const STATE_MEMBERS_MAX: usize = 32;
 /// The flags that version 00 defines: sampled, and random trace id.
@@ -21,10 +24,8 @@ const FLAGS_NEW: u8 = 0b10;
 impl Trace {
     /// A trace that begins here.
     pub fn begin() -> Self {
-        let mut id = [0; 32];
-        let digits = hex(random() | 1).into_iter().chain(hex(random()));
-        id.iter_mut().zip(digits).for_each(|(place, digit)| *place = digit);
-        Self { parent: parent(&id, FLAGS_NEW), state: None }
+        let id = [hex(random() | 1), hex(random())];
+        Self { parent: parent(id.as_flattened(), FLAGS_NEW), state: None }
     }
 
     /// The caller's trace with a parent id of our own; a new one when the caller's is not valid.
@@ -55,14 +56,15 @@ fn read(line: &[u8]) -> Option<(&[u8; 32], u8)> {
 }
 
 /// Writes a `traceparent` of version 00 with a new parent id.
-fn parent(id: &[u8; 32], flags: u8) -> HeaderValue {
-    let mut text = [b'-'; 55];
-    let flags = [b'0', b'0' + (flags & FLAGS_KNOWN)];
-    let bytes = b"00-".iter().chain(id).chain(b"-").copied();
-    let bytes = bytes.chain(hex(random() | 1)).chain(*b"-").chain(flags);
-    text.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+fn parent(id: &[u8], flags: u8) -> HeaderValue {
+    let mut text = BytesMut::with_capacity(PARENT_BYTES);
+    text.extend_from_slice(b"00-");
+    text.extend_from_slice(id);
+    text.extend_from_slice(b"-");
+    text.extend_from_slice(&hex(random() | 1));
+    text.extend_from_slice(&[b'-', b'0', b'0' + (flags & FLAGS_KNOWN)]);
     // Hex digits and hyphens are always a valid value.
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn hex(number: u64) -> [u8; 16] {

@@ -13,19 +13,29 @@ pub struct Source {
     pub path: String,
     /// The whole text.
     pub text: String,
+    /// Where each line after the first begins. Every rule asks for its line, so counting from the
+    /// top each time would cost the square of the file's length.
+    later_lines: Box<[usize]>,
 }
 
 impl Source {
     /// A file with this path and text.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { path: path.into(), text: text.into() })
+        let text = text.into();
+        let later_lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Arc::new(Self { path: path.into(), text, later_lines })
     }
 
     /// The line, counted from 1, and the column, counted from 1 in characters, of a byte offset.
     pub fn line_and_column(&self, offset: usize) -> (u32, u32) {
-        let before = self.text.get(..offset.min(self.text.len())).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let offset = offset.min(self.text.len());
+        // A place inside a character is nowhere; it is told as the beginning.
+        let offset = if self.text.is_char_boundary(offset) { offset } else { 0 };
+        let later = self.later_lines.partition_point(|start| *start <= offset);
+        let begins = later.checked_sub(1).and_then(|last| self.later_lines.get(last));
+        let before = self.text.get(begins.copied().unwrap_or_default()..offset);
+        let line = later + 1;
+        let column = before.unwrap_or_default().chars().count() + 1;
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
     }
 

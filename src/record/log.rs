@@ -54,7 +54,7 @@ pub enum Format {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessRule {
-    /// `"stdout"` (the default), `"stderr"`, `"file:PATH"` or `"none"`.
+    /// `"stdout"` (the default), `"stderr"`, `"file:PATH"`, relative to this file, or `"none"`.
     #[serde(default)]
     pub to: Option<At<String>>,
     /// Which part of the requests that passed is told, from 0 to 1. 1 by default. Refusals are

@@ -270,7 +270,9 @@ impl Gate {
         let path = self.dir.path().join("access.log");
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let mut text = std::fs::read_to_string(&path).unwrap_or_default();
+            // A record that is being written does not count yet.
+            text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
             if text.contains(holding) || std::time::Instant::now() > deadline {
                 return text;
             }
@@ -543,10 +545,12 @@ fn serve(
             .and_then(|value| value.trim().parse().ok());
         let mut request = head.clone();
         let used = if lower.contains("transfer-encoding: chunked") {
+            let mut from = end;
             loop {
-                if let Some(at) = find(&bytes[end..], b"0\r\n\r\n") {
-                    break end + at + 5;
+                if let Some(at) = find(&bytes[from..], b"0\r\n\r\n") {
+                    break from + at + 5;
                 }
+                from = bytes.len().saturating_sub(4).max(end);
                 if !more(&mut stream, &mut bytes) {
                     return;
                 }

@@ -83,7 +83,7 @@ fn rest_of(stream: &mut TcpStream) -> String {
 
 /// The statuses of all answers in a text.
 fn statuses(text: &str) -> Vec<u16> {
-    text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().unwrap()).collect()
+    text.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
 }
 
 /// What must never be understood as a request of its own.
@@ -137,7 +137,7 @@ const SMUGGLING: &[(&str, &str, &str)] = &[
     (
         "TE with a vertical tab",
         "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-        "transfer-coding-unsupported",
+        "header-malformed",
     ),
     (
         "RUSTSEC-2021-0020: TE before a blank",
@@ -798,9 +798,10 @@ fn a_streamed_body_that_is_too_large_reaches_the_service_as_a_broken_one() {
         "PUT /v1/files/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n",
         gate.first_key()
     );
-    let (taken, _) = endless(&gate, &head);
+    let (taken, reply) = endless(&gate, &head);
     assert!(taken < 48 << 20, "{taken}");
-    assert!(gate.log("body-too-large").contains("\"status\":413"));
+    let log = gate.log("body-too-large");
+    assert!(log.contains("\"status\":413"), "{reply:?} {log}");
     assert_eq!(
         service.requests(),
         Vec::<String>::new(),

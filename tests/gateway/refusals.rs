@@ -85,7 +85,7 @@ const LISTEN: &[Row] = &[
         400,
         BAD,
         "listen",
-        "",
+        "routes.create.body",
         Sent(|usual| usual.chunked("/v1/things", "zz\r\n{}\r\n0\r\n\r\n")),
     ),
     (
@@ -1215,8 +1215,13 @@ fn check_body(row: &Row, reply: &Reply) {
     let reason = Reason::by_name(name).unwrap();
     if status == 401 {
         assert_eq!(reply.body, UNAUTHORIZED, "{name}");
+        let scheme = if name.starts_with("signature") {
+            "Signature realm=\"test\""
+        } else {
+            "Bearer realm=\"test\""
+        };
         assert!(
-            reply.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")),
+            reply.header("www-authenticate").is_some_and(|value| value.starts_with(scheme)),
             "{reply:?}"
         );
         return;
@@ -1383,7 +1388,7 @@ fn hold_against(usual: &Usual, cases: Vec<(&str, Vec<u8>, &str)>) {
                 reason_of(&usual.gate, &reply) == "-",
                 "{name}: {reply:?}"
             );
-            if reply.status == 401 {
+            if reply.status == 401 && !request.starts_with(b"HEAD") {
                 assert_eq!(reply.body, UNAUTHORIZED, "{name}");
             }
             (*name, reason_of(&usual.gate, &reply))
@@ -1551,7 +1556,7 @@ fn a_signature_passes_only_fresh_whole_over_all_that_is_demanded_and_once() {
             (
                 "no algorithm's name",
                 signed(alice, &Signing { algorithm: "", ..signing() }),
-                "signature-algorithm",
+                "signature-malformed",
             ),
             (
                 "old",
@@ -1644,4 +1649,37 @@ fn two_kinds_of_credential_must_both_be_good_and_of_one_owner() {
             ),
         ],
     );
+}
+
+#[test]
+fn a_401_asks_for_what_was_wanted() {
+    let usual = Usual::new();
+    let ask = |request: Vec<u8>| usual.gate.send_bytes(&request);
+    let covers = "sig1=(\"@method\" \"@authority\" \"@path\" \"@query\"";
+    for (request, challenge, signature) in [
+        (get("/v1/things", ""), "Bearer realm=\"test\"", false),
+        (
+            bearer("/v1/things", &usual.expired),
+            "Bearer realm=\"test\", error=\"invalid_token\"",
+            false,
+        ),
+        (get("/v1/signed", ""), "Signature realm=\"test\"", true),
+        (
+            get("/v1/signed", "Signature-Input: (\r\nSignature: (\r\n"),
+            "Signature realm=\"test\", error=\"invalid_token\"",
+            true,
+        ),
+        (get("/v1/both", ""), "Bearer realm=\"test\"", true),
+        (get("/v1/nothing", ""), "Bearer realm=\"test\"", false),
+    ] {
+        let reply = ask(request);
+        assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(challenge)));
+        let wanted = reply.header("accept-signature");
+        assert_eq!(wanted.is_some_and(|value| value.starts_with(covers)), signature, "{reply:?}");
+        assert_eq!(
+            reply.header("want-content-digest"),
+            signature.then_some("sha-256=10"),
+            "{reply:?}"
+        );
+    }
 }

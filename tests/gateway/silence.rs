@@ -156,7 +156,7 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
     );
     for target in [
         format!("/v1/things?password={query}"),
-        format!("/v1/things?q=1%27+OR+%271%27=%271--{query}"),
+        format!("/v1/things?q=1%27+OR+%271%27=%271--{}{query}", "+".repeat(200)),
         format!("/v1/things?{query}"),
         format!("/v1/open?key={key}"),
         format!("/v1/things?api_key={query}"),

@@ -95,6 +95,10 @@ impl Scheme for SignatureScheme {
             Err(refusal) => Attempt::Rejected(refusal.by(&self.origin)),
         }
     }
+
+    fn challenge(&self) -> Option<HeaderValue> {
+        Some(self.accept_signature())
+    }
 }
 
 impl SignatureScheme {

@@ -1,5 +1,9 @@
 //! Path traversal: ways up a directory tree, files that hold secrets, wrapper addresses, cut file names.
 
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
 use crate::inspect::detect::finding::{CERTAIN, Finding, LIKELY, WEAK};
 use crate::inspect::detect::marks::Marks;
 use crate::inspect::detect::text::{at, find, is_single, is_word, part, skip, words_before};
@@ -17,9 +21,13 @@ impl Detector for Traversal {
     fn weigh(&self, view: &View<'_>) -> Finding {
         let mut finding = Finding::default();
         let prose = !is_single(view.text) && words_before(view.text, view.text.len(), 3) >= 3;
-        let target = files(view, prose, &mut finding);
+        // Many fields hold a slash and few hold one of these names, so all are looked for at once.
+        let names = NAMES.as_ref().is_none_or(|names| names.is_match(view.text));
+        let target = names && files(view, prose, &mut finding);
         climbs(view, prose, target, &mut finding);
-        addresses(view, prose, &mut finding);
+        if names {
+            addresses(view, prose, &mut finding);
+        }
         nul(view, &mut finding);
         finding
     }
@@ -161,6 +169,14 @@ const SETTINGS: [&str; 38] = [
     ".pgpass",
 ];
 
+const ENVIRONMENT: &str = ".env";
+
+/// Every name that [`files`] and [`addresses`] look for.
+static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let names = [&SECRETS[..], &SETTINGS, &ROOTS, &WRAPPERS, &METADATA, &[ENVIRONMENT]];
+    AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(names.concat()).ok()
+});
+
 /// Notes files that hold secrets; says whether one is named at all.
 fn files(view: &View<'_>, prose: bool, finding: &mut Finding) -> bool {
     let text = view.text;
@@ -193,8 +209,8 @@ fn files(view: &View<'_>, prose: bool, finding: &mut Finding) -> bool {
             finding.note(score, "a file of settings", place);
         }
     }
-    if let Some(place) = find(text, 0, b".env") {
-        let end = place + 4;
+    if let Some(place) = find(text, 0, ENVIRONMENT.as_bytes()) {
+        let end = place + ENVIRONMENT.len();
         let whole = (place == 0 || is_separator(at(text, place - 1)))
             && (end == text.len() || at(text, end) == b'.');
         let pathlike =
@@ -210,19 +226,21 @@ fn files(view: &View<'_>, prose: bool, finding: &mut Finding) -> bool {
     named
 }
 
+const ROOTS: [&str; 9] = [
+    "c:\\windows",
+    "c:/windows",
+    "c:\\winnt",
+    "c:\\inetpub",
+    "c:/inetpub",
+    "c:\\boot",
+    "\\\\localhost\\c$",
+    "\\\\127.0.0.1\\",
+    "\\\\.\\globalroot",
+];
+
 /// `C:\Windows\…`, `\\host\share`.
 fn windows(text: &[u8], single: bool, finding: &mut Finding) {
-    for root in [
-        "c:\\windows",
-        "c:/windows",
-        "c:\\winnt",
-        "c:\\inetpub",
-        "c:/inetpub",
-        "c:\\boot",
-        "\\\\localhost\\c$",
-        "\\\\127.0.0.1\\",
-        "\\\\.\\globalroot",
-    ] {
+    for root in ROOTS {
         if let Some(place) = find(text, 0, root.as_bytes()) {
             finding.note(
                 if single && place == 0 { LIKELY } else { WEAK },
@@ -256,6 +274,10 @@ const WRAPPERS: [&str; 20] = [
     "file://",
     "zlib:",
 ];
+
+/// Where clouds tell machines their credentials.
+const METADATA: [&str; 5] =
+    ["169.254.169.254", "metadata.google.internal", "[fd00:ec2::254]", "2852039166", "0xa9fea9fe"];
 
 fn addresses(view: &View<'_>, prose: bool, finding: &mut Finding) {
     let text = view.text;
@@ -302,13 +324,7 @@ fn addresses(view: &View<'_>, prose: bool, finding: &mut Finding) {
         };
         finding.note(score, "an address that only a server follows", place);
     }
-    for metadata in [
-        "169.254.169.254",
-        "metadata.google.internal",
-        "[fd00:ec2::254]",
-        "2852039166",
-        "0xa9fea9fe",
-    ] {
+    for metadata in METADATA {
         if let Some(place) = find(text, 0, metadata.as_bytes()) {
             let address = place >= 2 && part(text, place - 2, place) == b"//"
                 || at(text, place + metadata.len()) == b'/';
