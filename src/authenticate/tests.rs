@@ -236,7 +236,7 @@ fn every_mistake_in_auth_is_told_at_its_place() {
         ),
         (
             "{ ayn = [\"api-key\"] }",
-            "P0102 policies/tasks.toml:2:10 unknown key `ayn` in a route; did you mean `any`?",
+            "P0102 policies/tasks.toml:2:10 unknown key `ayn` in `auth` of a route; did you mean `any`?",
         ),
         (
             "{ any = [\"api-key\", \"api-key\"] }",

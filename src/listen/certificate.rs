@@ -121,8 +121,11 @@ fn read_pair(
         .ok_or_else(|| format!("{} holds no valid X.509 certificate", certificate.display()))?;
     let private = PrivateKeyDer::from_pem_slice(&key_text)
         .map_err(|_| format!("{} holds no PEM private key", key.display()))?;
-    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|fault| {
-        format!("{} does not fit {}: {fault}", key.display(), certificate.display())
+    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|fault| match fault {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("{} is not the key of {}", key.display(), certificate.display())
+        }
+        fault => format!("{} does not fit {}: {fault}", key.display(), certificate.display()),
     })?;
     let mut hasher = DefaultHasher::new();
     (chain_text.as_slice(), key_text.as_slice()).hash(&mut hasher);
@@ -262,7 +265,7 @@ pub(super) mod tests {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (certificate, _) = write_pair(one.path(), 2031);
         let (_, key) = write_pair(other.path(), 2031);
-        assert!(read((certificate, key)).unwrap_err().contains("does not fit"));
+        assert!(read((certificate, key)).unwrap_err().contains("is not the key of"));
     }
 
     #[test]

@@ -894,6 +894,8 @@ fn a_kill_in_the_middle_of_making_keys_loses_none_that_was_handed_out() {
         let process = Process::start(dir.path());
         let admin = process.address("metrics");
         let token = std::fs::read_to_string(dir.path().join(".portcullis/admin.token")).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
         let maker = thread::spawn(move || {
             let body = format!("{{\"do\":\"create\",\"template\":{{{READER}}}}}");
             let request = format!(
@@ -905,13 +907,14 @@ fn a_kill_in_the_middle_of_making_keys_loses_none_that_was_handed_out() {
             while stream.write_all(request.as_bytes()).is_ok() {
                 let Some(reply) = Reply::read(&mut stream, false) else { break };
                 made.push(reply.json()["secret"].as_str().unwrap().to_owned());
+                counted.fetch_add(1, Ordering::SeqCst);
             }
             made
         });
-        thread::sleep(Duration::from_millis(200 + 37 * round));
+        assert!(eventually(|| count.load(Ordering::SeqCst) >= 5));
+        thread::sleep(Duration::from_millis(7 * round));
         process.signal("KILL");
         let made = maker.join().unwrap();
-        assert!(!made.is_empty());
         handed_out.extend(made);
     }
     let process = Process::start(dir.path());
