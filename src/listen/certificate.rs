@@ -121,12 +121,13 @@ fn read_pair(
         .ok_or_else(|| format!("{} holds no valid X.509 certificate", certificate.display()))?;
     let private = PrivateKeyDer::from_pem_slice(&key_text)
         .map_err(|_| format!("{} holds no PEM private key", key.display()))?;
-    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|fault| match fault {
-        rustls::Error::InconsistentKeys(_) => {
-            format!("{} is not the key of {}", key.display(), certificate.display())
-        }
-        fault => format!("{} does not fit {}: {fault}", key.display(), certificate.display()),
-    })?;
+    let certified =
+        CertifiedKey::from_der(chain, private, provider).map_err(|fault| match fault {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("{} is not the key of {}", key.display(), certificate.display())
+            }
+            fault => format!("{} does not fit {}: {fault}", key.display(), certificate.display()),
+        })?;
     let mut hasher = DefaultHasher::new();
     (chain_text.as_slice(), key_text.as_slice()).hash(&mut hasher);
     Ok((Pair { certified: Arc::new(certified), not_after_unix_s }, hasher.finish()))

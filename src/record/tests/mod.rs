@@ -37,11 +37,15 @@ struct Bench {
 }
 
 fn plan(text: &str) -> Result<LogPlan, String> {
+    plan_in(".", text)
+}
+
+fn plan_in(base: &str, text: &str) -> Result<LogPlan, String> {
     let rule: LogRule = toml::from_str(text).map_err(|wrong| wrong.to_string())?;
     let (source, mut mistakes) = (Source::new("gateway.toml", text), Mistakes::default());
     let made = {
         let reading = &mut Reading { source: &source, mistakes: &mut mistakes };
-        LogPlan::compile(&rule, std::path::Path::new("."), reading)
+        LogPlan::compile(&rule, std::path::Path::new(base), reading)
     };
     let says = mistakes.iter().map(|mistake| mistake.says.clone()).collect::<Vec<_>>().join("\n");
     made.ok_or(says)
