@@ -3,7 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
+    clippy::disallowed_methods,
     reason = "a test that is surprised may say so and end"
 )]
 
