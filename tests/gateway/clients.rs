@@ -353,9 +353,8 @@ fn json_server(dir: &Path) -> (Served, SocketAddr) {
     (served, address)
 }
 
-/// The two edits that the README tells, and a service that has never heard of us.
-#[test]
-fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_policy() {
+/// What is shipped, with the two edits that the README tells, in front of json-server.
+fn before_json_server() -> (Shipped, Served) {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let routes = readme
@@ -364,7 +363,7 @@ fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_po
         .expect("the README shows a catch-all");
     let routes = routes.split("```").next().unwrap();
     let shipped = Shipped::new();
-    let (_served, address) = json_server(shipped.dir.path());
+    let (served, address) = json_server(shipped.dir.path());
     shipped.edit("gateway.toml", |config| {
         let own = format!("targets  = [\"http://127.0.0.1:{}\"]", shipped.ports[2]);
         let bundled = format!("[task_service]\nbind = \"127.0.0.1:{}\"", shipped.ports[2]);
@@ -378,6 +377,13 @@ fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_po
         std::fs::remove_file(shipped.dir.path().join("policies").join(file)).unwrap();
     }
     shipped.edit("policies/posts.toml", |_| routes.to_owned());
+    (shipped, served)
+}
+
+/// A service that has never heard of us.
+#[test]
+fn a_service_that_is_not_ours_stands_behind_the_gate_by_changing_upstream_and_policy() {
+    let (shipped, _served) = before_json_server();
     let _process = Process::start(shipped.dir.path());
     let (key, ca) = (shipped.key(), shipped.dir.path().join(".portcullis/dev-ca.pem"));
     let ask = |method: &str, path: &str, body: &str| {
