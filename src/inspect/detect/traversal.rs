@@ -276,13 +276,8 @@ const WRAPPERS: [&str; 20] = [
 ];
 
 /// Where clouds tell machines their credentials.
-const METADATA: [&str; 5] = [
-    "169.254.169.254",
-    "metadata.google.internal",
-    "[fd00:ec2::254]",
-    "2852039166",
-    "0xa9fea9fe",
-];
+const METADATA: [&str; 5] =
+    ["169.254.169.254", "metadata.google.internal", "[fd00:ec2::254]", "2852039166", "0xa9fea9fe"];
 
 fn addresses(view: &View<'_>, prose: bool, finding: &mut Finding) {
     let text = view.text;
