@@ -31,7 +31,7 @@ use portcullis::authenticate::directory::record::NewKey;
 use portcullis::authenticate::nonce::Nonces;
 use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::sign::{Terms, ToSign, sign};
-use portcullis::clock::{Clock, Now};
+use portcullis::clock::{Clock, Hand, Now};
 use portcullis::forward::reference::Surroundings;
 use portcullis::forward::sender::{Canned, Sender};
 use portcullis::forward::settings;
@@ -183,6 +183,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 struct Bed {
     clock: Clock,
+    hand: Hand,
     record: Arc<Record>,
     directory: Arc<Directory>,
     policy: Arc<Policy>,
@@ -193,17 +194,17 @@ struct Bed {
 impl Bed {
     /// A policy directory of `peers/`, compiled over a directory of its own.
     fn of(policy: &str) -> Self {
-        let clock = Clock::system();
         let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
-        directory.import([KEY], &wish(), clock.now()).unwrap();
+        directory.import([KEY], &wish(), Clock::system().now()).unwrap();
         let dir =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis").join(policy);
         let mut mistakes = Mistakes::default();
         let files = Files::read(&dir, &mut mistakes);
-        Self::over(&files, directory, clock)
+        Self::over(&files, directory)
     }
 
-    fn over(files: &Files, directory: Directory, clock: Clock) -> Self {
+    fn over(files: &Files, directory: Directory) -> Self {
+        let (clock, hand) = Clock::set_at(Clock::system().now().unix_ms);
         let build = Build { version: "0", revision: "0", rustc: "0" };
         // Lines are made and written, as they are in service; the file forgets them.
         let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
@@ -239,6 +240,7 @@ impl Bed {
         let room = Room::new(ROOM);
         Self {
             clock,
+            hand,
             record,
             directory,
             policy: Arc::new(policy.unwrap()),
@@ -247,7 +249,9 @@ impl Bed {
         }
     }
 
+    /// The next moment. Time goes by the call and not by the clock, so that no budget is ever empty.
     fn now(&self) -> Now {
+        self.hand.advance(Duration::from_millis(1));
         self.clock.now()
     }
 
@@ -408,7 +412,7 @@ fn many_routes(count: usize) -> Bed {
         Files { dir: ".".into(), sources: vec![Source::new("many.toml", text)], hash: "0".into() };
     let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
     let started = Instant::now();
-    let bed = Bed::over(&files, directory, Clock::system());
+    let bed = Bed::over(&files, directory);
     println!("| policy: compile {count} routes, once | {} | | |", started.elapsed().as_nanos());
     bed
 }
@@ -422,14 +426,13 @@ fn keys(bench: &Bench) {
     let dir = tempfile::tempdir().unwrap();
     let (master, pepper) = (Secret::random(32).unwrap(), Secret::random(32).unwrap());
     let store = Arc::new(Store::open(dir.path(), &master).unwrap());
-    let clock = Clock::system();
     let key = |number: usize| {
         format!("k{:039x}", (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C95))
     };
     {
         let directory = Directory::open(Arc::clone(&store), &pepper, "dev").unwrap();
         let texts: Vec<String> = (0..bench.keys).map(key).collect();
-        directory.import(texts.iter().map(String::as_str), &wish(), clock.now()).unwrap();
+        directory.import(texts.iter().map(String::as_str), &wish(), Clock::system().now()).unwrap();
     }
     drop(store);
     // What the store itself holds is there before the directory is; what is read of it stays in its cache, so
@@ -443,7 +446,7 @@ fn keys(bench: &Bench) {
         (HELD.get() - before) / bench.keys as i64
     );
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/portcullis/full");
-    let bed = Bed::over(&Files::read(&dir, &mut Mistakes::default()), directory, clock);
+    let bed = Bed::over(&Files::read(&dir, &mut Mistakes::default()), directory);
     let now = bed.now();
     let head = bed.head(get("/api/tasks", None));
     let (route, _) = bed.find(&head);
@@ -596,7 +599,7 @@ fn whole(bench: &Bench) {
     ] {
         let bed = Bed::of(policy);
         let gateway = bed.gateway();
-        let arrivals = || match body {
+        let arrivals = || match body.filter(|_| bed.now().unix_ms > 0) {
             None => Arrival::Request(Box::new(get("/api/tasks", key)), Body::Empty),
             Some(body) => {
                 Arrival::Request(Box::new(post("/api/tasks", body)), Body::Whole(body.clone()))
