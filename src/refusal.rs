@@ -235,8 +235,7 @@ reasons! {
     UpstreamBusy "upstream-busy" Forward 503 Upstream "The service is busy"
     UpstreamBroken "upstream-broken" Forward 502 Upstream "The service gave no valid answer"
     UpstreamTimeout "upstream-timeout" Forward 504 Upstream "The service did not answer in time"
-    // respond and record: the gateway itself.
-    Draining "draining" Listen 503 Gateway "The gateway is stopping"
+    // record: the gateway itself.
     ClientLeft "client-left" Record 499 Caller "The caller left before the answer"
     GatewayFault "gateway-fault" Record 500 Gateway "Something went wrong"
 }

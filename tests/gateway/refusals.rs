@@ -106,16 +106,6 @@ const LISTEN: &[Row] = &[
     ),
     ("head-timeout", 408, "request_timeout", "listen", "", Stage(head_timeout)),
     ("plaintext-refused", 400, BAD, "listen", "", Stage(plaintext)),
-    (
-        "draining",
-        503,
-        "service_unavailable",
-        "listen",
-        "",
-        Not(
-            "a drain answers what is in flight and closes connections; it answers nobody with a refusal",
-        ),
-    ),
 ];
 
 const HEAD: &[Row] = &[
@@ -1336,7 +1326,7 @@ fn reasons_that_no_bytes_provoke_are_few_and_say_why() {
         .filter(|row| matches!(row.5, Not(why) if !why.is_empty()))
         .map(|row| row.0)
         .collect();
-    assert_eq!(not, ["draining", "gateway-fault"]);
+    assert_eq!(not, ["gateway-fault"]);
 }
 
 #[test]
