@@ -6,7 +6,7 @@
 //!
 //! Two functions know this order. [`Gateway::handle`](Handler::handle) opens the record, calls the
 //! way, turns a refusal into a response and hands the record to the response's body, which closes
-//! it. [`Gateway::pass`] is the way itself: stage calls only, each of which demands what the stage
+//! it. `Gateway::pass` is the way itself: stage calls only, each of which demands what the stage
 //! before has proved, so that skipping one does not compile.
 //!
 //! What a straight reading hides:

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
 use crate::clock::Now;
@@ -131,11 +131,9 @@ impl std::fmt::Debug for Authenticate {
     }
 }
 
-/// Takes the caller's credentials out of headers that go to the service behind.
-pub fn strip(headers: &mut HeaderMap) {
-    for name in CREDENTIAL_HEADERS {
-        headers.remove(name);
-    }
+/// Whether a header carries a credential, which is nobody's business but ours.
+pub fn is_credential(name: &HeaderName) -> bool {
+    CREDENTIAL_HEADERS.contains(name)
 }
 
 /// What a credential gives to whoever shows it: the facts of one key record that requests need.

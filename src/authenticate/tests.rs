@@ -30,7 +30,7 @@ pub(in crate::authenticate) fn head(headers: &[(&str, &str)]) -> Head {
     let headers = headers.iter().map(|(name, value)| {
         (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
     });
-    let mut map = HeaderMap::new();
+    let mut map = http::HeaderMap::new();
     for (name, value) in headers {
         map.append(name, value);
     }
@@ -254,16 +254,9 @@ fn every_mistake_in_auth_is_told_at_its_place() {
 }
 
 #[test]
-fn no_credential_is_left_for_the_service() {
-    let mut headers = head(&[
-        ("authorization", "Bearer a"),
-        ("authorization", "Bearer b"),
-        ("x-api-key", "c"),
-        ("signature", "d"),
-        ("signature-input", "e"),
-        ("accept", "f"),
-    ])
-    .headers;
-    strip(&mut headers);
-    assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
+fn headers_that_carry_credentials_are_known() {
+    for name in ["authorization", "x-api-key", "signature", "signature-input"] {
+        assert!(is_credential(&HeaderName::from_static(name)), "{name}");
+    }
+    assert!(!is_credential(&HeaderName::from_static("accept")));
 }

@@ -105,7 +105,7 @@ pub struct Facts {
     /// The tier.
     #[arg(long)]
     tier: Option<String>,
-    /// How long it lives; default: [keys] expire_after.
+    /// How long it lives; default: `expire_after` of gateway.toml.
     #[arg(long)]
     expires: Option<Span>,
     /// A network it may be shown from; may be repeated. Default: any.

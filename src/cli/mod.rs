@@ -105,7 +105,7 @@ enum Command {
     Run(run::Options),
     /// Find mistakes in gateway.toml and the policy
     Check(check::Options),
-    /// Run the policy's [[test]] tables
+    /// Run the tests that stand beside the policy's rules
     Test(test::Options),
     /// Bring policy files into one layout
     Fmt(fmt::Options),

@@ -8,13 +8,16 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
+use crate::authenticate::is_credential;
 use crate::forward::identity::IDENTITY;
 use crate::forward::upstream::Protocol;
 use crate::head::Head;
+use crate::head::headers::{is_hop_by_hop, is_managed};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -38,35 +41,16 @@ enum Kind {
 }
 
 fn kind(name: &HeaderName) -> Kind {
-    match name.as_str() {
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "proxy-authenticate"
-        | "proxy-authorization"
-        | "te"
-        | "trailer"
-        | "transfer-encoding"
-        | "upgrade"
-        | "http2-settings" => Kind::HopByHop,
-        // We have answered `Expect` ourselves, or need no answer to it.
-        "host"
-        | "content-length"
-        | "expect"
-        | "forwarded"
-        | "x-forwarded-for"
-        | "x-forwarded-proto"
-        | "x-forwarded-host"
-        | "x-forwarded-port"
-        | "x-forwarded-prefix"
-        | "x-forwarded-server"
-        | "x-real-ip"
-        | "x-request-id"
-        | "x-portcullis-identity"
-        | "traceparent"
-        | "tracestate" => Kind::Managed,
-        "authorization" | "x-api-key" | "signature" | "signature-input" => Kind::Credential,
-        _ => Kind::Passing,
+    // We have answered `Expect` ourselves, or need no answer to it.
+    const OURS: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
+    if is_hop_by_hop(name) {
+        Kind::HopByHop
+    } else if OURS.contains(name) || is_managed(name) {
+        Kind::Managed
+    } else if is_credential(name) {
+        Kind::Credential
+    } else {
+        Kind::Passing
     }
 }
 

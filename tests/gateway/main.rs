@@ -4,7 +4,6 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::too_many_lines,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,

@@ -1,7 +1,7 @@
 //! Writes the signature base of a request (RFC 9421, 2.5), piece by piece, to whoever wants it.
 //!
 //! Verifying feeds the pieces to the MAC and builds no text; signing and explaining collect them.
-//! Both go through [`write`], so the two sides cannot differ.
+//! Both go through [`write()`], so the two sides cannot differ.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
