@@ -1,6 +1,8 @@
 //! One record as one line: JSON or text, in which nothing that a caller sends can begin a second.
 
+use std::cell::Cell;
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -59,7 +61,7 @@ pub(in crate::record) fn text(account: &Account, line: &mut String) {
     if let Some(id) = &account.id {
         let _ = write!(line, " id={id}");
     }
-    let _ = write!(line, " route={} us={}", account.meters.name(), account.took.as_micros());
+    let _ = write!(line, " route={} us={}", account.meters.name(), microseconds(account.took));
     if let Some(grant) = &account.grant {
         line.push_str(" subject=");
         quoted(&grant.subject, line);
@@ -74,10 +76,34 @@ pub(in crate::record) fn text(account: &Account, line: &mut String) {
     line.push('\n');
 }
 
+/// A second as `2026-11-23T12:00:00`.
+type Second = [u8; 19];
+
+thread_local! {
+    /// The second that this thread wrote last, and its text: calendars are slow, and a busy thread
+    /// writes many records within one second.
+    static SECOND: Cell<(u64, Second)> = const { Cell::new((u64::MAX, [0; 19])) };
+}
+
 fn time(account: &Account) -> impl Display {
-    let unix_ms = i64::try_from(account.started.unix_ms).unwrap_or_default();
-    let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    std::fmt::from_fn(move |f| write!(f, "{time:.3}"))
+    let unix_ms = account.started.unix_ms;
+    let (mut second, mut text) = SECOND.get();
+    if second != unix_ms / 1000 {
+        second = unix_ms / 1000;
+        let seconds = i64::try_from(second).unwrap_or_default();
+        let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
+        let shown = moment.to_string();
+        text = shown.as_bytes().first_chunk().copied().unwrap_or(text);
+        SECOND.set((second, text));
+    }
+    std::fmt::from_fn(move |f| {
+        let text = std::str::from_utf8(&text).unwrap_or_default();
+        write!(f, "{text}.{:03}Z", unix_ms % 1000)
+    })
+}
+
+fn microseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn facts(account: &Account, object: &mut Object<'_>) {
@@ -105,10 +131,10 @@ fn facts(account: &Account, object: &mut Object<'_>) {
     verdict(account, object);
     object.number("bytes_in", account.received());
     object.number("bytes_out", account.bytes_out);
-    object.number("duration_us", account.took.as_micros());
+    object.number("duration_us", microseconds(account.took));
     if let Some((target, first_byte)) = &account.upstream {
         object.text("upstream", target);
-        object.number("upstream_us", first_byte.as_micros());
+        object.number("upstream_us", microseconds(*first_byte));
     }
     if !account.observed.is_empty() {
         object.list("observed", account.observed.iter(), |refusal, line| {

@@ -1,5 +1,6 @@
 //! The access log: lines go into a bounded buffer, and one thread writes them out in batches.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -140,6 +141,12 @@ struct Batch {
     reopen: bool,
 }
 
+thread_local! {
+    /// The line that this thread is writing, kept so that none has to be allocated. What a caller
+    /// sends is clipped before it gets here, so it never grows far.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 impl Log {
     /// Opens the destination and starts the thread that writes to it.
     ///
@@ -173,12 +180,14 @@ impl Log {
         if self.writer.is_none() || (!refused && !self.is_sampled(account)) {
             return;
         }
-        let mut text = String::with_capacity(1024);
+        let mut text = LINE.try_with(RefCell::take).unwrap_or_default();
+        text.clear();
         match self.plan.format {
             Format::Json => line::json(account, &mut text),
             Format::Text => line::text(account, &mut text),
         }
         self.waiting.push(text.as_bytes(), refused);
+        let _ = LINE.try_with(|kept| kept.replace(text));
     }
 
     fn is_sampled(&self, account: &Account) -> bool {
