@@ -106,6 +106,13 @@ impl Rules {
     }
 }
 
+/// Marks a value that will never be sent again, so that HTTP/2 does not drive lasting ones out of
+/// its table for it (RFC 7541, section 6.2.3).
+pub fn passing(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
 fn is_framing(name: &HeaderName) -> bool {
     use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
     [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(name)

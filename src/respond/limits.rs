@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::refusal::Spent;
+use crate::respond::headers::passing;
 
 /// Which limit headers are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -39,8 +40,8 @@ pub fn write(headers: &mut HeaderMap, style: LimitHeaders, name: &str, spent: &S
     };
     if legacy {
         headers.insert(LIMIT, HeaderValue::from(spent.limit));
-        headers.insert(REMAINING, HeaderValue::from(spent.remaining));
-        headers.insert(RESET, HeaderValue::from(spent.reset_at));
+        headers.insert(REMAINING, passing(HeaderValue::from(spent.remaining)));
+        headers.insert(RESET, passing(HeaderValue::from(spent.reset_at)));
     }
     if ietf {
         let mut text = String::with_capacity(48);
@@ -48,7 +49,7 @@ pub fn write(headers: &mut HeaderMap, style: LimitHeaders, name: &str, spent: &S
         let seconds = if spent.retry_after > 0 { spent.retry_after } else { spent.reset_in };
         let _ = write!(text, "\"{name}\";r={};t={seconds}", spent.remaining);
         if let Ok(value) = HeaderValue::from_str(&text) {
-            headers.insert(RATELIMIT, value);
+            headers.insert(RATELIMIT, passing(value));
         }
         text.clear();
         let _ = write!(text, "\"{name}\";q={};w={}", spent.limit, spent.window);

@@ -112,7 +112,7 @@ pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<Body> {
 fn secure(response: &mut Response<Body>, facts: &Facts<'_>) {
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(facts.id.as_str()) {
-        headers.insert(X_REQUEST_ID, id);
+        headers.insert(X_REQUEST_ID, headers::passing(id));
     }
     if facts.tls {
         headers.insert(http::header::STRICT_TRANSPORT_SECURITY, headers::HSTS);
