@@ -122,6 +122,10 @@ impl Reloads {
         let (metrics, policy) = (self.shared.record.metrics(), self.shared.policy.load());
         metrics.clear(families::POLICY_INFO);
         metrics.set(families::POLICY_INFO, [policy.name(), policy.hash()], 1.0);
+        metrics.clear(families::POLICY_OBSERVE_UNTIL);
+        for (rule, until_s) in policy.watching() {
+            metrics.set(families::POLICY_OBSERVE_UNTIL, [&**rule], *until_s as f64);
+        }
     }
 }
 

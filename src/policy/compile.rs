@@ -9,6 +9,7 @@ use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Clock;
 use crate::forward::upstream::Upstreams;
 use crate::inspect::Parts;
+use crate::inspect::detect::rule::FilterRule;
 use crate::limit::address::{AddressBudgets, AddressRule};
 use crate::limit::buckets::Buckets;
 use crate::mistake::source::Source;
@@ -17,7 +18,7 @@ use crate::policy::Policy;
 use crate::policy::case::Case;
 use crate::policy::files::Files;
 use crate::policy::rule::DefaultsRule;
-use crate::policy::sections::{Sections, Single};
+use crate::policy::sections::{Named, Sections, Single};
 use crate::policy::unused;
 use crate::policy::workshop::{Workshop, whole};
 use crate::record::Record;
@@ -109,7 +110,14 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         cases,
         vocabulary,
         signatures,
+        watching: filters.iter().filter_map(watching).collect(),
     })
+}
+
+/// A filter that only watches, with the end of that in Unix seconds.
+fn watching(filter: &Named<FilterRule>) -> Option<(Box<str>, u64)> {
+    let until_s = filter.rule.observes_until_s()?;
+    Some((format!("filters.{}", filter.name.value).into(), until_s))
 }
 
 fn compiled_vocabulary(

@@ -38,6 +38,7 @@ pub struct Policy {
     address: AddressBudgets,
     cases: Vec<Case>,
     vocabulary: Vocabulary,
+    watching: Vec<(Box<str>, u64)>,
     /// Signature schemes by their names, for those who sign as the policy demands.
     signatures: BTreeMap<String, Arc<SignatureScheme>>,
 }
@@ -68,6 +69,11 @@ impl Policy {
     /// The names that it defines.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
+    }
+
+    /// The rules that only watch, each with the end of that in Unix seconds.
+    pub fn watching(&self) -> &[(Box<str>, u64)] {
+        &self.watching
     }
 
     /// Its tests.

@@ -69,6 +69,17 @@ pub struct ExceptionRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day(jiff::civil::Date);
 
+impl FilterRule {
+    /// When the filter stops being allowed to only watch, in Unix seconds; nothing for one that
+    /// enforces.
+    pub fn observes_until_s(&self) -> Option<u64> {
+        let observes = self.mode.as_ref().is_some_and(|mode| mode.value == "observe");
+        let day = self.until.as_ref().filter(|_| observes)?.value.0;
+        let begins = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+        u64::try_from(begins).ok()
+    }
+}
+
 impl Day {
     /// Whether this day has begun, in UTC.
     fn has_come(self, now: Now) -> bool {
