@@ -47,7 +47,9 @@ pub(in crate::forward) fn secret(
         // The text itself is not repeated: it may be the secret.
         Err((Code::InlineSecret, format!("{INLINE_SECRET}, and `identity` points at none")))
     };
-    match found.and_then(trimmed) {
+    // Random bytes may end like a line; only what somebody wrote has a line break at its end.
+    let made = reference.value == "generated";
+    match found.and_then(|secret| if made { Ok(secret) } else { trimmed(secret) }) {
         Ok(secret) => Some(secret),
         Err((code, says)) => {
             let help = if code == Code::OpenSecret { "run `chmod 600` on it" } else { HELP };

@@ -83,6 +83,18 @@ fn a_secret_that_others_can_read_is_refused() {
     }
 }
 
+#[test]
+fn a_generated_secret_is_whole_even_when_its_last_byte_is_a_line_break() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "targets = [\"http://127.0.0.1:9000\"]\nidentity = \"generated\"";
+    // One in 256 secrets ends with such a byte.
+    for _ in 0..2000 {
+        let (upstream, mistakes) = compiled(text, dir.path());
+        let upstream = upstream.unwrap_or_else(|| panic!("{mistakes:?}"));
+        assert_eq!(upstream.identity_secret().unwrap().expose().len(), 32);
+    }
+}
+
 #[tokio::test]
 async fn a_target_sees_what_the_gateway_knows_and_nothing_that_the_caller_claims() {
     let (address, mut heads) = listening().await;
