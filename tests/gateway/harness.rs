@@ -25,12 +25,38 @@ pub const NOON_MS: u64 = 1_795_435_200_000;
 
 /// Response headers that may ever leave. Every answer in every test is held against this list.
 const HEADERS_ALLOWED: [&str; 32] = [
-    "accept-signature", "allow", "cache-control", "connection", "content-encoding", "content-length",
-    "content-type", "date", "etag", "last-modified", "link", "location", "ratelimit", "ratelimit-policy",
-    "retry-after", "sec-websocket-accept", "strict-transport-security", "transfer-encoding", "upgrade",
-    "vary", "want-content-digest", "www-authenticate", "x-content-type-options", "x-ratelimit-limit",
-    "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "x-test", "access-control-allow-origin",
-    "trailer", "x-total-count", "access-control-allow-credentials",
+    "accept-signature",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "last-modified",
+    "link",
+    "location",
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "sec-websocket-accept",
+    "strict-transport-security",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "want-content-digest",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+    "x-test",
+    "access-control-allow-origin",
+    "trailer",
+    "x-total-count",
+    "access-control-allow-credentials",
 ];
 
 /// A running gateway, stopped when dropped.
@@ -115,10 +141,7 @@ impl Plan {
              [[listener]]\nname = \"plain\"\nbind = [\"127.0.0.1:0\"]\n{}\n\
              [upstreams.service]\ntargets = [\"http://{}\"]\n{}\n[admin]\nbind = \"127.0.0.1:0\"\n\
              [log]\naccess = {{ to = \"file:access.log\" }}\n[shutdown]\ndrain = \"5s\"\n[process]\nworkers = 2\n{}\n",
-            self.listener,
-            self.upstream,
-            self.upstream_extra,
-            self.extra
+            self.listener, self.upstream, self.upstream_extra, self.extra
         );
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, config).unwrap();
@@ -137,9 +160,12 @@ impl Gate {
         let clock = if real_time { Clock::system() } else { set };
         let mut mistakes = Mistakes::default();
         let read = Config::read(config, FirstRun::Make, clock.now(), &mut mistakes);
-        let shown = |mistakes: &Mistakes| mistakes.iter().map(|mistake| mistake.render(false)).collect::<Vec<_>>().join("\n");
+        let shown = |mistakes: &Mistakes| {
+            mistakes.iter().map(|mistake| mistake.render(false)).collect::<Vec<_>>().join("\n")
+        };
         let read = read.unwrap_or_else(|| panic!("{}", shown(&mistakes)));
-        let started = start(read, &clock, &mut mistakes).unwrap_or_else(|exit| panic!("{exit:?}\n{}", shown(&mistakes)));
+        let started = start(read, &clock, &mut mistakes)
+            .unwrap_or_else(|exit| panic!("{exit:?}\n{}", shown(&mistakes)));
         let mut roots = RootCertStore::empty();
         let ca = dir.path().join(".portcullis/dev-ca.pem");
         roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
@@ -184,18 +210,21 @@ impl Gate {
 
     /// The key that the first run made; it holds every role and scope of the policy.
     pub fn first_key(&self) -> String {
-        String::from_utf8(self.started().facts().first_key.as_ref().unwrap().expose().to_vec()).unwrap()
+        String::from_utf8(self.started().facts().first_key.as_ref().unwrap().expose().to_vec())
+            .unwrap()
     }
 
     /// Makes a key through the admin listener; `facts` are members of the request's template.
     pub fn key(&self, facts: &str) -> String {
-        let made = self.keys(&format!("{{\"do\":\"create\",\"signing\":false,\"template\":{{{facts}}}}}"));
+        let made =
+            self.keys(&format!("{{\"do\":\"create\",\"signing\":false,\"template\":{{{facts}}}}}"));
         made["secret"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
     }
 
     /// Makes a signing secret through the admin listener: its id, and its base64.
     pub fn signing_key(&self, facts: &str) -> (String, String) {
-        let made = self.keys(&format!("{{\"do\":\"create\",\"signing\":true,\"template\":{{{facts}}}}}"));
+        let made =
+            self.keys(&format!("{{\"do\":\"create\",\"signing\":true,\"template\":{{{facts}}}}}"));
         (made["id"].as_str().unwrap().to_owned(), made["secret"].as_str().unwrap().to_owned())
     }
 
@@ -207,7 +236,8 @@ impl Gate {
 
     /// Calls the admin listener with its token.
     pub fn ask_admin(&self, method: &str, path: &str, body: &str) -> Reply {
-        let token = std::fs::read_to_string(self.dir.path().join(".portcullis/admin.token")).unwrap();
+        let token =
+            std::fs::read_to_string(self.dir.path().join(".portcullis/admin.token")).unwrap();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             self.admin(),
@@ -227,8 +257,12 @@ impl Gate {
     /// The value of one series of `/metrics`, which is named with its labels as they are printed.
     pub fn metric(&self, series: &str) -> f64 {
         let metrics = self.metrics();
-        let line = metrics.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).unwrap_or(0.0)
+        let line = metrics
+            .lines()
+            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.and_then(|line| line.rsplit(' ').next())
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0.0)
     }
 
     /// The access log so far. Records are written behind the answers, so they are waited for.
@@ -267,12 +301,15 @@ impl Gate {
     pub fn send_bytes(&self, request: &[u8]) -> Reply {
         let mut stream = self.connect();
         stream.write_all(request).unwrap();
-        Reply::read(&mut stream, request.starts_with(b"HEAD ")).unwrap_or_else(|| panic!("no answer"))
+        Reply::read(&mut stream, request.starts_with(b"HEAD "))
+            .unwrap_or_else(|| panic!("no answer"))
     }
 
     /// A request with a key, and the answer.
     pub fn get(&self, target: &str, key: &str) -> Reply {
-        self.send(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"))
+        self.send(&format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
+        ))
     }
 
     /// A request with a JSON body and a key, and the answer.
@@ -361,7 +398,9 @@ impl Reply {
     }
 
     fn read_body(&self, stream: &mut impl Read, rest: &mut Vec<u8>) -> Option<String> {
-        if let Some(length) = self.header("content-length").and_then(|value| value.parse::<usize>().ok()) {
+        if let Some(length) =
+            self.header("content-length").and_then(|value| value.parse::<usize>().ok())
+        {
             while rest.len() < length {
                 if !more(stream, rest) {
                     return None;
@@ -380,7 +419,8 @@ impl Reply {
                         return None;
                     }
                 };
-                let size = usize::from_str_radix(std::str::from_utf8(&rest[..at]).ok()?, 16).ok()?;
+                let size =
+                    usize::from_str_radix(std::str::from_utf8(&rest[..at]).ok()?, 16).ok()?;
                 while rest.len() < at + 2 + size + 2 {
                     if !more(stream, rest) {
                         return None;
@@ -414,7 +454,10 @@ impl Reply {
 
     fn check_headers(&self) {
         for (name, value) in &self.headers {
-            assert!(HEADERS_ALLOWED.contains(&name.as_str()), "an answer carries `{name}: {value}`, which is not on the list");
+            assert!(
+                HEADERS_ALLOWED.contains(&name.as_str()),
+                "an answer carries `{name}: {value}`, which is not on the list"
+            );
         }
     }
 }
@@ -448,14 +491,17 @@ pub struct Service {
 impl Service {
     /// A service that says 200 with a small JSON body to everything.
     pub fn ok() -> Self {
-        Self::answering(|_| "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: secret/1.0\r\nContent-Length: 11\r\n\r\n{\"ok\":true}".to_owned())
+        Self::answering(|_| {
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: secret/1.0\r\nContent-Length: 11\r\n\r\n{\"ok\":true}".to_owned()
+        })
     }
 
     /// A service with an answer of its own for each request. An empty answer closes the connection.
     pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, connections) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
+        let (seen, connections) =
+            (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
         let answer = Arc::new(answer);
         let (seen_by, counted) = (Arc::clone(&seen), Arc::clone(&connections));
         std::thread::spawn(move || {
@@ -474,7 +520,11 @@ impl Service {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>, answer: &(dyn Fn(&str) -> String + Send + Sync)) {
+fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<Vec<String>>,
+    answer: &(dyn Fn(&str) -> String + Send + Sync),
+) {
     let mut bytes = Vec::new();
     loop {
         let end = loop {
@@ -487,7 +537,10 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>, answer: &(dyn Fn(&str
         };
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let lower = head.to_ascii_lowercase();
-        let length = lower.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok());
+        let length = lower
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .and_then(|value| value.trim().parse().ok());
         let mut request = head.clone();
         let used = if lower.contains("transfer-encoding: chunked") {
             loop {

@@ -92,23 +92,83 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Messages whose end two servers could see at two places: by what made it known, their bytes after
 /// `POST / HTTP/1.1` and `Host`, and the reason.
 const SMUGGLING: &[(&str, &str, &str)] = &[
-    ("CL.TE", "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "framing-ambiguous"),
+    (
+        "CL.TE",
+        "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "framing-ambiguous",
+    ),
     ("TE.CL", "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\n", "framing-ambiguous"),
-    ("TE.CL with Content-Length 0", "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n", "framing-ambiguous"),
-    ("CVE-2026-2835: TE of two codings", "Transfer-Encoding: x, chunked\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("CVE-2026-2835: chunked is not last", "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("CVE-2026-2835: two TE lines", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("TE twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("TE with a parameter", "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
+    (
+        "TE.CL with Content-Length 0",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+        "framing-ambiguous",
+    ),
+    (
+        "CVE-2026-2835: TE of two codings",
+        "Transfer-Encoding: x, chunked\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
+    (
+        "CVE-2026-2835: chunked is not last",
+        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
+    (
+        "CVE-2026-2835: two TE lines",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
+    (
+        "TE twice",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
+    (
+        "TE with a parameter",
+        "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
     ("TE empty", "Transfer-Encoding:\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("TE in quotes", "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("TE with a vertical tab", "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-    ("RUSTSEC-2021-0020: TE before a blank", "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", "header-malformed"),
-    ("TE in a folded line", "X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "header-malformed"),
-    ("TE behind a bare LF", "X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "header-malformed"),
-    ("TE behind a bare CR", "X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "header-malformed"),
-    ("TE behind a NUL", "X: y\0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "header-malformed"),
-    ("CVE-2021-40346: a name of 300 characters", "Content-Length0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:\r\nContent-Length: 23\r\n\r\n", "header-malformed"),
+    (
+        "TE in quotes",
+        "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
+    (
+        "TE with a vertical tab",
+        "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        "transfer-coding-unsupported",
+    ),
+    (
+        "RUSTSEC-2021-0020: TE before a blank",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "header-malformed",
+    ),
+    (
+        "TE in a folded line",
+        "X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "header-malformed",
+    ),
+    (
+        "TE behind a bare LF",
+        "X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "header-malformed",
+    ),
+    (
+        "TE behind a bare CR",
+        "X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "header-malformed",
+    ),
+    (
+        "TE behind a NUL",
+        "X: y\0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "header-malformed",
+    ),
+    (
+        "CVE-2021-40346: a name of 300 characters",
+        "Content-Length0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:\r\nContent-Length: 23\r\n\r\n",
+        "header-malformed",
+    ),
     ("CVE-2023-25725: an empty name", ": x\r\nContent-Length: 4\r\n\r\nabcd", "header-malformed"),
     ("a line without a colon", "Content-Length\r\n\r\n", "header-malformed"),
     ("CVE-2023-40225: an empty Content-Length", "Content-Length:\r\n\r\n", "length-malformed"),
@@ -118,17 +178,61 @@ const SMUGGLING: &[(&str, &str, &str)] = &[
     ("Content-Length 5 5", "Content-Length: 5 5\r\n\r\nabcde", "length-malformed"),
     ("Content-Length 5, 5", "Content-Length: 5, 5\r\n\r\nabcde", "length-malformed"),
     ("Content-Length 5,6", "Content-Length: 5,6\r\n\r\nabcdef", "length-malformed"),
-    ("Content-Length twice, alike", "Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde", "length-malformed"),
-    ("Content-Length twice, unlike", "Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", "length-malformed"),
-    ("Content-Length beyond 64 bits", "Content-Length: 18446744073709551617\r\n\r\na", "length-malformed"),
-    ("Content-Length 2^64 - 1", "Content-Length: 18446744073709551615\r\n\r\na", "length-malformed"),
-    ("a chunk size with a sign", "Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n", "chunk-malformed"),
-    ("a chunk size in 0x", "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n", "chunk-malformed"),
-    ("a chunk size with a blank", "Transfer-Encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n", "chunk-malformed"),
-    ("RUSTSEC-2021-0079: a chunk size that wraps", "Transfer-Encoding: chunked\r\n\r\n10000000000000001\r\na\r\n0\r\n\r\n", "chunk-malformed"),
-    ("a chunk that is longer than said", "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n", "chunk-malformed"),
-    ("a chunk size behind a bare LF", "Transfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n", "chunk-malformed"),
-    ("CVE-2025-22871: a bare LF in a chunk extension", "Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\na\r\n0\r\n\r\n", "chunk-malformed"),
+    (
+        "Content-Length twice, alike",
+        "Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde",
+        "length-malformed",
+    ),
+    (
+        "Content-Length twice, unlike",
+        "Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+        "length-malformed",
+    ),
+    (
+        "Content-Length beyond 64 bits",
+        "Content-Length: 18446744073709551617\r\n\r\na",
+        "length-malformed",
+    ),
+    (
+        "Content-Length 2^64 - 1",
+        "Content-Length: 18446744073709551615\r\n\r\na",
+        "length-malformed",
+    ),
+    (
+        "a chunk size with a sign",
+        "Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
+    (
+        "a chunk size in 0x",
+        "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
+    (
+        "a chunk size with a blank",
+        "Transfer-Encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
+    (
+        "RUSTSEC-2021-0079: a chunk size that wraps",
+        "Transfer-Encoding: chunked\r\n\r\n10000000000000001\r\na\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
+    (
+        "a chunk that is longer than said",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
+    (
+        "a chunk size behind a bare LF",
+        "Transfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
+    (
+        "CVE-2025-22871: a bare LF in a chunk extension",
+        "Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\na\r\n0\r\n\r\n",
+        "chunk-malformed",
+    ),
 ];
 
 #[test]
@@ -136,13 +240,20 @@ fn no_message_has_two_ends() {
     let (gate, service) = open();
     for (name, rest, reason) in SMUGGLING {
         let before = service.requests().len();
-        let request = format!("POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{rest}{SMUGGLED}");
+        let request = format!(
+            "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{rest}{SMUGGLED}"
+        );
         let answers = everything(&gate, request.as_bytes());
         assert_eq!(statuses(&answers), [400], "{name}: {answers}");
         assert!(answers.to_lowercase().contains("\r\nconnection: close\r\n"), "{name}: {answers}");
         let reply = Reply::read(&mut answers.as_bytes(), false).unwrap();
         assert_eq!(reply.reason(), *reason, "{name}");
-        assert_eq!(service.requests().len(), before, "{name} reached the service: {:?}", service.requests().last());
+        assert_eq!(
+            service.requests().len(),
+            before,
+            "{name} reached the service: {:?}",
+            service.requests().last()
+        );
     }
 }
 
@@ -150,8 +261,16 @@ fn no_message_has_two_ends() {
 fn request_lines_are_read_in_one_way_only() {
     let (gate, service) = open();
     for (name, line, reason) in [
-        ("CVE-2023-27491: a control character in the method", "GE\x01T / HTTP/1.1", "request-line-malformed"),
-        ("CVE-2023-27491: a control character in the target", "GET /\x01 HTTP/1.1", "request-line-malformed"),
+        (
+            "CVE-2023-27491: a control character in the method",
+            "GE\x01T / HTTP/1.1",
+            "request-line-malformed",
+        ),
+        (
+            "CVE-2023-27491: a control character in the target",
+            "GET /\x01 HTTP/1.1",
+            "request-line-malformed",
+        ),
         ("a tab in place of a blank", "GET\t/ HTTP/1.1", "request-line-malformed"),
         ("two blanks", "GET  / HTTP/1.1", "request-line-malformed"),
         ("a blank at the end", "GET / HTTP/1.1 ", "request-line-malformed"),
@@ -166,7 +285,8 @@ fn request_lines_are_read_in_one_way_only() {
         ("a method that is no token", "G(T / HTTP/1.1", "request-line-malformed"),
         ("CVE-2021-32779: a fragment", "GET /a#/admin HTTP/1.1", "request-line-malformed"),
     ] {
-        let answers = everything(&gate, format!("{line}\r\nHost: localhost\r\n\r\n{SMUGGLED}").as_bytes());
+        let answers =
+            everything(&gate, format!("{line}\r\nHost: localhost\r\n\r\n{SMUGGLED}").as_bytes());
         assert_eq!(statuses(&answers).len(), 1, "{name}: {answers}");
         assert_eq!(Reply::read(&mut answers.as_bytes(), false).unwrap().reason(), reason, "{name}");
     }
@@ -183,8 +303,14 @@ fn http_1_0_is_answered_once_and_never_chunked() {
     assert_eq!(statuses(&everything(&gate, two.as_bytes())), [200]);
     let before = service.requests().len();
     for (rest, reason) in [
-        ("Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "transfer-coding-unsupported"),
-        ("Host: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", "framing-ambiguous"),
+        (
+            "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "transfer-coding-unsupported",
+        ),
+        (
+            "Host: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+            "framing-ambiguous",
+        ),
         ("\r\n", "host-missing"),
     ] {
         let answers = everything(&gate, format!("POST /a HTTP/1.0\r\n{rest}").as_bytes());
@@ -233,7 +359,11 @@ fn the_service_sees_exactly_the_path_that_was_judged() {
         ("an encoded line feed", "/a%0d%0aX:y", Refused),
         ("an encoded letter", "/%61dmin", Closed),
         ("an encoded letter below", "/%61%64min/x", Closed),
-        ("CVE-2024-1019: an encoded question mark stays in the path", "/admin%3fa", Seen("/admin%3Fa")),
+        (
+            "CVE-2024-1019: an encoded question mark stays in the path",
+            "/admin%3fa",
+            Seen("/admin%3Fa"),
+        ),
         ("an encoded fragment", "/a%23b", Seen("/a%23b")),
         ("a broken triplet", "/a%2", Refused),
         ("a triplet that is none", "/a%zz", Refused),
@@ -249,11 +379,21 @@ fn the_service_sees_exactly_the_path_that_was_judged() {
         let reply = over(gate.plain(), &get(path, "")).unwrap();
         let seen: Vec<String> = service.requests().split_off(before);
         match fate {
-            Refused => assert_eq!((reply.status, reply.reason().as_str(), seen.len()), (400, "path-ambiguous", 0), "{name}: {reply:?}"),
-            Closed => assert_eq!((reply.status, seen.len()), (401, 0), "{name}: {reply:?} {seen:?}"),
+            Refused => assert_eq!(
+                (reply.status, reply.reason().as_str(), seen.len()),
+                (400, "path-ambiguous", 0),
+                "{name}: {reply:?}"
+            ),
+            Closed => {
+                assert_eq!((reply.status, seen.len()), (401, 0), "{name}: {reply:?} {seen:?}")
+            }
             Seen(target) => {
                 assert_eq!((reply.status, seen.len()), (200, 1), "{name}: {reply:?}");
-                assert_eq!(seen[0].lines().next(), Some(format!("GET {target} HTTP/1.1").as_str()), "{name}");
+                assert_eq!(
+                    seen[0].lines().next(),
+                    Some(format!("GET {target} HTTP/1.1").as_str()),
+                    "{name}"
+                );
             }
         }
     }
@@ -286,7 +426,11 @@ fn a_host_has_one_spelling_and_is_said_once() {
         let request = format!("GET /named HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let reply = over(gate.plain(), request.as_bytes()).unwrap();
         assert_eq!(reply.status, 200, "{host}");
-        assert_eq!(record(&gate, reply.header("x-request-id").unwrap())["route"], "named", "{host}");
+        assert_eq!(
+            record(&gate, reply.header("x-request-id").unwrap())["route"],
+            "named",
+            "{host}"
+        );
     }
     for (lines, reason) in [
         ("Host: example.com\r\nHost: example.com\r\n", "host-missing"),
@@ -310,7 +454,10 @@ fn a_host_has_one_spelling_and_is_said_once() {
 fn last_seen(service: &Service) -> Vec<(String, String)> {
     let request = service.requests().pop().unwrap();
     let lines = request.split("\r\n\r\n").next().unwrap().lines().skip(1);
-    lines.map(|line| line.split_once(": ").unwrap()).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect()
+    lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect()
 }
 
 fn values<'a>(seen: &'a [(String, String)], name: &str) -> Vec<&'a str> {
@@ -328,12 +475,18 @@ fn what_only_the_gateway_may_say_is_said_by_the_gateway() {
     // Everywhere, and above all where no scheme looks at identities at all (CVE-2026-44087).
     let reply = over(gate.plain(), &get("/a", spoofed)).unwrap();
     let seen = last_seen(&service);
-    assert!(!seen.iter().any(|(_, value)| value.contains("evil") || value.contains("6.6.6.6")), "{seen:?}");
+    assert!(
+        !seen.iter().any(|(_, value)| value.contains("evil") || value.contains("6.6.6.6")),
+        "{seen:?}"
+    );
     assert_eq!(values(&seen, "x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(values(&seen, "x-forwarded-proto"), ["http"]);
     assert_eq!(values(&seen, "x-forwarded-host"), ["localhost"]);
     assert_eq!(values(&seen, "x-request-id"), [reply.header("x-request-id").unwrap()]);
-    assert_eq!(values(&seen, "x-forwarded-port").len() + values(&seen, "x-forwarded-prefix").len(), 0);
+    assert_eq!(
+        values(&seen, "x-forwarded-port").len() + values(&seen, "x-forwarded-prefix").len(),
+        0
+    );
 }
 
 #[test]
@@ -344,7 +497,9 @@ fn connection_takes_nothing_away_that_counts() {
     let request = format!("POST /a HTTP/1.1\r\nHost: localhost\r\n{listed}\r\nbody");
     assert_eq!(over(gate.plain(), request.as_bytes()).unwrap().status, 200);
     let seen = last_seen(&service);
-    for name in ["x-forwarded-for", "x-forwarded-host", "x-request-id", "forwarded", "traceparent", "host"] {
+    for name in
+        ["x-forwarded-for", "x-forwarded-host", "x-request-id", "forwarded", "traceparent", "host"]
+    {
         assert_eq!(values(&seen, name).len(), 1, "CVE-2024-45410: {name} in {seen:?}");
     }
     assert_eq!(values(&seen, "content-type"), ["text/plain"]);
@@ -356,9 +511,19 @@ fn connection_takes_nothing_away_that_counts() {
 #[test]
 fn aliases_of_headers_are_refused() {
     let (gate, service) = open();
-    for name in ["X_Forwarded_User", "X_FORWARDED_FOR", "x-forwarded_user", "X.Forwarded.User", "CONTENT_LENGTH"] {
+    for name in [
+        "X_Forwarded_User",
+        "X_FORWARDED_FOR",
+        "x-forwarded_user",
+        "X.Forwarded.User",
+        "CONTENT_LENGTH",
+    ] {
         let reply = over(gate.plain(), &get("/a", &format!("{name}: 1\r\n"))).unwrap();
-        assert_eq!((reply.status, reply.reason().as_str()), (400, "header-name-refused"), "CVE-2026-39858: {name}");
+        assert_eq!(
+            (reply.status, reply.reason().as_str()),
+            (400, "header-name-refused"),
+            "CVE-2026-39858: {name}"
+        );
     }
     assert_eq!(service.requests(), Vec::<String>::new());
 }
@@ -371,9 +536,22 @@ fn a_second_value_is_never_overlooked() {
         ("X-API-Key: a\r\nX-API-Key: b\r\n", 400),
         ("Authorization: Bearer a\r\nX-API-Key: a\r\n", 400),
     ] {
-        assert_eq!(over(gate.plain(), &get("/admin", lines)).unwrap().status, status, "CVE-2021-32777: {lines}");
+        assert_eq!(
+            over(gate.plain(), &get("/admin", lines)).unwrap().status,
+            status,
+            "CVE-2021-32777: {lines}"
+        );
     }
-    for name in ["Content-Type", "Content-Encoding", "Origin", "User-Agent", "Referer", "Range", "Date", "Upgrade"] {
+    for name in [
+        "Content-Type",
+        "Content-Encoding",
+        "Origin",
+        "User-Agent",
+        "Referer",
+        "Range",
+        "Date",
+        "Upgrade",
+    ] {
         let reply = over(gate.plain(), &get("/a", &format!("{name}: a\r\n{name}: a\r\n"))).unwrap();
         assert_eq!(reply.reason(), "header-repeated", "{name}");
     }
@@ -391,13 +569,18 @@ fn trailers_bring_no_header() {
     assert_eq!(over(gate.plain(), request.as_bytes()).unwrap().status, 200);
     let seen = service.requests().pop().unwrap();
     assert!(seen.contains("body"), "{seen}");
-    assert!(!seen.contains("admin") && !seen.to_lowercase().contains("trailer"), "CVE-2026-88004: {seen}");
+    assert!(
+        !seen.contains("admin") && !seen.to_lowercase().contains("trailer"),
+        "CVE-2026-88004: {seen}"
+    );
 }
 
 #[test]
 fn the_caller_is_found_from_the_right_and_only_behind_proxies_that_are_trusted() {
     let service = Service::ok();
-    let gate = Plan::new(service.address, OPEN).listener("trust_forwarded_from = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n").start();
+    let gate = Plan::new(service.address, OPEN)
+        .listener("trust_forwarded_from = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n")
+        .start();
     for (lines, client) in [
         ("X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\n", "203.0.113.9"),
         ("X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.1.2.3\r\n", "203.0.113.9"),
@@ -435,13 +618,18 @@ fn no_header_writes_a_second_record() {
             continue;
         }
         let record = record(&gate, reply.header("x-request-id").unwrap());
-        assert_eq!((record["decision"].as_str(), record["status"].as_u64()), (Some("allow"), Some(200)), "CVE-2024-45808: {agent:?}");
+        assert_eq!(
+            (record["decision"].as_str(), record["status"].as_u64()),
+            (Some("allow"), Some(200)),
+            "CVE-2024-45808: {agent:?}"
+        );
     }
     let log = gate.log("forged");
     assert!(log.chars().all(|character| character == '\n' || !character.is_control()), "{log:?}");
     assert!(!log.contains(['\u{202e}', '\u{2028}', '\u{1b}', '\u{85}']), "{log:?}");
     for line in log.lines() {
-        let record: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        let record: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         assert_ne!(record["id"], "forged");
     }
 }
@@ -463,7 +651,9 @@ fn a_body_that_nobody_read_is_never_a_request() {
     ] {
         let before = service.requests().len();
         let length = body.len();
-        let request = format!("POST /v1/things HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}{real}");
+        let request = format!(
+            "POST /v1/things HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}{real}"
+        );
         let answers = everything(&gate, request.as_bytes());
         assert_eq!(statuses(&answers), expected, "{name}: {answers}");
         let seen = service.requests().split_off(before);
@@ -472,7 +662,9 @@ fn a_body_that_nobody_read_is_never_a_request() {
     }
     // The same for chunks, whose end nobody knows before.
     let chunk = format!("{:x}\r\n{small}\r\n0\r\n\r\n", small.len());
-    let request = format!("POST /v1/things HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{real}");
+    let request = format!(
+        "POST /v1/things HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{real}"
+    );
     assert_eq!(statuses(&everything(&gate, request.as_bytes())), [401, 200]);
     assert!(!service.requests().concat().contains("smuggled"));
 }
@@ -483,25 +675,44 @@ fn what_follows_a_wish_to_upgrade_is_http_until_the_service_agrees() {
     let gate = Gate::new(service.address, POLICY);
     let upgrade = "GET /v1/live HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
     // The service says 200: what follows is judged as the request that it is (CVE-2026-2833).
-    let answers = everything(&gate, format!("{upgrade}GET /v1/things HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+    let answers = everything(
+        &gate,
+        format!("{upgrade}GET /v1/things HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes(),
+    );
     assert_eq!(statuses(&answers), [200, 401], "{answers}");
     assert_eq!(service.requests().len(), 1);
     for token in ["h2c", "websocket, h2c", "tls/1.0", "anything"] {
-        let reply = over(gate.plain(), &get("/v1/live", &format!("Connection: upgrade\r\nUpgrade: {token}\r\n"))).unwrap();
+        let reply = over(
+            gate.plain(),
+            &get("/v1/live", &format!("Connection: upgrade\r\nUpgrade: {token}\r\n")),
+        )
+        .unwrap();
         assert_eq!(reply.reason(), "upgrade-unsupported", "{token}");
     }
-    let other = Service::answering(|_| "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned());
+    let other = Service::answering(|_| {
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned()
+    });
     let gate = Gate::new(other.address, POLICY);
     let reply = over(gate.plain(), upgrade.as_bytes()).unwrap();
-    assert_eq!((reply.status, reply.reason().as_str()), (502, "upstream-broken"), "a 101 to something else");
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (502, "upstream-broken"),
+        "a 101 to something else"
+    );
     let reply = over(gate.plain(), &get("/v1/open", "")).unwrap();
-    assert_eq!((reply.status, reply.reason().as_str()), (502, "upstream-broken"), "a 101 that nobody asked for");
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (502, "upstream-broken"),
+        "a 101 that nobody asked for"
+    );
 }
 
 #[test]
 fn slow_heads_end_in_time_and_stop_nobody_else() {
     let service = Service::ok();
-    let gate = Plan::new(service.address, OPEN).listener("[listener.bounds]\nheader_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n").start();
+    let gate = Plan::new(service.address, OPEN)
+        .listener("[listener.bounds]\nheader_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n")
+        .start();
     let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(gate.plain())).collect();
     let begun = Instant::now();
     for byte in b"GET /a HTTP/1.1\r\nHos" {
@@ -590,7 +801,11 @@ fn a_streamed_body_that_is_too_large_reaches_the_service_as_a_broken_one() {
     let (taken, _) = endless(&gate, &head);
     assert!(taken < 48 << 20, "{taken}");
     assert!(gate.log("body-too-large").contains("\"status\":413"));
-    assert_eq!(service.requests(), Vec::<String>::new(), "the service saw the end of a body that has none");
+    assert_eq!(
+        service.requests(),
+        Vec::<String>::new(),
+        "the service saw the end of a body that has none"
+    );
 }
 
 #[test]
@@ -598,7 +813,10 @@ fn json_that_is_nested_without_end_takes_no_stack() {
     let (gate, service) = open();
     for open in ["[", "{\"a\":"] {
         let body = open.repeat(100_000);
-        let request = format!("POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let reply = over(gate.plain(), request.as_bytes()).unwrap();
         assert_eq!((reply.status, reply.reason().as_str()), (400, "json-depth"), "CVE-2026-48042");
     }
@@ -620,9 +838,15 @@ fn content_types_that_are_none_end_nothing_but_the_request() {
         "application/json, text/plain",
         "\u{e9}",
     ] {
-        let request = format!("POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 2\r\n\r\n{{}}");
+        let request = format!(
+            "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
         let reply = over(gate.plain(), request.as_bytes()).unwrap();
-        assert_eq!((reply.status, reply.reason().as_str()), (415, "content-type-refused"), "CVE-2023-40586: {kind}");
+        assert_eq!(
+            (reply.status, reply.reason().as_str()),
+            (415, "content-type-refused"),
+            "CVE-2023-40586: {kind}"
+        );
     }
     assert_eq!(over(gate.plain(), &get("/a", "")).unwrap().status, 200);
 }
@@ -630,12 +854,15 @@ fn content_types_that_are_none_end_nothing_but_the_request() {
 fn client_hello(gate: &Gate) -> (ClientConnection, Vec<u8>) {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(gate.ca()).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let mut connection =
+        ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap())
+            .unwrap();
     let mut hello = Vec::new();
     connection.write_tls(&mut hello).unwrap();
     (connection, hello)

@@ -171,8 +171,10 @@ fn every_folder_is_an_example_and_every_code_is_shown() {
     folders.remove("base");
     let named: BTreeSet<String> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(folders, named);
-    let shown: BTreeSet<&str> = EXAMPLES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
-    let known: BTreeSet<&str> = portcullis::mistake::code::Code::ALL.iter().map(|code| code.number()).collect();
+    let shown: BTreeSet<&str> =
+        EXAMPLES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
+    let known: BTreeSet<&str> =
+        portcullis::mistake::code::Code::ALL.iter().map(|code| code.number()).collect();
     assert_eq!(shown, known);
 }
 
@@ -267,14 +269,16 @@ fn programs_get_the_same_findings_as_one_document() {
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(document["schema"], "portcullis.check/1");
         let mistakes = document["mistakes"].as_array().unwrap();
-        let told: BTreeSet<&str> = mistakes.iter().map(|mistake| mistake["code"].as_str().unwrap()).collect();
+        let told: BTreeSet<&str> =
+            mistakes.iter().map(|mistake| mistake["code"].as_str().unwrap()).collect();
         assert_eq!(told, expected_codes.iter().copied().collect(), "{name}");
         let errors = mistakes.iter().filter(|mistake| mistake["level"] == "error").count();
         assert_eq!(document["errors"], errors);
         assert_eq!(document["warnings"], mistakes.len() - errors);
         for mistake in mistakes.iter().filter(|mistake| !mistake["place"].is_null()) {
             let place = &mistake["place"];
-            let text = fs::read_to_string(dir.path().join(place["file"].as_str().unwrap())).unwrap();
+            let text =
+                fs::read_to_string(dir.path().join(place["file"].as_str().unwrap())).unwrap();
             let line = text.lines().nth(place["line"].as_u64().unwrap() as usize - 1);
             let columns = line.map_or(0, |line| line.chars().count() + 1);
             assert!(place["column"].as_u64().unwrap() as usize <= columns, "{name}: {mistake}");

@@ -75,13 +75,15 @@ impl Process {
             scheme => format!("gateway {scheme}://"),
         };
         let rest = said.split(&start).nth(1).unwrap_or_else(|| panic!("no {start} in\n{said}"));
-        let address: String = rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        let address: String =
+            rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
         address.parse().unwrap()
     }
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -122,7 +124,11 @@ pub fn directory(upstream: SocketAddr, policy: &str, extra: &str) -> tempfile::T
 
 /// Runs the real program with these arguments in a directory: exit code, output, talk.
 pub fn portcullis(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(arguments).current_dir(dir).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -150,8 +156,13 @@ fn ask(address: SocketAddr, request: &str) -> Option<Reply> {
 }
 
 fn scraped(admin: SocketAddr, series: &str) -> f64 {
-    let reply = ask(admin, &format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")).unwrap();
-    let line = reply.body.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+    let reply =
+        ask(admin, &format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"))
+            .unwrap();
+    let line = reply
+        .body
+        .lines()
+        .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
 }
 
@@ -186,7 +197,9 @@ fn a_valid_change_holds_from_the_next_request_on_and_budgets_survive_it() {
     assert_eq!(ask("/v1/limited").status, 200);
     assert_eq!(ask("/v1/limited").status, 200);
     assert_eq!(ask("/v1/added").status, 404);
-    let added = format!("{POLICY}\n[routes.added]\nsummary = \"New\"\nmatch = \"GET /v1/added\"\nupstream = \"service\"\nallow = [{{ anyone = true }}]\n");
+    let added = format!(
+        "{POLICY}\n[routes.added]\nsummary = \"New\"\nmatch = \"GET /v1/added\"\nupstream = \"service\"\nallow = [{{ anyone = true }}]\n"
+    );
     assert!(matches!(gate.reload(&added), Outcome::Applied(_)));
     assert_eq!(ask("/v1/added").status, 200, "the same connection sees the new policy");
     assert_eq!(ask("/v1/limited").header("x-ratelimit-remaining"), Some("0"));
@@ -203,15 +216,29 @@ fn a_broken_change_keeps_the_old_policy_and_everybody_is_told() {
     let key = gate.key(READER);
     let successful = "portcullis_policy_last_reload_successful";
     assert_eq!(gate.metric(successful), 1.0);
-    let hash = |gate: &Gate| gate.metrics().lines().find(|line| line.starts_with("portcullis_policy_info")).unwrap().to_owned();
+    let hash = |gate: &Gate| {
+        gate.metrics()
+            .lines()
+            .find(|line| line.starts_with("portcullis_policy_info"))
+            .unwrap()
+            .to_owned()
+    };
     let before = hash(&gate);
 
     let path = gate.dir.path().join("policies/policy.toml");
-    std::fs::write(&path, POLICY.replace("scopes = [\"things:read\"]", "scopes = [\"things:raed\"]")).unwrap();
+    std::fs::write(
+        &path,
+        POLICY.replace("scopes = [\"things:read\"]", "scopes = [\"things:raed\"]"),
+    )
+    .unwrap();
     let told = gate.ask_admin("POST", "/v1/reload", "").json();
     assert_eq!(told["result"], "refused");
     let says = told["says"].as_str().unwrap();
-    assert!(says.contains("scope `things:raed` is not defined") && says.contains("did you mean `things:read`?"), "{says}");
+    assert!(
+        says.contains("scope `things:raed` is not defined")
+            && says.contains("did you mean `things:read`?"),
+        "{says}"
+    );
     assert!(says.contains("policy.toml:"), "{says}");
     assert_eq!(gate.metric(successful), 0.0);
     assert_eq!(gate.metric("portcullis_policy_reloads_total{result=\"refused\"}"), 1.0);
@@ -228,7 +255,9 @@ fn a_failing_test_of_the_policy_refuses_the_reload() {
     let gate = Gate::new(Service::ok().address, POLICY);
     let key = gate.key(READER);
     let test = "\n[[test]]\nname = \"nobody lists things\"\nrequest = \"GET /v1/things\"\nas = { sub = \"user_1\", scopes = [\"things:read\"] }\nexpect = { decision = \"refuse\", status = 403 }\n";
-    let Outcome::Refused(says) = gate.reload(&format!("{POLICY}{test}")) else { panic!("it was taken") };
+    let Outcome::Refused(says) = gate.reload(&format!("{POLICY}{test}")) else {
+        panic!("it was taken")
+    };
     assert!(says.contains("nobody lists things"), "{says}");
     assert_eq!(gate.metric("portcullis_policy_last_reload_successful"), 0.0);
     assert_eq!(gate.get("/v1/things", &key).status, 200);
@@ -243,7 +272,9 @@ fn a_file_that_is_still_being_written_is_not_looked_at() {
     let process = Process::start(dir.path());
     let admin = process.address("metrics");
     let path = dir.path().join("policies/policy.toml");
-    let added = format!("{POLICY}\n[routes.added]\nsummary = \"New\"\nmatch = \"GET /v1/added\"\nupstream = \"service\"\nauth = \"none\"\n");
+    let added = format!(
+        "{POLICY}\n[routes.added]\nsummary = \"New\"\nmatch = \"GET /v1/added\"\nupstream = \"service\"\nauth = \"none\"\n"
+    );
     // An editor that saves slowly: every state between the first and the last is broken.
     let broken = "\n[routes.added]\nsummary = \"New";
     for length in 0..12 {
@@ -252,15 +283,34 @@ fn a_file_that_is_still_being_written_is_not_looked_at() {
         thread::sleep(Duration::from_millis(250));
     }
     std::fs::write(&path, added).unwrap();
-    assert!(eventually(|| scraped(admin, "portcullis_policy_reloads_total{result=\"applied\"}") == 1.0), "{}", process.said());
-    assert_eq!(scraped(admin, "portcullis_policy_reloads_total{result=\"refused\"}"), 0.0, "{}", process.said());
-    assert_eq!(ask(process.address("http"), "GET /v1/added HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap().status, 200);
+    assert!(
+        eventually(|| scraped(admin, "portcullis_policy_reloads_total{result=\"applied\"}") == 1.0),
+        "{}",
+        process.said()
+    );
+    assert_eq!(
+        scraped(admin, "portcullis_policy_reloads_total{result=\"refused\"}"),
+        0.0,
+        "{}",
+        process.said()
+    );
+    assert_eq!(
+        ask(process.address("http"), "GET /v1/added HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap()
+            .status,
+        200
+    );
     // A file that stays broken is refused once, and the policy in force stays.
     std::fs::write(&path, format!("{POLICY}{broken}")).unwrap();
     assert!(eventually(|| scraped(admin, "portcullis_policy_last_reload_successful") == 0.0));
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(scraped(admin, "portcullis_policy_reloads_total{result=\"refused\"}"), 1.0);
-    assert_eq!(ask(process.address("http"), "GET /v1/added HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap().status, 200);
+    assert_eq!(
+        ask(process.address("http"), "GET /v1/added HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap()
+            .status,
+        200
+    );
 }
 
 /// A service that echoes what comes over a WebSocket, byte for byte, and says 200 to everything else.
@@ -371,7 +421,12 @@ fn fifty_reloads_under_load_fail_no_request_and_cut_no_web_socket() {
 
 /// Sends request after request until the gateway says that it ends, or cannot be reached any more.
 /// Gives back how many were answered; panics for one that was not.
-fn send_until_the_end(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, request: &str, until: &AtomicBool) -> usize {
+fn send_until_the_end(
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+    request: &str,
+    until: &AtomicBool,
+) -> usize {
     let mut answered = 0;
     // Once the listener is gone, connecting fails and nothing was promised to anybody.
     while let Ok(stream) = TcpStream::connect_timeout(&address, PATIENCE) {
@@ -389,10 +444,17 @@ fn send_until_the_end(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, requ
 }
 
 /// One connection's requests, until an answer says that it closes.
-fn send_until_told(stream: &mut (impl Read + Write), request: &str, answered: &mut usize) -> Result<(), String> {
+fn send_until_told(
+    stream: &mut (impl Read + Write),
+    request: &str,
+    answered: &mut usize,
+) -> Result<(), String> {
     loop {
-        stream.write_all(request.as_bytes()).map_err(|error| format!("a request could not be sent: {error}"))?;
-        let reply = Reply::read(stream, false).ok_or("the connection closed without an answer, and none had said so")?;
+        stream
+            .write_all(request.as_bytes())
+            .map_err(|error| format!("a request could not be sent: {error}"))?;
+        let reply = Reply::read(stream, false)
+            .ok_or("the connection closed without an answer, and none had said so")?;
         if reply.status != 200 {
             return Err(format!("refused: {reply:?}"));
         }
@@ -442,7 +504,8 @@ fn a_request_in_flight_is_answered_before_the_process_ends() {
     let mut process = Process::start(dir.path());
     let plain = process.address("http");
     let mut idle = connect(plain);
-    let waiting = thread::spawn(move || ask(plain, "GET /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let waiting =
+        thread::spawn(move || ask(plain, "GET /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     assert!(eventually(|| service.requests().len() == 1));
     process.signal("TERM");
     let reply = waiting.join().unwrap().unwrap();
@@ -462,10 +525,16 @@ fn a_drain_that_takes_too_long_is_cut_and_says_so() {
     let dir = directory(service.address, POLICY, "");
     let config = dir.path().join("gateway.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("drain = \"5s\"", "drain = \"300ms\"").replace("[admin]", "timeout = { first_byte = \"60s\", total = \"60s\" }\n[admin]")).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("drain = \"5s\"", "drain = \"300ms\"")
+            .replace("[admin]", "timeout = { first_byte = \"60s\", total = \"60s\" }\n[admin]"),
+    )
+    .unwrap();
     let mut process = Process::start(dir.path());
     let plain = process.address("http");
-    let waiting = thread::spawn(move || ask(plain, "GET /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let waiting =
+        thread::spawn(move || ask(plain, "GET /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     assert!(eventually(|| service.requests().len() == 1));
     process.signal("TERM");
     assert_eq!(process.ended().code(), Some(2));
@@ -501,7 +570,12 @@ fn a_dead_service_is_a_502() {
 
 #[test]
 fn a_service_that_hangs_up_or_talks_nonsense_is_a_502() {
-    let answers = ["", "HTTP/9.9 nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "\0\0\0\0\r\n\r\n"];
+    let answers = [
+        "",
+        "HTTP/9.9 nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "\0\0\0\0\r\n\r\n",
+    ];
     for answer in answers {
         let service = Service::answering(move |_| answer.to_owned());
         let gate = Plan::new(service.address, POLICY).upstream(QUICK).start();
@@ -515,7 +589,9 @@ fn a_stalled_service_is_a_504_in_time_and_others_do_not_feel_it() {
         thread::sleep(Duration::from_secs(20));
         String::new()
     });
-    let policy = format!("{POLICY}\n[routes.stalled]\nsummary = \"Stalls\"\nmatch = \"GET /v1/stalled\"\nupstream = \"stalled\"\nauth = \"none\"\n");
+    let policy = format!(
+        "{POLICY}\n[routes.stalled]\nsummary = \"Stalls\"\nmatch = \"GET /v1/stalled\"\nupstream = \"stalled\"\nauth = \"none\"\n"
+    );
     let gate = Plan::new(Service::ok().address, &policy)
         .extra(&format!("[upstreams.stalled]\ntargets = [\"http://{}\"]\n{QUICK}", stalled.address))
         .start();
@@ -540,7 +616,10 @@ fn a_stalled_service_is_a_504_in_time_and_others_do_not_feel_it() {
         for client in waiting {
             let (reply, took) = client.join().unwrap();
             is_error(&reply, 504, "upstream-timeout", "gateway_timeout");
-            assert!((Duration::from_millis(300)..Duration::from_secs(3)).contains(&took), "{took:?}");
+            assert!(
+                (Duration::from_millis(300)..Duration::from_secs(3)).contains(&took),
+                "{took:?}"
+            );
         }
     });
 }
@@ -551,7 +630,9 @@ fn a_busy_service_is_a_503_for_those_who_find_no_place() {
         thread::sleep(Duration::from_millis(800));
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()
     });
-    let gate = Plan::new(service.address, POLICY).upstream("pool = { max = 1, wait = 0 }\nhealth = { every = \"1h\" }\n").start();
+    let gate = Plan::new(service.address, POLICY)
+        .upstream("pool = { max = 1, wait = 0 }\nhealth = { every = \"1h\" }\n")
+        .start();
     let replies: Vec<Reply> = thread::scope(|scope| {
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| gate.get("/v1/open", "-"))).collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
@@ -566,8 +647,11 @@ fn a_busy_service_is_a_503_for_those_who_find_no_place() {
 
 #[test]
 fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
-    let service = Service::answering(|_| "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nhalf".to_owned());
-    let gate = Plan::new(service.address, POLICY).upstream("timeout = { idle = \"300ms\" }\n").start();
+    let service = Service::answering(|_| {
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nhalf".to_owned()
+    });
+    let gate =
+        Plan::new(service.address, POLICY).upstream("timeout = { idle = \"300ms\" }\n").start();
     let mut stream = gate.connect();
     stream.write_all(get("/v1/open", "-").as_bytes()).unwrap();
     assert!(Reply::read(&mut stream, false).is_none(), "half an answer was framed as a whole one");
@@ -579,13 +663,17 @@ fn a_sick_service_is_taken_out_and_comes_back() {
     let well = Arc::new(AtomicBool::new(true));
     let state = Arc::clone(&well);
     let service = Service::answering(move |_| {
-        let status = if state.load(Ordering::SeqCst) { "200 OK" } else { "503 Service Unavailable" };
+        let status =
+            if state.load(Ordering::SeqCst) { "200 OK" } else { "503 Service Unavailable" };
         format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok")
     });
     let gate = Plan::new(service.address, POLICY)
         .upstream("health = { path = \"/health\", every = \"100ms\", timeout = \"200ms\", up_after = 2, down_after = 2 }\n")
         .start();
-    let series = format!("portcullis_upstream_target_healthy{{target=\"http://{}\",upstream=\"service\"}}", service.address);
+    let series = format!(
+        "portcullis_upstream_target_healthy{{target=\"http://{}\",upstream=\"service\"}}",
+        service.address
+    );
     assert!(eventually(|| gate.metric(&series) == 1.0), "{}", gate.metrics());
     assert_eq!(gate.get("/v1/open", "-").status, 200);
     well.store(false, Ordering::SeqCst);
@@ -619,7 +707,11 @@ fn bodies_on_every_connection_stay_within_the_memory_that_is_given() {
         let _ = stream.write_all(&body.as_bytes()[..BODY - 1]);
     }
     let ceiling = 192.0 * 1024.0;
-    assert!(eventually(|| gate.metric("portcullis_buffered_bytes") >= BODY as f64), "{}", gate.metrics());
+    assert!(
+        eventually(|| gate.metric("portcullis_buffered_bytes") >= BODY as f64),
+        "{}",
+        gate.metrics()
+    );
     let mut late = TcpStream::connect(gate.plain()).unwrap();
     late.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let _ = late.write_all(get("/v1/open", "-").as_bytes());
@@ -665,11 +757,15 @@ fn a_renewed_certificate_is_taken_without_a_restart_and_a_broken_one_is_not() {
     let (new, old) = (trusting(&state.join("dev-cert.pem")), trusting(&gate.ca()));
     let accepts = |config: &Arc<ClientConfig>| {
         let mut stream = over_tls(config, connect(gate.tls()));
-        stream.write_all(get("/v1/open", "-").as_bytes()).is_ok() && Reply::read(&mut stream, false).is_some()
+        stream.write_all(get("/v1/open", "-").as_bytes()).is_ok()
+            && Reply::read(&mut stream, false).is_some()
     };
     assert!(eventually(|| accepts(&new)), "the new certificate is never shown");
     assert!(!accepts(&old));
-    assert_eq!(gate.metric("portcullis_certificate_reloads_total{listener=\"public\",result=\"applied\"}"), 1.0);
+    assert_eq!(
+        gate.metric("portcullis_certificate_reloads_total{listener=\"public\",result=\"applied\"}"),
+        1.0
+    );
     before.write_all(get("/v1/open", "-").as_bytes()).unwrap();
     assert_eq!(Reply::read(&mut before, false).unwrap().status, 200, "open connections stay open");
 
@@ -694,9 +790,17 @@ fn a_revoked_key_is_refused_from_the_next_request_on() {
     assert!(revoked.get("revoked").is_some(), "{revoked}");
     let reply = ask();
     assert_eq!(reply.status, 401);
-    assert_eq!(reply.body, r#"{"error":{"code":"unauthorized","message":"Invalid or missing API key"}}"#);
+    assert_eq!(
+        reply.body,
+        r#"{"error":{"code":"unauthorized","message":"Invalid or missing API key"}}"#
+    );
     let listed = gate.keys("{\"do\":\"list\"}");
-    let state = listed.as_array().unwrap().iter().find(|key| key["id"] == id).map(|key| key["state"].clone());
+    let state = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["id"] == id)
+        .map(|key| key["state"].clone());
     assert_eq!(state, Some("revoked".into()));
 }
 
@@ -718,7 +822,8 @@ fn a_rotated_key_and_its_successor_both_hold_until_the_overlap_is_over() {
 fn a_ban_holds_until_it_is_lifted_or_over_and_never_for_operators() {
     let gate = Gate::new(Service::ok().address, POLICY);
     let ban = |seconds: u32| {
-        let body = format!("{{\"network\":\"127.0.0.1\",\"seconds\":{seconds},\"why\":\"a test\"}}");
+        let body =
+            format!("{{\"network\":\"127.0.0.1\",\"seconds\":{seconds},\"why\":\"a test\"}}");
         let reply = gate.ask_admin("POST", "/v1/bans", &body);
         assert_eq!(reply.status, 200, "{reply:?}");
     };
@@ -745,25 +850,36 @@ fn keys_and_bans_outlive_a_restart_and_nothing_is_made_anew() {
     let mut process = Process::start(dir.path());
     let first = std::fs::read_to_string(dir.path().join(".portcullis/first-key")).unwrap();
     let admin = process.address("metrics").to_string();
-    let create = ["keys", "create", "--admin", &admin, "--name", "reader", "--scope", "things:read"];
+    let create =
+        ["keys", "create", "--admin", &admin, "--name", "reader", "--scope", "things:read"];
     let (code, key, talk) = portcullis(dir.path(), &create);
     assert_eq!(code, Some(0), "{talk}");
-    let (code, _, talk) = portcullis(dir.path(), &["bans", "add", "--admin", &admin, "203.0.113.9", "--for", "1h", "--why", "a test"]);
+    let (code, _, talk) = portcullis(
+        dir.path(),
+        &["bans", "add", "--admin", &admin, "203.0.113.9", "--for", "1h", "--why", "a test"],
+    );
     assert_eq!(code, Some(0), "{talk}");
     process.signal("TERM");
     assert_eq!(process.ended().code(), Some(0));
-    let secrets = |dir: &Path| ["pepper", "master.key", "admin.token", "dev-ca.pem", "dev-key.pem"].map(|name| std::fs::read(dir.join(".portcullis").join(name)).unwrap());
+    let secrets = |dir: &Path| {
+        ["pepper", "master.key", "admin.token", "dev-ca.pem", "dev-key.pem"]
+            .map(|name| std::fs::read(dir.join(".portcullis").join(name)).unwrap())
+    };
     let before = secrets(dir.path());
 
     // While nothing runs, the command works on the store itself.
-    let (code, offline, talk) = portcullis(dir.path(), &["keys", "create", "--name", "offline", "--scope", "things:read"]);
+    let (code, offline, talk) =
+        portcullis(dir.path(), &["keys", "create", "--name", "offline", "--scope", "things:read"]);
     assert_eq!(code, Some(0), "{talk}");
 
     let process = Process::start(dir.path());
     assert_eq!(secrets(dir.path()), before);
     assert!(!process.said().contains("first run"), "{}", process.said());
     for key in [&first, &key, &offline] {
-        assert_eq!(ask(process.address("http"), &get("/v1/things", key.trim())).unwrap().status, 200);
+        assert_eq!(
+            ask(process.address("http"), &get("/v1/things", key.trim())).unwrap().status,
+            200
+        );
     }
     let admin = process.address("metrics").to_string();
     let (_, bans, _) = portcullis(dir.path(), &["bans", "list", "--admin", &admin]);
@@ -813,7 +929,10 @@ fn a_port_that_is_taken_is_named_and_nothing_is_left_running() {
     let address = taken.local_addr().unwrap().to_string();
     let service = Service::ok();
     for (find, replace) in [
-        ("name = \"plain\"\nbind = [\"127.0.0.1:0\"]", format!("name = \"plain\"\nbind = [\"{address}\"]")),
+        (
+            "name = \"plain\"\nbind = [\"127.0.0.1:0\"]",
+            format!("name = \"plain\"\nbind = [\"{address}\"]"),
+        ),
         ("[admin]\nbind = \"127.0.0.1:0\"", format!("[admin]\nbind = \"{address}\"")),
     ] {
         let dir = directory(service.address, POLICY, "");
@@ -827,7 +946,12 @@ fn a_port_that_is_taken_is_named_and_nothing_is_left_running() {
         let free = text.replace("[policy]", "[policy]");
         std::fs::write(&config, free).unwrap();
         let process = Process::start(dir.path());
-        assert_eq!(ask(process.address("http"), "GET /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap().status, 200);
+        assert_eq!(
+            ask(process.address("http"), "GET /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .unwrap()
+                .status,
+            200
+        );
     }
 }
 

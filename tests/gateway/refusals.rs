@@ -39,86 +39,393 @@ const DENIED: &str = "unauthorized";
 const FORBIDDEN: &str = "forbidden";
 
 const LISTEN: &[Row] = &[
-    ("request-line-malformed", 400, BAD, "listen", "", Sent(|_| "GET  /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n".into())),
-    ("version-unsupported", 505, "version_not_supported", "listen", "", Sent(|_| "GET /v1/open HTTP/3.0\r\nHost: localhost\r\n\r\n".into())),
+    (
+        "request-line-malformed",
+        400,
+        BAD,
+        "listen",
+        "",
+        Sent(|_| "GET  /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n".into()),
+    ),
+    (
+        "version-unsupported",
+        505,
+        "version_not_supported",
+        "listen",
+        "",
+        Sent(|_| "GET /v1/open HTTP/3.0\r\nHost: localhost\r\n\r\n".into()),
+    ),
     ("header-malformed", 400, BAD, "listen", "", Sent(|_| get("/v1/open", "X-A : 1\r\n"))),
-    ("framing-ambiguous", 400, BAD, "listen", "", Sent(|_| get("/v1/open", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"))),
-    ("length-malformed", 400, BAD, "listen", "", Sent(|_| get("/v1/open", "Content-Length: +3\r\n"))),
-    ("transfer-coding-unsupported", 400, BAD, "listen", "", Sent(|_| get("/v1/open", "Transfer-Encoding: gzip\r\n"))),
-    ("chunk-malformed", 400, BAD, "listen", "", Sent(|usual| usual.chunked("/v1/things", "zz\r\n{}\r\n0\r\n\r\n"))),
-    ("target-too-long", 414, "uri_too_long", "listen", "", Sent(|_| get(&format!("/{}", "a".repeat(9000)), ""))),
-    ("head-too-large", 431, "headers_too_large", "listen", "", Sent(|_| get("/v1/open", &format!("X-A: {}\r\n", "a".repeat(17_000))))),
+    (
+        "framing-ambiguous",
+        400,
+        BAD,
+        "listen",
+        "",
+        Sent(|_| get("/v1/open", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n")),
+    ),
+    (
+        "length-malformed",
+        400,
+        BAD,
+        "listen",
+        "",
+        Sent(|_| get("/v1/open", "Content-Length: +3\r\n")),
+    ),
+    (
+        "transfer-coding-unsupported",
+        400,
+        BAD,
+        "listen",
+        "",
+        Sent(|_| get("/v1/open", "Transfer-Encoding: gzip\r\n")),
+    ),
+    (
+        "chunk-malformed",
+        400,
+        BAD,
+        "listen",
+        "",
+        Sent(|usual| usual.chunked("/v1/things", "zz\r\n{}\r\n0\r\n\r\n")),
+    ),
+    (
+        "target-too-long",
+        414,
+        "uri_too_long",
+        "listen",
+        "",
+        Sent(|_| get(&format!("/{}", "a".repeat(9000)), "")),
+    ),
+    (
+        "head-too-large",
+        431,
+        "headers_too_large",
+        "listen",
+        "",
+        Sent(|_| get("/v1/open", &format!("X-A: {}\r\n", "a".repeat(17_000)))),
+    ),
     ("head-timeout", 408, "request_timeout", "listen", "", Stage(head_timeout)),
     ("plaintext-refused", 400, BAD, "listen", "", Stage(plaintext)),
-    ("draining", 503, "service_unavailable", "listen", "", Not("a drain answers what is in flight and closes connections; it answers nobody with a refusal")),
+    (
+        "draining",
+        503,
+        "service_unavailable",
+        "listen",
+        "",
+        Not(
+            "a drain answers what is in flight and closes connections; it answers nobody with a refusal",
+        ),
+    ),
 ];
 
 const HEAD: &[Row] = &[
-    ("method-unsupported", 405, "method_not_allowed", "head", "", Sent(|_| "TRACE /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n".into())),
+    (
+        "method-unsupported",
+        405,
+        "method_not_allowed",
+        "head",
+        "",
+        Sent(|_| "TRACE /v1/open HTTP/1.1\r\nHost: localhost\r\n\r\n".into()),
+    ),
     ("host-missing", 400, BAD, "head", "", Sent(|_| "GET /v1/open HTTP/1.1\r\n\r\n".into())),
-    ("host-malformed", 400, BAD, "head", "", Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: a_b\r\n\r\n".into())),
-    ("host-mismatch", 421, "misdirected_request", "head", "", Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: example.com\r\n\r\n".into())),
+    (
+        "host-malformed",
+        400,
+        BAD,
+        "head",
+        "",
+        Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: a_b\r\n\r\n".into()),
+    ),
+    (
+        "host-mismatch",
+        421,
+        "misdirected_request",
+        "head",
+        "",
+        Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: example.com\r\n\r\n".into()),
+    ),
     ("target-malformed", 400, BAD, "head", "", Sent(|_| get("*", ""))),
     ("path-ambiguous", 400, BAD, "head", "", Sent(|_| get("/v1/../admin", ""))),
     ("query-malformed", 400, BAD, "head", "", Sent(|_| get("/v1/open?a=%zz", ""))),
-    ("header-name-refused", 400, BAD, "head", "", Sent(|_| get("/v1/open", "X_Forwarded_User: admin\r\n"))),
-    ("header-repeated", 400, BAD, "head", "", Sent(|_| get("/v1/open", "Content-Type: text/plain\r\nContent-Type: text/html\r\n"))),
-    ("expectation-unsupported", 417, BAD, "head", "", Sent(|_| get("/v1/open", "Expect: a-miracle\r\n"))),
-    ("upgrade-unsupported", 400, BAD, "head", "", Sent(|_| get("/v1/open", "Connection: upgrade\r\nUpgrade: h2c\r\n"))),
+    (
+        "header-name-refused",
+        400,
+        BAD,
+        "head",
+        "",
+        Sent(|_| get("/v1/open", "X_Forwarded_User: admin\r\n")),
+    ),
+    (
+        "header-repeated",
+        400,
+        BAD,
+        "head",
+        "",
+        Sent(|_| get("/v1/open", "Content-Type: text/plain\r\nContent-Type: text/html\r\n")),
+    ),
+    (
+        "expectation-unsupported",
+        417,
+        BAD,
+        "head",
+        "",
+        Sent(|_| get("/v1/open", "Expect: a-miracle\r\n")),
+    ),
+    (
+        "upgrade-unsupported",
+        400,
+        BAD,
+        "head",
+        "",
+        Sent(|_| get("/v1/open", "Connection: upgrade\r\nUpgrade: h2c\r\n")),
+    ),
     ("address-banned", 403, FORBIDDEN, "head", "", Stage(banned)),
 ];
 
 const ROUTE: &[Row] = &[
     ("route-unknown", 404, "not_found", "route", "", Sent(|usual| usual.get("/v1/nothing"))),
-    ("method-not-allowed", 405, "method_not_allowed", "route", "", Sent(|usual| usual.request("DELETE", "/v1/things", ""))),
+    (
+        "method-not-allowed",
+        405,
+        "method_not_allowed",
+        "route",
+        "",
+        Sent(|usual| usual.request("DELETE", "/v1/things", "")),
+    ),
 ];
 
 const AUTHENTICATE: &[Row] = &[
     ("credential-missing", 401, DENIED, "authenticate", "", Sent(|_| get("/v1/things", ""))),
-    ("credential-malformed", 401, DENIED, "authenticate", "", Sent(|usual| bearer("/v1/things", &mistyped(&usual.member)))),
-    ("credential-unknown", 401, DENIED, "authenticate", "", Sent(|_| bearer("/v1/things", "somebody-elses-key-0123456789"))),
-    ("credential-expired", 401, DENIED, "authenticate", "", Sent(|usual| bearer("/v1/things", &usual.expired))),
-    ("credential-revoked", 401, DENIED, "authenticate", "", Sent(|usual| bearer("/v1/things", &usual.revoked))),
-    ("credential-network", 401, DENIED, "authenticate", "", Sent(|usual| bearer("/v1/things", &usual.elsewhere))),
-    ("credential-environment", 401, DENIED, "authenticate", "", Sent(|usual| bearer("/v1/things", &usual.foreign))),
-    ("credential-owner-mismatch", 401, DENIED, "authenticate", "", Sent(|usual| {
-        let lines = usual.bobs.sign(&Signing::of("GET", "/v1/both"));
-        get("/v1/both", &format!("Authorization: Bearer {}\r\n{lines}", usual.member))
-    })),
+    (
+        "credential-malformed",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| bearer("/v1/things", &mistyped(&usual.member))),
+    ),
+    (
+        "credential-unknown",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|_| bearer("/v1/things", "somebody-elses-key-0123456789")),
+    ),
+    (
+        "credential-expired",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| bearer("/v1/things", &usual.expired)),
+    ),
+    (
+        "credential-revoked",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| bearer("/v1/things", &usual.revoked)),
+    ),
+    (
+        "credential-network",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| bearer("/v1/things", &usual.elsewhere)),
+    ),
+    (
+        "credential-environment",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| bearer("/v1/things", &usual.foreign)),
+    ),
+    (
+        "credential-owner-mismatch",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| {
+            let lines = usual.bobs.sign(&Signing::of("GET", "/v1/both"));
+            get("/v1/both", &format!("Authorization: Bearer {}\r\n{lines}", usual.member))
+        }),
+    ),
     ("signature-missing", 401, DENIED, "authenticate", "", Sent(|_| get("/v1/signed", ""))),
-    ("signature-malformed", 401, DENIED, "authenticate", "signatures.request", Sent(|_| get("/v1/signed", "Signature-Input: (((\r\nSignature: a=:AA==:\r\n"))),
-    ("signature-coverage", 401, DENIED, "authenticate", "signatures.request", Sent(|usual| {
-        get("/v1/signed", &usual.alices.sign(&Signing { covers: &["@method", "@path"], ..Signing::of("GET", "/v1/signed") }))
-    })),
-    ("signature-key-unknown", 401, DENIED, "authenticate", "signatures.request", Sent(|usual| {
-        let nobody = Signer { id: "AAAAAAAA".to_owned(), ..usual.alices.clone() };
-        get("/v1/signed", &nobody.sign(&Signing::of("GET", "/v1/signed")))
-    })),
-    ("signature-algorithm", 401, DENIED, "authenticate", "signatures.request", Sent(|usual| {
-        get("/v1/signed", &usual.alices.sign(&Signing { algorithm: "hmac-sha512", ..Signing::of("GET", "/v1/signed") }))
-    })),
-    ("signature-expired", 401, DENIED, "authenticate", "signatures.request", Sent(|usual| {
-        get("/v1/signed", &usual.alices.sign(&Signing { created: NOW_S - 61, ..Signing::of("GET", "/v1/signed") }))
-    })),
-    ("signature-future", 401, DENIED, "authenticate", "signatures.request", Sent(|usual| {
-        get("/v1/signed", &usual.alices.sign(&Signing { created: NOW_S + 6, ..Signing::of("GET", "/v1/signed") }))
-    })),
-    ("signature-wrong", 401, DENIED, "authenticate", "signatures.request", Sent(|usual| {
-        get("/v1/signed", &usual.alices.sign(&Signing::of("GET", "/v1/other")))
-    })),
+    (
+        "signature-malformed",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|_| get("/v1/signed", "Signature-Input: (((\r\nSignature: a=:AA==:\r\n")),
+    ),
+    (
+        "signature-coverage",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|usual| {
+            get(
+                "/v1/signed",
+                &usual.alices.sign(&Signing {
+                    covers: &["@method", "@path"],
+                    ..Signing::of("GET", "/v1/signed")
+                }),
+            )
+        }),
+    ),
+    (
+        "signature-key-unknown",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|usual| {
+            let nobody = Signer { id: "AAAAAAAA".to_owned(), ..usual.alices.clone() };
+            get("/v1/signed", &nobody.sign(&Signing::of("GET", "/v1/signed")))
+        }),
+    ),
+    (
+        "signature-algorithm",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|usual| {
+            get(
+                "/v1/signed",
+                &usual.alices.sign(&Signing {
+                    algorithm: "hmac-sha512",
+                    ..Signing::of("GET", "/v1/signed")
+                }),
+            )
+        }),
+    ),
+    (
+        "signature-expired",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|usual| {
+            get(
+                "/v1/signed",
+                &usual
+                    .alices
+                    .sign(&Signing { created: NOW_S - 61, ..Signing::of("GET", "/v1/signed") }),
+            )
+        }),
+    ),
+    (
+        "signature-future",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|usual| {
+            get(
+                "/v1/signed",
+                &usual
+                    .alices
+                    .sign(&Signing { created: NOW_S + 6, ..Signing::of("GET", "/v1/signed") }),
+            )
+        }),
+    ),
+    (
+        "signature-wrong",
+        401,
+        DENIED,
+        "authenticate",
+        "signatures.request",
+        Sent(|usual| get("/v1/signed", &usual.alices.sign(&Signing::of("GET", "/v1/other")))),
+    ),
     ("signature-replayed", 401, DENIED, "authenticate", "signatures.request", Stage(replayed)),
-    ("nonce-store-full", 503, "service_unavailable", "authenticate", "signatures.request", Stage(nonces_full)),
-    ("credential-repeated", 400, BAD, "authenticate", "", Sent(|usual| get("/v1/things", &format!("Authorization: Bearer {0}\r\nX-API-Key: {0}\r\n", usual.member)))),
-    ("credential-in-query", 400, BAD, "authenticate", "", Sent(|usual| usual.get("/v1/things?api_key=x"))),
-    ("failure-budget-empty", 429, "rate_limit_exceeded", "authenticate", "address.failed_credentials", Stage(failures_spent)),
+    (
+        "nonce-store-full",
+        503,
+        "service_unavailable",
+        "authenticate",
+        "signatures.request",
+        Stage(nonces_full),
+    ),
+    (
+        "credential-repeated",
+        400,
+        BAD,
+        "authenticate",
+        "",
+        Sent(|usual| {
+            get(
+                "/v1/things",
+                &format!("Authorization: Bearer {0}\r\nX-API-Key: {0}\r\n", usual.member),
+            )
+        }),
+    ),
+    (
+        "credential-in-query",
+        400,
+        BAD,
+        "authenticate",
+        "",
+        Sent(|usual| usual.get("/v1/things?api_key=x")),
+    ),
+    (
+        "failure-budget-empty",
+        429,
+        "rate_limit_exceeded",
+        "authenticate",
+        "address.failed_credentials",
+        Stage(failures_spent),
+    ),
 ];
 
 const AUTHORIZE: &[Row] = &[
-    ("scope-missing", 403, FORBIDDEN, "authorize", "routes.list", Sent(|usual| bearer("/v1/things", &usual.poor))),
-    ("role-missing", 403, FORBIDDEN, "authorize", "routes.create", Sent(|usual| post_as(&usual.writer, "/v1/things", "application/json", "{}"))),
-    ("tier-missing", 403, FORBIDDEN, "authorize", "routes.paying", Sent(|usual| usual.get("/v1/paying"))),
-    ("not-owner", 403, FORBIDDEN, "authorize", "routes.own", Sent(|usual| usual.get("/v1/owners/bob"))),
-    ("network-refused", 403, FORBIDDEN, "authorize", "routes.inside", Sent(|usual| usual.get("/v1/inside"))),
+    (
+        "scope-missing",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.list",
+        Sent(|usual| bearer("/v1/things", &usual.poor)),
+    ),
+    (
+        "role-missing",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.create",
+        Sent(|usual| post_as(&usual.writer, "/v1/things", "application/json", "{}")),
+    ),
+    (
+        "tier-missing",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.paying",
+        Sent(|usual| usual.get("/v1/paying")),
+    ),
+    (
+        "not-owner",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.own",
+        Sent(|usual| usual.get("/v1/owners/bob")),
+    ),
+    (
+        "network-refused",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.inside",
+        Sent(|usual| usual.get("/v1/inside")),
+    ),
 ];
 
 const LIMIT: &[Row] = &[
@@ -128,38 +435,219 @@ const LIMIT: &[Row] = &[
 ];
 
 const INSPECT: &[Row] = &[
-    ("body-too-large", 413, "payload_too_large", "inspect", "routes.create.body", Sent(|usual| usual.post("/v1/things", "application/json", &format!("\"{}\"", "a".repeat(70_000))))),
-    ("body-unexpected", 400, BAD, "inspect", "defaults.body", Sent(|usual| usual.request("GET", "/v1/things", "Content-Length: 2\r\n\r\n{}"))),
-    ("body-required", 400, BAD, "inspect", "routes.required.body", Sent(|usual| usual.post("/v1/required", "application/json", ""))),
+    (
+        "body-too-large",
+        413,
+        "payload_too_large",
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| {
+            usual.post("/v1/things", "application/json", &format!("\"{}\"", "a".repeat(70_000)))
+        }),
+    ),
+    (
+        "body-unexpected",
+        400,
+        BAD,
+        "inspect",
+        "defaults.body",
+        Sent(|usual| usual.request("GET", "/v1/things", "Content-Length: 2\r\n\r\n{}")),
+    ),
+    (
+        "body-required",
+        400,
+        BAD,
+        "inspect",
+        "routes.required.body",
+        Sent(|usual| usual.post("/v1/required", "application/json", "")),
+    ),
     ("body-timeout", 408, "request_timeout", "inspect", "routes.create.body", Stage(body_timeout)),
     ("body-incomplete", 400, BAD, "inspect", "routes.create.body", Stage(body_incomplete)),
-    ("body-malformed", 400, BAD, "inspect", "routes.form.body", Sent(|usual| usual.post("/v1/form", "multipart/form-data; boundary=a", "no part"))),
-    ("buffer-full", 503, "service_unavailable", "inspect", "routes.create.body", Stage(buffer_full)),
-    ("content-type-refused", 415, "unsupported_media_type", "inspect", "routes.create.body", Sent(|usual| usual.post("/v1/things", "text/plain", "{}"))),
-    ("content-encoding-refused", 415, "unsupported_media_type", "inspect", "routes.create.body", Sent(|usual| usual.post("/v1/things", "application/json\r\nContent-Encoding: gzip", "{}"))),
-    ("digest-missing", 400, BAD, "inspect", "routes.digest.body", Sent(|usual| usual.post("/v1/digest", "application/json", "{}"))),
-    ("digest-unsupported", 400, BAD, "inspect", "routes.digest.body", Sent(|usual| usual.post("/v1/digest", "application/json\r\nContent-Digest: md5=:AAAA:", "{}"))),
-    ("digest-mismatch", 400, BAD, "inspect", "routes.digest.body", Sent(|usual| {
-        let digest = format!("application/json\r\nContent-Digest: {}", content_digest("{ }"));
-        usual.post("/v1/digest", &digest, "{}")
-    })),
-    ("json-malformed", 400, BAD, "inspect", "routes.create.body", Sent(|usual| usual.json("{\"a\":}"))),
-    ("json-depth", 400, BAD, "inspect", "routes.create.body", Sent(|usual| usual.json(&"[".repeat(33)))),
-    ("json-size", 400, BAD, "inspect", "routes.create.body", Sent(|usual| usual.json(&format!("[{}0]", "0,".repeat(10_000))))),
-    ("json-duplicate", 400, BAD, "inspect", "routes.create.body", Sent(|usual| usual.json("{\"a\":1,\"\\u0061\":2}"))),
+    (
+        "body-malformed",
+        400,
+        BAD,
+        "inspect",
+        "routes.form.body",
+        Sent(|usual| usual.post("/v1/form", "multipart/form-data; boundary=a", "no part")),
+    ),
+    (
+        "buffer-full",
+        503,
+        "service_unavailable",
+        "inspect",
+        "routes.create.body",
+        Stage(buffer_full),
+    ),
+    (
+        "content-type-refused",
+        415,
+        "unsupported_media_type",
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.post("/v1/things", "text/plain", "{}")),
+    ),
+    (
+        "content-encoding-refused",
+        415,
+        "unsupported_media_type",
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.post("/v1/things", "application/json\r\nContent-Encoding: gzip", "{}")),
+    ),
+    (
+        "digest-missing",
+        400,
+        BAD,
+        "inspect",
+        "routes.digest.body",
+        Sent(|usual| usual.post("/v1/digest", "application/json", "{}")),
+    ),
+    (
+        "digest-unsupported",
+        400,
+        BAD,
+        "inspect",
+        "routes.digest.body",
+        Sent(|usual| {
+            usual.post("/v1/digest", "application/json\r\nContent-Digest: md5=:AAAA:", "{}")
+        }),
+    ),
+    (
+        "digest-mismatch",
+        400,
+        BAD,
+        "inspect",
+        "routes.digest.body",
+        Sent(|usual| {
+            let digest = format!("application/json\r\nContent-Digest: {}", content_digest("{ }"));
+            usual.post("/v1/digest", &digest, "{}")
+        }),
+    ),
+    (
+        "json-malformed",
+        400,
+        BAD,
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.json("{\"a\":}")),
+    ),
+    (
+        "json-depth",
+        400,
+        BAD,
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.json(&"[".repeat(33))),
+    ),
+    (
+        "json-size",
+        400,
+        BAD,
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.json(&format!("[{}0]", "0,".repeat(10_000)))),
+    ),
+    (
+        "json-duplicate",
+        400,
+        BAD,
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.json("{\"a\":1,\"\\u0061\":2}")),
+    ),
     ("json-number", 400, BAD, "inspect", "routes.create.body", Sent(|usual| usual.json("1e999"))),
-    ("json-text", 400, BAD, "inspect", "routes.create.body", Sent(|usual| usual.json("\"\\ud800\""))),
-    ("field-unknown", 422, "validation_error", "inspect", "routes.schema.body", Sent(|usual| usual.post("/v1/schema", "application/json", "{\"title\":\"a\",\"is_admin\":true}"))),
-    ("schema-mismatch", 422, "validation_error", "inspect", "routes.schema.body", Sent(|usual| usual.post("/v1/schema", "application/json", "{\"title\":7}"))),
-    ("query-refused", 400, BAD, "inspect", "routes.query.query", Sent(|usual| usual.get("/v1/query?offset=1"))),
-    ("header-refused", 400, BAD, "inspect", "routes.headers.headers", Sent(|usual| usual.request("GET", "/v1/headers", "X-Debug: 1\r\n"))),
-    ("sql", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.get("/v1/things?q=1%27+OR+%271%27=%271"))),
-    ("nosql", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.json("{\"password\":{\"$ne\":null}}"))),
-    ("command", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.get("/v1/things?q=a;cat+/etc/passwd"))),
-    ("path-traversal", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.get("/v1/things?q=../../../etc/shadow"))),
+    (
+        "json-text",
+        400,
+        BAD,
+        "inspect",
+        "routes.create.body",
+        Sent(|usual| usual.json("\"\\ud800\"")),
+    ),
+    (
+        "field-unknown",
+        422,
+        "validation_error",
+        "inspect",
+        "routes.schema.body",
+        Sent(|usual| {
+            usual.post("/v1/schema", "application/json", "{\"title\":\"a\",\"is_admin\":true}")
+        }),
+    ),
+    (
+        "schema-mismatch",
+        422,
+        "validation_error",
+        "inspect",
+        "routes.schema.body",
+        Sent(|usual| usual.post("/v1/schema", "application/json", "{\"title\":7}")),
+    ),
+    (
+        "query-refused",
+        400,
+        BAD,
+        "inspect",
+        "routes.query.query",
+        Sent(|usual| usual.get("/v1/query?offset=1")),
+    ),
+    (
+        "header-refused",
+        400,
+        BAD,
+        "inspect",
+        "routes.headers.headers",
+        Sent(|usual| usual.request("GET", "/v1/headers", "X-Debug: 1\r\n")),
+    ),
+    (
+        "sql",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.get("/v1/things?q=1%27+OR+%271%27=%271")),
+    ),
+    (
+        "nosql",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.json("{\"password\":{\"$ne\":null}}")),
+    ),
+    (
+        "command",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.get("/v1/things?q=a;cat+/etc/passwd")),
+    ),
+    (
+        "path-traversal",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.get("/v1/things?q=../../../etc/shadow")),
+    ),
     ("template", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.json("\"{{7*7}}\""))),
-    ("script", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.json("\"<script>alert(1)</script>\""))),
-    ("encoding-layers", 400, BAD, "inspect", "filters.all", Sent(|usual| usual.get("/v1/things?q=%252525252541"))),
+    (
+        "script",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.json("\"<script>alert(1)</script>\"")),
+    ),
+    (
+        "encoding-layers",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.get("/v1/things?q=%252525252541")),
+    ),
 ];
 
 const FORWARD: &[Row] = &[
@@ -172,12 +660,23 @@ const FORWARD: &[Row] = &[
 
 const RECORD: &[Row] = &[
     ("client-left", 499, "client_left", "record", "", Stage(client_left)),
-    ("gateway-fault", 500, "server_error", "record", "", Not("it stands where only a fault of our own can lead, such as an upstream of another configuration; no bytes lead there")),
+    (
+        "gateway-fault",
+        500,
+        "server_error",
+        "record",
+        "",
+        Not(
+            "it stands where only a fault of our own can lead, such as an upstream of another configuration; no bytes lead there",
+        ),
+    ),
 ];
 
 /// The whole matrix, in the order of the way.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    [LISTEN, HEAD, ROUTE, AUTHENTICATE, AUTHORIZE, LIMIT, INSPECT, FORWARD, RECORD].into_iter().flatten()
+    [LISTEN, HEAD, ROUTE, AUTHENTICATE, AUTHORIZE, LIMIT, INSPECT, FORWARD, RECORD]
+        .into_iter()
+        .flatten()
 }
 
 /// Routes that the policy of all tests has no need of.
@@ -244,7 +743,8 @@ allow    = [{ anyone = true }]
 headers  = { refuse = ["x-debug"] }
 "#;
 
-const SCHEMA: &str = r#"{"type":"object","required":["title"],"properties":{"title":{"type":"string"}}}"#;
+const SCHEMA: &str =
+    r#"{"type":"object","required":["title"],"properties":{"title":{"type":"string"}}}"#;
 
 /// What the hand of the usual gate shows, in Unix seconds: the short-lived keys are over then.
 pub const NOW_S: u64 = NOON_MS / 1000 + 61;
@@ -324,7 +824,11 @@ impl Usual {
     }
 
     fn chunked(&self, target: &str, body: &str) -> Vec<u8> {
-        self.request("POST", target, &format!("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{body}"))
+        self.request(
+            "POST",
+            target,
+            &format!("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{body}"),
+        )
     }
 }
 
@@ -419,12 +923,18 @@ impl Signer {
         let list: Vec<String> = covers.iter().map(|component| format!("\"{component}\"")).collect();
         let list = list.join(" ");
         let id = &self.id;
-        let terms = format!("({list});created={created};nonce=\"{nonce}\";keyid=\"{id}\";alg=\"{algorithm}\"");
+        let terms = format!(
+            "({list});created={created};nonce=\"{nonce}\";keyid=\"{id}\";alg=\"{algorithm}\""
+        );
         base.push_str(&format!("\"@signature-params\": {terms}"));
         let secret = STANDARD.decode(&self.secret).unwrap();
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), base.as_bytes());
-        let digest = digest.map(|digest| format!("Content-Digest: {digest}\r\n")).unwrap_or_default();
-        format!("{digest}Signature-Input: sig={terms}\r\nSignature: sig=:{}:\r\n", STANDARD.encode(mac))
+        let digest =
+            digest.map(|digest| format!("Content-Digest: {digest}\r\n")).unwrap_or_default();
+        format!(
+            "{digest}Signature-Input: sig={terms}\r\nSignature: sig=:{}:\r\n",
+            STANDARD.encode(mac)
+        )
     }
 }
 
@@ -434,7 +944,8 @@ fn signer(gate: &Gate, facts: &str) -> Signer {
 }
 
 fn head_timeout() -> Staged {
-    let gate = plan(&Service::ok()).listener("[listener.bounds]\nheader_timeout = \"100ms\"\n").start();
+    let gate =
+        plan(&Service::ok()).listener("[listener.bounds]\nheader_timeout = \"100ms\"\n").start();
     let reply = gate.send("GET /v1/open HTTP/1.1\r\nHost: local");
     Staged { gate, reply: Some(reply) }
 }
@@ -447,7 +958,11 @@ fn plaintext() -> Staged {
 
 fn banned() -> Staged {
     let gate = plan(&Service::ok()).start();
-    let ban = gate.ask_admin("POST", "/v1/bans", r#"{"network":"127.0.0.0/8","seconds":60,"why":"test"}"#);
+    let ban = gate.ask_admin(
+        "POST",
+        "/v1/bans",
+        r#"{"network":"127.0.0.0/8","seconds":60,"why":"test"}"#,
+    );
     assert_eq!(ban.status, 200, "{ban:?}");
     let reply = gate.send_bytes(&get("/v1/open", ""));
     Staged { gate, reply: Some(reply) }
@@ -476,16 +991,23 @@ fn nonces_full() -> Staged {
 }
 
 fn failures_spent() -> Staged {
-    let policy = POLICY.replace("{ burst = 1000, refill = \"1000/min\" }", "{ burst = 1, refill = \"1/min\" }");
+    let policy = POLICY
+        .replace("{ burst = 1000, refill = \"1000/min\" }", "{ burst = 1, refill = \"1/min\" }");
     let gate = Gate::new(Service::ok().address, &policy);
     assert_eq!(gate.get("/v1/things", "not-a-key").status, 401);
     let reply = gate.get("/v1/things", "not-a-key");
-    assert_eq!(gate.get("/v1/things", &gate.first_key()).status, 200, "a good credential still passes");
+    assert_eq!(
+        gate.get("/v1/things", &gate.first_key()).status,
+        200,
+        "a good credential still passes"
+    );
     Staged { gate, reply: Some(reply) }
 }
 
 fn address_spent() -> Staged {
-    let policy = POLICY.replace("burst              = 100000", "burst = 1").replace("refill             = \"100000/s\"", "refill = \"1/min\"");
+    let policy = POLICY
+        .replace("burst              = 100000", "burst = 1")
+        .replace("refill             = \"100000/s\"", "refill = \"1/min\"");
     let gate = Gate::new(Service::ok().address, &policy);
     assert_eq!(gate.send_bytes(&get("/v1/open", "")).status, 200);
     let reply = gate.send_bytes(&get("/v1/open", ""));
@@ -497,7 +1019,11 @@ fn budget_spent() -> Staged {
     let key = gate.first_key();
     for left in [2, 1, 0] {
         let reply = gate.get("/v1/limited", &key);
-        assert_eq!(reply.header("x-ratelimit-remaining"), Some(left.to_string().as_str()), "{reply:?}");
+        assert_eq!(
+            reply.header("x-ratelimit-remaining"),
+            Some(left.to_string().as_str()),
+            "{reply:?}"
+        );
     }
     let reply = gate.get("/v1/limited", &key);
     Staged { gate, reply: Some(reply) }
@@ -511,7 +1037,8 @@ fn buckets_full() -> Staged {
 }
 
 fn body_timeout() -> Staged {
-    let gate = plan(&Service::ok()).listener("[listener.bounds]\nbody_timeout = \"100ms\"\n").start();
+    let gate =
+        plan(&Service::ok()).listener("[listener.bounds]\nbody_timeout = \"100ms\"\n").start();
     let request = post_as(&gate.first_key(), "/v1/things", "application/json", "{\"a\":1}");
     let reply = gate.send_bytes(&request[..request.len() - 1]);
     Staged { gate, reply: Some(reply) }
@@ -529,7 +1056,8 @@ fn body_incomplete() -> Staged {
 
 fn buffer_full() -> Staged {
     let gate = plan(&Service::ok()).extra("buffered_bytes_max = \"1KiB\"\n").start();
-    let reply = gate.put("POST", "/v1/things", &gate.first_key(), &format!("\"{}\"", "a".repeat(2000)));
+    let reply =
+        gate.put("POST", "/v1/things", &gate.first_key(), &format!("\"{}\"", "a".repeat(2000)));
     Staged { gate, reply: Some(reply) }
 }
 
@@ -545,8 +1073,14 @@ fn unreachable() -> Staged {
 }
 
 fn unhealthy() -> Staged {
-    let gate = Plan::new(nowhere(), POLICY).upstream("health = { every = \"100ms\", down_after = 1 }\n").start();
-    let down = || gate.metrics().lines().any(|line| line.starts_with("portcullis_upstream_target_healthy") && line.ends_with(" 0"));
+    let gate = Plan::new(nowhere(), POLICY)
+        .upstream("health = { every = \"100ms\", down_after = 1 }\n")
+        .start();
+    let down = || {
+        gate.metrics().lines().any(|line| {
+            line.starts_with("portcullis_upstream_target_healthy") && line.ends_with(" 0")
+        })
+    };
     wait_until("the target is found down", down);
     let reply = gate.send_bytes(&get("/v1/open", ""));
     Staged { gate, reply: Some(reply) }
@@ -560,7 +1094,8 @@ fn busy() -> Staged {
         let _ = opened.lock().unwrap().recv_timeout(PATIENCE);
         String::new()
     });
-    let gate = Plan::new(service.address, POLICY).upstream("pool = { max = 1, wait = 0 }\n").start();
+    let gate =
+        Plan::new(service.address, POLICY).upstream("pool = { max = 1, wait = 0 }\n").start();
     let mut held = Vec::new();
     let reply = loop {
         assert!(held.len() < 3, "three requests were forwarded at a time");
@@ -592,7 +1127,9 @@ fn slow() -> Service {
 }
 
 fn timeout() -> Staged {
-    let gate = Plan::new(slow().address, POLICY).upstream("timeout = { first_byte = \"200ms\" }\n").start();
+    let gate = Plan::new(slow().address, POLICY)
+        .upstream("timeout = { first_byte = \"200ms\" }\n")
+        .start();
     let reply = gate.send_bytes(&get("/v1/open", ""));
     Staged { gate, reply: Some(reply) }
 }
@@ -647,7 +1184,11 @@ fn refused(gate: &Gate, row: &Row) -> f64 {
     let (reason, stage) = (format!("reason=\"{}\"", row.0), format!("stage=\"{}\"", row.3));
     let metrics = gate.metrics();
     let counted = metrics.lines().filter(|line| {
-        line.starts_with("portcullis_decisions_total{") && line.contains(&reason) && line.contains(&stage) && line.contains("decision=\"refuse\"") && line.contains("mode=\"enforce\"")
+        line.starts_with("portcullis_decisions_total{")
+            && line.contains(&reason)
+            && line.contains(&stage)
+            && line.contains("decision=\"refuse\"")
+            && line.contains("mode=\"enforce\"")
     });
     counted.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
@@ -666,14 +1207,18 @@ pub fn reason_of(gate: &Gate, reply: &Reply) -> String {
     record["reason"].as_str().unwrap_or("-").to_owned()
 }
 
-const UNAUTHORIZED: &str = r#"{"error":{"code":"unauthorized","message":"Invalid or missing API key"}}"#;
+const UNAUTHORIZED: &str =
+    r#"{"error":{"code":"unauthorized","message":"Invalid or missing API key"}}"#;
 
 fn check_body(row: &Row, reply: &Reply) {
     let (name, status, code, ..) = *row;
     let reason = Reason::by_name(name).unwrap();
     if status == 401 {
         assert_eq!(reply.body, UNAUTHORIZED, "{name}");
-        assert!(reply.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{reply:?}");
+        assert!(
+            reply.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")),
+            "{reply:?}"
+        );
         return;
     }
     let body = reply.json();
@@ -681,14 +1226,23 @@ fn check_body(row: &Row, reply: &Reply) {
     assert_eq!(body.as_object().unwrap().len(), 1, "{name}: {body}");
     let members: Vec<&String> = error.keys().collect();
     assert_eq!(members, ["code", "details", "message"], "{name}: {body}");
-    assert_eq!((error["code"].as_str(), error["message"].as_str()), (Some(code), Some(reason.message())), "{name}");
+    assert_eq!(
+        (error["code"].as_str(), error["message"].as_str()),
+        (Some(code), Some(reason.message())),
+        "{name}"
+    );
     let details = error["details"].as_object().unwrap_or_else(|| panic!("{name}: {body}"));
     match status {
-        422 => assert!(!details.is_empty() && details.values().all(Value::is_string), "{name}: {body}"),
+        422 => {
+            assert!(!details.is_empty() && details.values().all(Value::is_string), "{name}: {body}")
+        }
         429 => {
             assert!(details.keys().eq(["limit", "remaining", "resetAt"]), "{name}: {body}");
             assert_eq!(details["remaining"], 0, "{name}");
-            assert!(details["resetAt"].as_str().unwrap().starts_with("2026-11-23T12:"), "{name}: {body}");
+            assert!(
+                details["resetAt"].as_str().unwrap().starts_with("2026-11-23T12:"),
+                "{name}: {body}"
+            );
             assert!(reply.header("retry-after").unwrap().parse::<u64>().unwrap() > 0, "{name}");
             assert_eq!(reply.header("x-ratelimit-remaining"), Some("0"), "{name}");
         }
@@ -700,12 +1254,18 @@ fn check_body(row: &Row, reply: &Reply) {
 fn check_record(row: &Row, gate: &Gate, reply: Option<&Reply>) {
     let (name, status, _, stage, rule, _) = *row;
     let wanted = match reply {
-        Some(reply) => reply.header("x-request-id").unwrap_or_else(|| panic!("{name}: {reply:?}")).to_owned(),
+        Some(reply) => {
+            reply.header("x-request-id").unwrap_or_else(|| panic!("{name}: {reply:?}")).to_owned()
+        }
         None => format!("\"reason\":\"{name}\""),
     };
     let record = record(gate, &wanted);
     if reply.is_some() {
-        assert_eq!((record["id"].as_str(), wanted.len()), (Some(wanted.as_str()), 26), "{name}: {record}");
+        assert_eq!(
+            (record["id"].as_str(), wanted.len()),
+            (Some(wanted.as_str()), 26),
+            "{name}: {record}"
+        );
     }
     assert_eq!(record["decision"], "refuse", "{name}: {record}");
     assert_eq!(record["reason"], name, "{record}");
@@ -713,8 +1273,14 @@ fn check_record(row: &Row, gate: &Gate, reply: Option<&Reply>) {
     assert_eq!(record["status"], status, "{name}: {record}");
     assert_eq!(record["client"], "127.0.0.1", "{name}: {record}");
     let told = record["rule"].as_str().unwrap_or_default();
-    assert!(told.starts_with(rule) && told.is_empty() == rule.is_empty(), "{name} by {told:?} and not by {rule:?}");
-    assert!(rule.is_empty() || told.contains(".toml:"), "{name}: {told} says where the rule stands");
+    assert!(
+        told.starts_with(rule) && told.is_empty() == rule.is_empty(),
+        "{name} by {told:?} and not by {rule:?}"
+    );
+    assert!(
+        rule.is_empty() || told.contains(".toml:"),
+        "{name}: {told} says where the rule stands"
+    );
 }
 
 #[test]
@@ -751,13 +1317,20 @@ fn the_matrix_has_every_reason_once_and_in_the_order_of_the_way() {
     assert_eq!(stated, known);
     for (name, status, code, stage, ..) in rows() {
         let reason = Reason::by_name(name).unwrap();
-        assert_eq!((reason.status().as_u16(), reason.code(), reason.stage().name()), (*status, *code, *stage), "{name}");
+        assert_eq!(
+            (reason.status().as_u16(), reason.code(), reason.stage().name()),
+            (*status, *code, *stage),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn reasons_that_no_bytes_provoke_are_few_and_say_why() {
-    let not: Vec<&str> = rows().filter(|row| matches!(row.5, Not(why) if !why.is_empty())).map(|row| row.0).collect();
+    let not: Vec<&str> = rows()
+        .filter(|row| matches!(row.5, Not(why) if !why.is_empty()))
+        .map(|row| row.0)
+        .collect();
     assert_eq!(not, ["draining", "gateway-fault"]);
 }
 
@@ -766,7 +1339,11 @@ fn who_asks_for_problem_details_gets_them_but_for_401() {
     let usual = Usual::new();
     let ask = |request: Vec<u8>| {
         let request = String::from_utf8(request).unwrap();
-        usual.gate.send(&request.replacen("Host: localhost\r\n", "Host: localhost\r\nAccept: application/problem+json\r\n", 1))
+        usual.gate.send(&request.replacen(
+            "Host: localhost\r\n",
+            "Host: localhost\r\nAccept: application/problem+json\r\n",
+            1,
+        ))
     };
     for (request, status, reason) in [
         (usual.get("/v1/nothing"), 404, "route-unknown"),
@@ -775,9 +1352,17 @@ fn who_asks_for_problem_details_gets_them_but_for_401() {
         (usual.post("/v1/schema", "application/json", "{}"), 422, "schema-mismatch"),
     ] {
         let reply = ask(request);
-        assert_eq!((reply.status, reply.header("content-type")), (status, Some("application/problem+json")), "{reply:?}");
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{reply:?}"
+        );
         let problem = reply.json();
-        assert_eq!((problem["status"].as_u64(), problem["reason"].as_str()), (Some(u64::from(status)), Some(reason)), "{problem}");
+        assert_eq!(
+            (problem["status"].as_u64(), problem["reason"].as_str()),
+            (Some(u64::from(status)), Some(reason)),
+            "{problem}"
+        );
         assert_eq!(problem["requestId"].as_str(), reply.header("x-request-id"), "{problem}");
         assert_eq!(problem["title"], Reason::by_name(reason).unwrap().message());
         assert!(problem.get("error").is_none(), "{problem}");
@@ -793,14 +1378,19 @@ fn hold_against(usual: &Usual, cases: Vec<(&str, Vec<u8>, &str)>) {
         .iter()
         .map(|(name, request, _)| {
             let reply = usual.gate.send_bytes(request);
-            assert_eq!(reply.status == 200, reason_of(&usual.gate, &reply) == "-", "{name}: {reply:?}");
+            assert_eq!(
+                reply.status == 200,
+                reason_of(&usual.gate, &reply) == "-",
+                "{name}: {reply:?}"
+            );
             if reply.status == 401 {
                 assert_eq!(reply.body, UNAUTHORIZED, "{name}");
             }
             (*name, reason_of(&usual.gate, &reply))
         })
         .collect();
-    let expected: Vec<(&str, String)> = cases.iter().map(|(name, _, reason)| (*name, (*reason).to_owned())).collect();
+    let expected: Vec<(&str, String)> =
+        cases.iter().map(|(name, _, reason)| (*name, (*reason).to_owned())).collect();
     assert_eq!(outcomes, expected);
 }
 
@@ -814,13 +1404,25 @@ fn an_api_key_passes_only_whole_known_alive_in_its_place_and_once() {
         vec![
             ("absent", with(""), "credential-missing"),
             ("good", bearer("/v1/things", key), "-"),
-            ("good, scheme in another case", with(&format!("authorization: bEARER {key}\r\n")), "-"),
+            (
+                "good, scheme in another case",
+                with(&format!("authorization: bEARER {key}\r\n")),
+                "-",
+            ),
             ("good, as X-API-Key", with(&format!("X-API-Key: {key}\r\n")), "-"),
             ("empty", with("Authorization: Bearer \r\n"), "credential-malformed"),
             ("no scheme", with(&format!("Authorization: {key}\r\n")), "credential-malformed"),
             ("another scheme", with("Authorization: Basic YTpi\r\n"), "credential-malformed"),
-            ("two blanks", with(&format!("Authorization: Bearer  {key}\r\n")), "credential-malformed"),
-            ("two keys in a line", with(&format!("Authorization: Bearer {key}, {key}\r\n")), "credential-malformed"),
+            (
+                "two blanks",
+                with(&format!("Authorization: Bearer  {key}\r\n")),
+                "credential-malformed",
+            ),
+            (
+                "two keys in a line",
+                with(&format!("Authorization: Bearer {key}, {key}\r\n")),
+                "credential-malformed",
+            ),
             ("mistyped", bearer("/v1/things", &mistyped(key)), "credential-malformed"),
             ("cut", bearer("/v1/things", &key[..key.len() - 1]), "credential-malformed"),
             ("too long", bearer("/v1/things", &"a".repeat(513)), "credential-malformed"),
@@ -829,19 +1431,50 @@ fn an_api_key_passes_only_whole_known_alive_in_its_place_and_once() {
             ("revoked", bearer("/v1/things", &usual.revoked), "credential-revoked"),
             ("wrong network", bearer("/v1/things", &usual.elsewhere), "credential-network"),
             ("wrong environment", bearer("/v1/things", &usual.foreign), "credential-environment"),
-            ("a signing secret as a key", bearer("/v1/things", &usual.alices.secret), "credential-unknown"),
-            ("twice in one header", with(&format!("Authorization: Bearer {key}\r\nAuthorization: Bearer {key}\r\n")), "credential-repeated"),
-            ("twice in the other header", with(&format!("X-API-Key: {key}\r\nX-API-Key: {key}\r\n")), "credential-repeated"),
-            ("in both headers", with(&format!("X-API-Key: {key}\r\nAuthorization: Bearer {key}\r\n")), "credential-repeated"),
-            ("good and bad", with(&format!("X-API-Key: nothing\r\nAuthorization: Bearer {key}\r\n")), "credential-repeated"),
+            (
+                "a signing secret as a key",
+                bearer("/v1/things", &usual.alices.secret),
+                "credential-unknown",
+            ),
+            (
+                "twice in one header",
+                with(&format!("Authorization: Bearer {key}\r\nAuthorization: Bearer {key}\r\n")),
+                "credential-repeated",
+            ),
+            (
+                "twice in the other header",
+                with(&format!("X-API-Key: {key}\r\nX-API-Key: {key}\r\n")),
+                "credential-repeated",
+            ),
+            (
+                "in both headers",
+                with(&format!("X-API-Key: {key}\r\nAuthorization: Bearer {key}\r\n")),
+                "credential-repeated",
+            ),
+            (
+                "good and bad",
+                with(&format!("X-API-Key: nothing\r\nAuthorization: Bearer {key}\r\n")),
+                "credential-repeated",
+            ),
             ("in the query", get(&format!("/v1/things?key={key}"), ""), "credential-in-query"),
-            ("in the query and in the header", bearer(&format!("/v1/things?key={key}"), key), "credential-in-query"),
+            (
+                "in the query and in the header",
+                bearer(&format!("/v1/things?key={key}"), key),
+                "credential-in-query",
+            ),
             ("an unknown path of a stranger", get("/v1/nothing", ""), "credential-missing"),
-            ("another method of a stranger", b"DELETE /v1/things HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), "credential-missing"),
+            (
+                "another method of a stranger",
+                b"DELETE /v1/things HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+                "credential-missing",
+            ),
         ],
     );
     for request in usual.service.requests() {
-        assert!(!request.contains(key.as_str()) && !request.to_lowercase().contains("x-api-key"), "{request}");
+        assert!(
+            !request.contains(key.as_str()) && !request.to_lowercase().contains("x-api-key"),
+            "{request}"
+        );
     }
 }
 
@@ -849,13 +1482,15 @@ fn an_api_key_passes_only_whole_known_alive_in_its_place_and_once() {
 fn a_signature_passes_only_fresh_whole_over_all_that_is_demanded_and_once() {
     let usual = Usual::new();
     let signing = || Signing::of("GET", "/v1/signed?a=1");
-    let signed = |signer: &Signer, signing: &Signing<'_>| get("/v1/signed?a=1", &signer.sign(signing));
+    let signed =
+        |signer: &Signer, signing: &Signing<'_>| get("/v1/signed?a=1", &signer.sign(signing));
     let alice = &usual.alices;
     let good = signed(alice, &signing());
     let lines = alice.sign(&signing());
     let label = |lines: &str, other: &str| lines.replace("sig=", other);
     let body = "{\"a\":1}";
-    const WITH_BODY: [&str; 6] = ["@method", "@authority", "@path", "@query", "content-type", "content-digest"];
+    const WITH_BODY: [&str; 6] =
+        ["@method", "@authority", "@path", "@query", "content-type", "content-digest"];
     let post = |covers: &[&str], sent: &str| {
         let signing = Signing { body: Some(body), covers, ..Signing::of("POST", "/v1/signed") };
         let lines = alice.sign(&signing);
@@ -872,28 +1507,105 @@ fn a_signature_passes_only_fresh_whole_over_all_that_is_demanded_and_once() {
             ("good, with a body", post(&WITH_BODY, body), "-"),
             ("another body", post(&WITH_BODY, "{\"a\":2}"), "digest-mismatch"),
             ("the body not covered", post(&WITH_BODY[..5], body), "signature-coverage"),
-            ("the query not covered", signed(alice, &Signing { covers: &["@method", "@authority", "@path"], ..signing() }), "signature-coverage"),
-            ("a component twice", signed(alice, &Signing { covers: &["@method", "@authority", "@path", "@query", "@method"], ..signing() }), "signature-malformed"),
+            (
+                "the query not covered",
+                signed(
+                    alice,
+                    &Signing { covers: &["@method", "@authority", "@path"], ..signing() },
+                ),
+                "signature-coverage",
+            ),
+            (
+                "a component twice",
+                signed(
+                    alice,
+                    &Signing {
+                        covers: &["@method", "@authority", "@path", "@query", "@method"],
+                        ..signing()
+                    },
+                ),
+                "signature-malformed",
+            ),
             ("another method", whole.replacen("GET", "HEAD", 1).into_bytes(), "signature-wrong"),
             ("another query", whole.replacen("a=1", "a=2", 1).into_bytes(), "signature-wrong"),
-            ("another key's secret", signed(&Signer { id: alice.id.clone(), ..usual.bobs.clone() }, &signing()), "signature-wrong"),
-            ("unknown key", signed(&Signer { id: "unknown1".into(), ..alice.clone() }, &signing()), "signature-key-unknown"),
-            ("an API key's id", signed(&Signer { id: usual.member[8..16].into(), ..alice.clone() }, &signing()), "signature-key-unknown"),
-            ("another algorithm", signed(alice, &Signing { algorithm: "none", ..signing() }), "signature-algorithm"),
-            ("no algorithm's name", signed(alice, &Signing { algorithm: "", ..signing() }), "signature-algorithm"),
-            ("old", signed(alice, &Signing { created: NOW_S - 61, ..signing() }), "signature-expired"),
+            (
+                "another key's secret",
+                signed(&Signer { id: alice.id.clone(), ..usual.bobs.clone() }, &signing()),
+                "signature-wrong",
+            ),
+            (
+                "unknown key",
+                signed(&Signer { id: "unknown1".into(), ..alice.clone() }, &signing()),
+                "signature-key-unknown",
+            ),
+            (
+                "an API key's id",
+                signed(&Signer { id: usual.member[8..16].into(), ..alice.clone() }, &signing()),
+                "signature-key-unknown",
+            ),
+            (
+                "another algorithm",
+                signed(alice, &Signing { algorithm: "none", ..signing() }),
+                "signature-algorithm",
+            ),
+            (
+                "no algorithm's name",
+                signed(alice, &Signing { algorithm: "", ..signing() }),
+                "signature-algorithm",
+            ),
+            (
+                "old",
+                signed(alice, &Signing { created: NOW_S - 61, ..signing() }),
+                "signature-expired",
+            ),
             ("as old as may be", signed(alice, &Signing { created: NOW_S - 60, ..signing() }), "-"),
-            ("as far ahead as may be", signed(alice, &Signing { created: NOW_S + 5, ..signing() }), "-"),
-            ("too far ahead", signed(alice, &Signing { created: NOW_S + 6, ..signing() }), "signature-future"),
-            ("a short nonce", signed(alice, &Signing { nonce: "short".into(), ..signing() }), "signature-malformed"),
+            (
+                "as far ahead as may be",
+                signed(alice, &Signing { created: NOW_S + 5, ..signing() }),
+                "-",
+            ),
+            (
+                "too far ahead",
+                signed(alice, &Signing { created: NOW_S + 6, ..signing() }),
+                "signature-future",
+            ),
+            (
+                "a short nonce",
+                signed(alice, &Signing { nonce: "short".into(), ..signing() }),
+                "signature-malformed",
+            ),
             ("expired key", signed(&usual.expired_signer, &signing()), "credential-expired"),
             ("revoked key", signed(&usual.revoked_signer, &signing()), "credential-revoked"),
-            ("key of another network", signed(&usual.elsewhere_signer, &signing()), "credential-network"),
-            ("no Signature", get("/v1/signed?a=1", lines.split_once("Signature: ").unwrap().0), "signature-malformed"),
-            ("labels that do not agree", get("/v1/signed?a=1", &lines.replacen("sig=", "other=", 1)), "signature-malformed"),
-            ("no dictionary", get("/v1/signed", "Signature-Input: (\r\nSignature: )\r\n"), "signature-malformed"),
-            ("a label twice", get("/v1/signed?a=1", &format!("{lines}{lines}")), "signature-malformed"),
-            ("two signatures", get("/v1/signed?a=1", &format!("{lines}{}", label(&lines, "two="))), "signature-malformed"),
+            (
+                "key of another network",
+                signed(&usual.elsewhere_signer, &signing()),
+                "credential-network",
+            ),
+            (
+                "no Signature",
+                get("/v1/signed?a=1", lines.split_once("Signature: ").unwrap().0),
+                "signature-malformed",
+            ),
+            (
+                "labels that do not agree",
+                get("/v1/signed?a=1", &lines.replacen("sig=", "other=", 1)),
+                "signature-malformed",
+            ),
+            (
+                "no dictionary",
+                get("/v1/signed", "Signature-Input: (\r\nSignature: )\r\n"),
+                "signature-malformed",
+            ),
+            (
+                "a label twice",
+                get("/v1/signed?a=1", &format!("{lines}{lines}")),
+                "signature-malformed",
+            ),
+            (
+                "two signatures",
+                get("/v1/signed?a=1", &format!("{lines}{}", label(&lines, "two="))),
+                "signature-malformed",
+            ),
         ],
     );
 }
@@ -910,10 +1622,26 @@ fn two_kinds_of_credential_must_both_be_good_and_of_one_owner() {
             ("both", both(key(&usual.member), signature(&usual.alices)), "-"),
             ("neither", get("/v1/both", ""), "credential-missing"),
             ("the key alone", get("/v1/both", &key(&usual.member)), "signature-missing"),
-            ("the signature alone", get("/v1/both", &signature(&usual.alices)), "credential-missing"),
-            ("two owners", both(key(&usual.member), signature(&usual.bobs)), "credential-owner-mismatch"),
-            ("a revoked key", both(key(&usual.revoked), signature(&usual.alices)), "credential-revoked"),
-            ("a revoked secret", both(key(&usual.member), signature(&usual.revoked_signer)), "credential-revoked"),
+            (
+                "the signature alone",
+                get("/v1/both", &signature(&usual.alices)),
+                "credential-missing",
+            ),
+            (
+                "two owners",
+                both(key(&usual.member), signature(&usual.bobs)),
+                "credential-owner-mismatch",
+            ),
+            (
+                "a revoked key",
+                both(key(&usual.revoked), signature(&usual.alices)),
+                "credential-revoked",
+            ),
+            (
+                "a revoked secret",
+                both(key(&usual.member), signature(&usual.revoked_signer)),
+                "credential-revoked",
+            ),
         ],
     );
 }
