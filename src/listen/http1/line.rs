@@ -20,8 +20,8 @@ use crate::refusal::Reason;
 /// its way must not meet a closed door.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// How much of a body that nobody wants is read, and for how long, so that the answer arrives.
-const DISCARD_BYTES_MAX: usize = 256 << 10;
-const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
+pub(in crate::listen) const DISCARD_BYTES_MAX: usize = 256 << 10;
+pub(in crate::listen) const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The socket of a connection, with its one timer. The socket closes when this is dropped.
 pub(super) struct Line<S: Socket> {

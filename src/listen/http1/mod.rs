@@ -3,7 +3,7 @@
 mod decode;
 pub(super) mod head;
 mod incoming;
-mod line;
+pub(super) mod line;
 pub(super) mod reply;
 mod send;
 mod tunnel;

@@ -6,15 +6,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::listen::body::Broken;
+use crate::listen::http1::line::{DISCARD_BYTES_MAX, DISCARD_TIME_MAX};
 use crate::listen::http1::wire::Alarm;
 use crate::refusal::Reason;
 
 /// hyper's body, with our words for how it can break. h2 has counted the content against
 /// `content-length` when it ends.
+///
+/// When it is dropped before its end, the rest is read for a while and thrown away: h2 would reset
+/// the stream at once otherwise, and callers that are still sending lose the answer to that.
 pub(super) struct Incoming {
-    incoming: hyper::body::Incoming,
+    /// Nothing only while it is dropped.
+    incoming: Option<hyper::body::Incoming>,
     timeout: Duration,
     alarm: Option<Alarm>,
     is_waiting: bool,
@@ -23,7 +31,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(incoming: hyper::body::Incoming, timeout: Duration) -> Self {
-        Self { incoming, timeout, alarm: None, is_waiting: false, has_ended: false }
+        Self { incoming: Some(incoming), timeout, alarm: None, is_waiting: false, has_ended: false }
     }
 }
 
@@ -36,7 +44,8 @@ impl Body for Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         while !self.has_ended {
-            let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+            let Some(incoming) = &mut self.incoming else { break };
+            let frame = match Pin::new(incoming).poll_frame(context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => return self.poll_deadline(context),
             };
@@ -56,11 +65,32 @@ impl Body for Incoming {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended || self.incoming.is_end_stream()
+        self.has_ended || self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let unread = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
+        if let (Some(unread), false, Ok(runtime)) = (unread, self.has_ended, Handle::try_current())
+        {
+            runtime.spawn(timeout(DISCARD_TIME_MAX, discard(unread)));
+        }
+    }
+}
+
+/// Reads what nobody wants, up to a ceiling; dropping the rest then resets the stream.
+async fn discard(mut unread: hyper::body::Incoming) {
+    let mut left = DISCARD_BYTES_MAX;
+    while let Some(Ok(frame)) = unread.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(less) => left = less,
+            None => return,
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) fn read(
     bounds: &Bounds,
 ) -> Result<(RawHead, Body), Reason> {
     let (parts, incoming) = request.into_parts();
+    let has_ended = incoming.is_end_stream();
+    let incoming = Incoming::new(incoming, bounds.body_timeout);
     let target = parts.uri.path_and_query().map_or("*", |path| path.as_str());
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     if target.len() > bounds.target_bytes {
@@ -33,12 +35,10 @@ pub(super) fn read(
     let mut headers = parts.headers;
     check(&headers, other_bytes, bounds)?;
     join_cookies(&mut headers)?;
-    let length = length(&headers, incoming.is_end_stream())?;
+    let length = length(&headers, has_ended)?;
     let body = match length {
         Length::None => Body::Empty,
-        Length::Exactly(_) | Length::Unknown => {
-            Body::Streaming(Box::pin(Incoming::new(incoming, bounds.body_timeout)))
-        }
+        Length::Exactly(_) | Length::Unknown => Body::Streaming(Box::pin(incoming)),
     };
     let head = RawHead {
         target: target.into(),

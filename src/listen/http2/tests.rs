@@ -75,6 +75,33 @@ async fn a_body_goes_in_and_out() {
 }
 
 #[tokio::test]
+async fn an_answer_ahead_of_the_body_does_not_reset_the_stream() {
+    let mut near = connect(plain());
+    // `:method POST`, `:scheme https`, `:path /ignore` and `:authority a`.
+    let head = [&[0x83, 0x87, 0x04, 7][..], b"/ignore", &[0x41, 1, b'a']].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([frame(4, 0, 0, &[]), frame(1, 4, 1, &head)].concat());
+    near.stream.write_all(&bytes).await.unwrap();
+    let mut kinds = Vec::new();
+    // First until the answer has ended, then until a PING behind it is acknowledged; the caller
+    // ends its body in between, as one does that has not looked for an answer before.
+    for (end, then) in [(0, frame(6, 0, 0, &[7; 8])), (6, frame(0, 1, 1, b"late"))] {
+        loop {
+            let mut head = [0; 9];
+            soon(near.stream.read_exact(&mut head)).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            soon(near.stream.read_exact(&mut vec![0; length as usize])).await.unwrap();
+            kinds.push(head[3]);
+            if head[3] == end && head[4] & 1 == 1 {
+                break;
+            }
+        }
+        near.stream.write_all(&then).await.unwrap();
+    }
+    assert!(kinds.contains(&1) && !kinds.contains(&3), "{kinds:?}");
+}
+
+#[tokio::test]
 async fn too_many_headers_are_refused_as_by_http_1() {
     let near = connect(plain());
     let seen = near.player.seen.clone();
