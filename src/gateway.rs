@@ -21,7 +21,8 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode};
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::clock::{Clock, Now};
 use crate::forward::Answer;
@@ -72,6 +73,7 @@ struct Seen<'p> {
     shape: Shape,
     route: Option<&'p Route>,
     authenticated: bool,
+    origin: Option<HeaderValue>,
     budget: Option<(Origin, Spent)>,
 }
 
@@ -81,6 +83,8 @@ enum Passed {
     Answered(Answer),
     /// The listener only redirects to TLS.
     Redirected(HeaderValue),
+    /// A browser asked whether a page may ask.
+    Preflight(HeaderMap),
 }
 
 impl Gateway {
@@ -101,6 +105,7 @@ impl Gateway {
         let (raw, body) = arrival.request()?;
         let head = head::read(raw, peer, &peer.trusted, now)?;
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
+        seen.origin = head.header(&ORIGIN).cloned();
         entry.headed(&head);
         if let Some(location) = head.redirect() {
             return Ok(Passed::Redirected(location));
@@ -109,6 +114,10 @@ impl Gateway {
         policy.address().spend(head.client, now)?;
         entry.passed(Stage::Head, None);
 
+        if let Some((route, headers)) = policy.preflight(&head) {
+            entry.routed(&route.meters);
+            return Ok(Passed::Preflight(headers));
+        }
         let (route, parameters) = policy.find(&head, now)?;
         seen.route = Some(route);
         entry.routed(&route.meters);
@@ -162,6 +171,7 @@ impl Handler for Gateway {
             tls: peer.tls.is_some(),
             authenticated: seen.authenticated,
             shape: seen.shape,
+            origin: seen.origin.as_ref(),
             budget: seen
                 .budget
                 .as_ref()
@@ -180,6 +190,10 @@ impl Handler for Gateway {
             Ok(Passed::Redirected(location)) => {
                 entry.answered(StatusCode::PERMANENT_REDIRECT, AnsweredBy::Gateway, ended);
                 respond::redirect(&location, &facts)
+            }
+            Ok(Passed::Preflight(headers)) => {
+                entry.answered(StatusCode::NO_CONTENT, AnsweredBy::Gateway, ended);
+                respond::preflight(headers, &facts)
             }
             Err(refusal) => {
                 entry.refused(&refusal);

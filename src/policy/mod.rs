@@ -6,12 +6,15 @@ pub mod case;
 pub mod sections;
 mod unused;
 pub mod compile;
+mod advice;
 mod workshop;
 pub mod route;
 pub mod reload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use http::{HeaderMap, Method};
 
 use crate::authenticate::Authenticate;
 use crate::authenticate::challenge::Challenge;
@@ -24,6 +27,7 @@ use crate::policy::case::Case;
 use crate::policy::route::Route;
 use crate::record::meters::RouteMeters;
 use crate::refusal::{Extra, Reason, Refusal};
+use crate::respond::cors;
 use crate::respond::headers::Rules;
 use crate::route::table::Table;
 use crate::route::{Found, Parameters};
@@ -135,6 +139,23 @@ impl Policy {
         let authenticate =
             route.map_or(&self.unmatched.authenticate, |(route, _)| &route.authenticate);
         authenticate.schemes().find_map(|name| self.signatures.get(name))
+    }
+
+    /// The route that a browser's preflight asks about, and the headers that answer it. Nothing for
+    /// other requests, and for what the route does not allow: those go the way of all requests.
+    pub fn preflight(&self, head: &Head) -> Option<(&Route, HeaderMap)> {
+        let method = cors::asked_method(&head.method, &head.headers)?;
+        let asks = |method: &Method| match self.table.find(method, &head.host, &head.path) {
+            Found::Route(number, _) => self.routes.get(number),
+            Found::OtherMethods(_) | Found::Nothing => None,
+        };
+        // A service that has OPTIONS of its own answers itself.
+        if asks(&Method::OPTIONS).is_some_and(|route| route.pattern.method().is_some()) {
+            return None;
+        }
+        let route = asks(&method)?;
+        let headers = route.rules.cors()?.preflight(&head.headers, &method)?;
+        Some((route, headers))
     }
 
     /// What becomes of a refused credential: it is charged to its address, and once that budget is

@@ -17,6 +17,7 @@ use crate::limit::address::AddressRule;
 use crate::limit::rule::LimitRule;
 use crate::mistake::source::At;
 use crate::policy::case::CaseRule;
+use crate::respond::cors::CorsRule;
 use crate::respond::headers::ResponseRule;
 use crate::respond::limits::LimitHeaders;
 use crate::units::Span;
@@ -83,6 +84,8 @@ pub struct DefaultsRule {
     pub headers: Option<At<HeadersRule>>,
     /// What happens to the headers of answers.
     pub response: Option<At<ResponseRule>>,
+    /// Pages of which other origins may call, in browsers. Default: none.
+    pub cors: Option<At<CorsRule>>,
 }
 
 /// One route: which requests it matches, and the rules that then hold.
@@ -119,6 +122,8 @@ pub struct RouteRule {
     pub rewrite: Option<At<String>>,
     /// What happens to the headers of answers.
     pub response: Option<At<ResponseRule>>,
+    /// Pages of which other origins may call, in browsers; `{ origins = [] }` takes a default away.
+    pub cors: Option<At<CorsRule>>,
     /// Whether the upstream sees the caller's own credential. Default: false.
     #[serde(default)]
     pub keep_credentials: bool,

@@ -19,11 +19,13 @@ use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin, Source};
 use crate::mistake::{Mistakes, Reading, suggest};
 use crate::policy::Unmatched;
+use crate::policy::advice::advise;
 use crate::policy::compile::Ground;
 use crate::policy::files::Files;
 use crate::policy::route::Route;
 use crate::policy::rule::{DefaultsRule, RouteRule};
 use crate::policy::sections::{Named, Single};
+use crate::respond::cors::Cors;
 use crate::respond::headers::{ResponseRule, Rules};
 use crate::route::host::HostPattern;
 use crate::route::pattern::Pattern;
@@ -137,7 +139,7 @@ impl Workshop<'_> {
     pub(in crate::policy) fn unmatched(&self, mistakes: &mut Mistakes) -> Option<Unmatched> {
         let source = &self.defaults.source;
         let authenticate = self.authenticate(&None, source, mistakes)?;
-        let rules = self.response(&None, source, mistakes);
+        let rules = self.response(None, source, mistakes);
         Some(Unmatched {
             authenticate,
             rules,
@@ -147,17 +149,22 @@ impl Workshop<'_> {
 
     fn response(
         &self,
-        own: &Option<At<ResponseRule>>,
+        own: Option<&RouteRule>,
         source: &Arc<Source>,
         mistakes: &mut Mistakes,
     ) -> Rules {
-        let style = self.defaults.rule.limit_headers;
-        match self.either(own, source, &self.defaults.rule.response) {
-            Some((rule, source)) => Rules::compile(rule, style, &mut Reading { source, mistakes }),
-            None => {
-                Rules::compile(&ResponseRule::default(), style, &mut Reading { source, mistakes })
-            }
-        }
+        let (own, own_cors) = own.map_or((&None, &None), |rule| (&rule.response, &rule.cors));
+        let defaults = &self.defaults.rule;
+        let cors = self.either(own_cors, source, &defaults.cors);
+        let cors =
+            cors.and_then(|(rule, source)| Cors::compile(rule, &mut Reading { source, mistakes }));
+        let usual = ResponseRule::default();
+        let (rule, source) = match self.either(own, source, &defaults.response) {
+            Some((rule, source)) => (&rule.value, source),
+            None => (&usual, source),
+        };
+        let reading = &mut Reading { source, mistakes };
+        Rules::compile(rule, defaults.limit_headers, reading).with_cors(cors)
     }
 
     /// All routes, each with its shape for the table.
@@ -197,7 +204,7 @@ impl Workshop<'_> {
         let doors = self.doors(rule, authenticate.as_ref(), pattern.as_ref(), &origin, reading);
         let budgets = self.budgets(rule, name, source, reading.mistakes);
         let filters = self.inspection(rule, name, reading);
-        let rules = self.response(&rule.response, source, reading.mistakes);
+        let rules = self.response(Some(rule), source, reading.mistakes);
         let hosts = rule.hosts.clone().unwrap_or_default();
         let matching: Vec<HostPattern> =
             hosts.iter().filter_map(|host| HostPattern::compile(host, reading)).collect();
@@ -362,35 +369,6 @@ impl Workshop<'_> {
             return Err(std::io::Error::other("it lies outside of the policy directory"));
         }
         std::fs::read_to_string(self.files.dir.join(path))
-    }
-}
-
-/// Advice on what a route leaves out.
-fn advise(rule: &RouteRule, route: &Route, reading: &mut Reading<'_>) {
-    let span = &rule.pattern.span;
-    let name = &route.name;
-    let changes = !matches!(
-        route.pattern.method().map(http::Method::as_str),
-        Some("GET" | "HEAD" | "OPTIONS")
-    );
-    if changes && route.budgets.is_empty() {
-        let says = format!("`routes.{name}` changes things and has no budget of its own");
-        reading.wrong(Code::NoLimit, span, says, "add limits = [\"…\"]");
-    }
-    if changes && route.filters.body_max() > 0 {
-        if route.filters.body().accepts_json() && !route.filters.body().has_schema() {
-            let says = format!("`routes.{name}` accepts JSON of any shape");
-            reading.wrong(
-                Code::NoSchema,
-                span,
-                says,
-                "add schema = \"bodies/….json\" to its `body`",
-            );
-        }
-        if !route.filters.looks_in(crate::inspect::field::PlaceKind::Body) {
-            let says = format!("bodies of `routes.{name}` are not inspected for attacks");
-            reading.wrong(Code::NoFilter, span, says, "name a filter whose `look_in` has \"body\"");
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
+use crate::respond::cors::Cors;
 use crate::respond::limits::LimitHeaders;
 
 /// `Accept-Signature` (RFC 9421, section 5.1).
@@ -49,6 +50,7 @@ pub struct Rules {
     strip: Vec<HeaderName>,
     set: Vec<(HeaderName, HeaderValue)>,
     limit_headers: LimitHeaders,
+    cors: Option<Cors>,
 }
 
 impl Rules {
@@ -84,6 +86,17 @@ impl Rules {
             }
         }
         rules
+    }
+
+    /// The same, for a route that pages of other origins may call.
+    #[must_use]
+    pub fn with_cors(self, cors: Option<Cors>) -> Self {
+        Self { cors, ..self }
+    }
+
+    /// What browsers are told of other origins.
+    pub fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref()
     }
 
     /// Takes out what callers do not see.

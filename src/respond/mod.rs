@@ -1,11 +1,12 @@
 //! Makes responses: from the upstream's answer, or from a refusal.
 
 pub mod body;
+pub mod cors;
 pub mod headers;
 pub mod limits;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
 use crate::forward::{Answer, AnswerBody};
@@ -29,6 +30,8 @@ pub struct Facts<'a> {
     pub authenticated: bool,
     /// The form that errors take for this caller.
     pub shape: Shape,
+    /// The origin of the page that asks, if a browser does.
+    pub origin: Option<&'a HeaderValue>,
     /// The tightest budget: the name of its limit, and its state.
     pub budget: Option<(&'a str, Spent)>,
 }
@@ -42,7 +45,7 @@ pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<Body
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     rules.hide(response.headers_mut());
-    secure(&mut response, facts);
+    secure(&mut response, facts, rules);
     rules.add(response.headers_mut());
     if let Some((name, spent)) = facts.budget {
         limits::write(response.headers_mut(), rules.limit_headers(), name, &spent);
@@ -95,7 +98,16 @@ pub fn refuse(
     {
         limits::write(headers, rules.limit_headers(), name, &spent);
     }
-    secure(&mut response, facts);
+    secure(&mut response, facts, rules);
+    response
+}
+
+/// The answer to a browser's preflight, with the headers that [`cors`] found for it.
+pub fn preflight(headers: HeaderMap, facts: &Facts<'_>) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    secure(&mut response, facts, &Rules::default());
     response
 }
 
@@ -104,13 +116,16 @@ pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(http::header::LOCATION, location.clone());
-    secure(&mut response, facts);
+    secure(&mut response, facts, &Rules::default());
     response
 }
 
 /// The headers that every answer carries, whoever made it.
-fn secure(response: &mut Response<Body>, facts: &Facts<'_>) {
+fn secure(response: &mut Response<Body>, facts: &Facts<'_>, rules: &Rules) {
     let headers = response.headers_mut();
+    if let Some(cors) = rules.cors() {
+        cors.write(facts.origin, headers);
+    }
     if let Ok(id) = HeaderValue::from_str(facts.id.as_str()) {
         headers.insert(X_REQUEST_ID, headers::passing(id));
     }

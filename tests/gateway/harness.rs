@@ -24,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const NOON_MS: u64 = 1_795_435_200_000;
 
 /// Response headers that may ever leave. Every answer in every test is held against this list.
-const HEADERS_ALLOWED: [&str; 32] = [
+const HEADERS_ALLOWED: [&str; 36] = [
     "accept-signature",
     "allow",
     "cache-control",
@@ -54,6 +54,10 @@ const HEADERS_ALLOWED: [&str; 32] = [
     "x-request-id",
     "x-test",
     "access-control-allow-origin",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-max-age",
+    "access-control-expose-headers",
     "trailer",
     "x-total-count",
     "access-control-allow-credentials",
@@ -188,7 +192,8 @@ impl Gate {
         self.listener("plain")
     }
 
-    fn listener(&self, name: &str) -> SocketAddr {
+    /// The address of the listener with this name.
+    pub fn listener(&self, name: &str) -> SocketAddr {
         let facts = self.started.as_ref().unwrap().facts();
         facts.listeners.iter().find(|(known, ..)| &**known == name).unwrap().1
     }

@@ -10,6 +10,7 @@
     reason = "a test that is surprised may say so and end; its modules have no users but each other"
 )]
 
+mod browsers;
 mod clients;
 mod harness;
 mod hostile;
