@@ -558,6 +558,7 @@ fn answers(bench: &Bench) {
         id: RequestId::new(bed.now()),
         tls: true,
         authenticated: false,
+        origin: None,
         shape: Shape::default(),
         budget: None,
     };
