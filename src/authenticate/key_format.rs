@@ -20,6 +20,8 @@ pub const TOKEN_BYTES_MAX: usize = 512;
 /// 26 characters of 62 kinds are 154 bits.
 const RANDOM_CHARS: usize = 26;
 const CHECK_CHARS: usize = 6;
+/// All that follows the environment.
+const SECRET_CHARS: usize = ID_CHARS + RANDOM_CHARS + CHECK_CHARS;
 /// The longest environment and the longest prefix.
 const WORD_CHARS_MAX: usize = 16;
 
@@ -123,7 +125,7 @@ impl KeyFormat {
         let id = KeyId::random()?;
         let mut random = Zeroizing::new([0; RANDOM_CHARS]);
         random_characters(random.as_mut_slice())?;
-        let length = self.prefix.len() + env.len() + 2 + ID_CHARS + RANDOM_CHARS + CHECK_CHARS;
+        let length = self.prefix.len() + env.len() + 2 + SECRET_CHARS;
         let mut text = Vec::with_capacity(length);
         for part in [self.prefix.as_bytes(), b"_", env.as_bytes(), b"_", &id.0, random.as_slice()] {
             text.extend_from_slice(part);
@@ -136,7 +138,7 @@ impl KeyFormat {
     /// What this text tells, if it has the form and its checksum is right.
     pub fn parse<'a>(&self, text: &'a str) -> Option<Parsed<'a>> {
         let (env, rest) = self.after_prefix(text)?.split_once('_')?;
-        if !is_word(env) || rest.len() != ID_CHARS + RANDOM_CHARS + CHECK_CHARS {
+        if !is_word(env) || rest.len() != SECRET_CHARS {
             return None;
         }
         let (said, check) = text.split_at_checked(text.len().checked_sub(CHECK_CHARS)?)?;
@@ -158,7 +160,11 @@ impl KeyFormat {
         memchr::memmem::find_iter(text.as_bytes(), self.prefix.as_bytes()).find_map(|start| {
             let rest = text.get(start..)?;
             let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-            self.parse(rest.get(..rest.bytes().take_while(|byte| is_part(byte)).count())?)
+            // No key is longer. Without an end, a text of nothing but prefixes would be read once
+            // for each of them.
+            let longest = self.prefix.len() + WORD_CHARS_MAX + 2 + SECRET_CHARS + 1;
+            let length = rest.bytes().take(longest).take_while(is_part).count();
+            self.parse(rest.get(..length)?)
         })
     }
 
@@ -278,6 +284,14 @@ mod tests {
             let line = format!("pcl_{text}");
             prop_assert_eq!(format.find(&line), None);
         }
+    }
+
+    #[test]
+    fn a_run_that_is_longer_than_any_key_holds_none() {
+        let format = KeyFormat::new("a234567890123456").unwrap();
+        let text = text_of(&format.generate("b234567890123456").unwrap().1);
+        assert!(format.find(&format!("key={text}&")).is_some(), "the longest one is found");
+        assert_eq!(format.find(&format!("key={text}x")), None);
     }
 
     #[test]

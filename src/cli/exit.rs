@@ -15,6 +15,12 @@ pub enum Exit {
     Unreachable(String),
 }
 
+impl From<String> for Exit {
+    fn from(says: String) -> Self {
+        Self::CouldNot(says)
+    }
+}
+
 impl Exit {
     /// The code for the shell. What could not be done is said on standard error.
     pub fn report(self) -> ExitCode {

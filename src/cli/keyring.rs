@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::record::NewKey;
 use crate::clock::Now;
-use crate::config::development::write_new;
+use crate::config::development::write_made;
 use crate::config::reference::Reference;
 use crate::config::{Config, state_files};
 use crate::policy::Policy;
@@ -78,10 +80,10 @@ pub(in crate::cli) fn first_key(
         expires_ms: Some(now.unix_ms + FIRST_KEY_DAYS * 86_400_000),
         ..NewKey::default()
     };
-    let secret = directory.create(new, now).map_err(|fault| fault.to_string())?.secret;
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        let path = config.state_dir.join(state_files::FIRST_KEY);
-        write_new(&path, &[secret.expose(), b"\n"].concat(), 0o600)?;
+    let make = || Ok(directory.create(new, now).map_err(|fault| fault.to_string())?.secret);
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        return make();
     }
-    Ok(secret)
+    let path = config.state_dir.join(state_files::FIRST_KEY);
+    write_made(&path, make, |secret| Zeroizing::new([secret.expose(), b"\n"].concat()))
 }

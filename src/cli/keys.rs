@@ -4,11 +4,12 @@
 //! through the admin listener; otherwise the command opens the store itself.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::admin::keys::{Call, Template, perform};
 use crate::cli::admin::Admin;
@@ -17,7 +18,7 @@ use crate::cli::exit::{Exit, print, say};
 use crate::cli::keyring::open_directory;
 use crate::cli::{Ended, Format, Globals, first_run};
 use crate::clock::Clock;
-use crate::config::development::write_new;
+use crate::config::development::write_made;
 use crate::config::{Config, FirstRun};
 use crate::mistake::Mistakes;
 use crate::units::{Network, Span};
@@ -136,8 +137,7 @@ impl From<Facts> for Template {
 pub fn run(globals: &Globals, command: Command) -> Ended {
     match command {
         Command::Create { template, signing, out } => {
-            let made = call(globals, &Call::Create { template: template.into(), signing })?;
-            hand_over(&made, out.as_deref())
+            hand_over(globals, &Call::Create { template: template.into(), signing }, out.as_deref())
         }
         Command::List { format } => {
             let keys = call(globals, &Call::List)?;
@@ -145,8 +145,8 @@ pub fn run(globals: &Globals, command: Command) -> Ended {
             Ok(Exit::Fine)
         }
         Command::Rotate { id, overlap, out } => {
-            let made = call(globals, &Call::Rotate { id, overlap_s: overlap.0.as_secs() })?;
-            hand_over(&made, out.as_deref())
+            let rotate = Call::Rotate { id, overlap_s: overlap.0.as_secs() };
+            hand_over(globals, &rotate, out.as_deref())
         }
         Command::Revoke { id, yes } => {
             if !yes && !confirmed(&id) {
@@ -191,22 +191,29 @@ fn ask(admin: &Admin, call: &Call) -> Result<Value, Exit> {
     admin.call(Method::POST, "/v1/keys", Some(&body))
 }
 
-/// Prints a new key, or writes it to a file that only its owner can read.
-fn hand_over(made: &Value, out: Option<&std::path::Path>) -> Ended {
-    let text = |key: &str| made.get(key).and_then(Value::as_str).unwrap_or_default();
-    match out {
+/// Makes a key and prints it, or writes it to a file that only its owner can read.
+fn hand_over(globals: &Globals, make: &Call, out: Option<&Path>) -> Ended {
+    let make = || call(globals, make);
+    let made = match out {
         Some(path) => {
-            write_new(path, format!("{}\n", text("secret")).as_bytes(), 0o600)
-                .map_err(Exit::CouldNot)?;
+            let line = |made: &Value| format!("{}\n", text(made, "secret")).into_bytes();
+            let made = write_made(path, make, |made| Zeroizing::new(line(made)))?;
             say(&format!("written to {} (0600)", path.display()));
+            made
         }
         None => {
-            print(text("secret"));
+            let made = make()?;
+            print(text(&made, "secret"));
             say("shown once; it is not kept anywhere");
+            made
         }
-    }
-    say(&format!("id {}   expires {}", text("id"), text("expires")));
+    };
+    say(&format!("id {}   expires {}", text(&made, "id"), text(&made, "expires")));
     Ok(Exit::Fine)
+}
+
+fn text<'v>(made: &'v Value, key: &str) -> &'v str {
+    made.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn list(keys: &Value, format: Format) {
@@ -238,7 +245,7 @@ fn list(keys: &Value, format: Format) {
     crate::cli::exit::table(&rows);
 }
 
-fn lines(file: &std::path::Path) -> Result<Vec<String>, Exit> {
+fn lines(file: &Path) -> Result<Vec<String>, Exit> {
     let wrong = |error: std::io::Error| {
         Exit::CouldNot(format!("{} cannot be read: {error}", file.display()))
     };

@@ -16,7 +16,7 @@ use crate::mistake::Mistakes;
 /// Options of `run`.
 #[derive(Debug, Default, Args)]
 #[command(
-    after_help = "Examples:\n  portcullis run\n  portcullis run --config /etc/portcullis/gateway.toml\n\nSignals: SIGTERM and SIGINT drain and stop, SIGHUP loads the policy again."
+    after_help = "Examples:\n  portcullis run\n  portcullis run --config /etc/portcullis/gateway.toml\n\nSignals: SIGTERM and SIGINT drain and stop, SIGHUP loads the policy again and opens the access log anew."
 )]
 pub struct Options {}
 
@@ -58,7 +58,7 @@ pub fn run(globals: &Globals, _: &Options) -> Ended {
     }
 }
 
-/// Until SIGTERM or SIGINT. SIGHUP asks for a reload meanwhile.
+/// Until SIGTERM or SIGINT. SIGHUP meanwhile opens the access log anew and asks for a reload.
 async fn signals(started: &Started) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -70,6 +70,7 @@ async fn signals(started: &Started) -> std::io::Result<()> {
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
                 notify("RELOADING=1");
+                started.reopen_log();
                 started.reload();
                 notify("READY=1");
             }

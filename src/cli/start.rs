@@ -38,6 +38,7 @@ use crate::units::Size;
 /// A gateway that serves.
 pub struct Started {
     facts: Facts,
+    record: Arc<Record>,
     drain: Drain,
     drain_time: Duration,
     admin: Arc<Admin>,
@@ -55,6 +56,11 @@ impl Started {
     /// How long a drain may take.
     pub fn drain_time(&self) -> Duration {
         self.drain_time
+    }
+
+    /// Opens the access log anew, after its file was moved away.
+    pub fn reopen_log(&self) {
+        self.record.log().reopen();
     }
 
     /// Asks for the policy to be loaded again, and logs what became of it.
@@ -120,7 +126,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let shared = Arc::new(Shared {
         clock: clock.clone(),
         policy: Arc::clone(&policy),
-        record,
+        record: Arc::clone(&record),
         bans: restored_bans(&store, now),
         room: Room::new(Size(config.ceilings.buffered_bytes)),
     });
@@ -147,7 +153,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
     let control = control(&config, &admin, bound, stopped, clock).map_err(could_not)?;
     let (drain_time, control) = (config.drain, Some(control));
-    Ok(Started { facts, drain, drain_time, admin, stop_control, workers, control })
+    Ok(Started { facts, record, drain, drain_time, admin, stop_control, workers, control })
 }
 
 /// Every address of the process, taken.

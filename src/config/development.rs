@@ -1,5 +1,6 @@
 //! A certificate for trying things on this machine, made on first run.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,6 +10,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     NameConstraints, SanType,
 };
+use zeroize::Zeroizing;
 
 use crate::clock::Now;
 use crate::config::state_files;
@@ -61,7 +63,7 @@ pub fn certificate(dir: &Path, now: Now) -> Result<(), String> {
 
     write_new(&dir.join(state_files::DEV_CA), ca_certificate.pem().as_bytes(), 0o644)?;
     write_new(&dir.join(state_files::DEV_CERT), leaf_certificate.pem().as_bytes(), 0o644)?;
-    let key = zeroize::Zeroizing::new(leaf_key.serialize_pem());
+    let key = Zeroizing::new(leaf_key.serialize_pem());
     write_new(&dir.join(state_files::DEV_KEY), key.as_bytes(), 0o600)
 }
 
@@ -84,12 +86,34 @@ fn validity(now: Now) -> Result<(time::OffsetDateTime, time::OffsetDateTime), St
 /// # Errors
 /// A sentence with the path.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
-    let wrong = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(wrong)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrong)
+    let mut file = create_new(path, mode)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|error| unwritten(path, &error))
+}
+
+/// Writes a file that must not be there yet with what is made once the file is there, and gives
+/// what was made. So no secret is made that has no place; where making it fails, no file is left.
+///
+/// # Errors
+/// A sentence with the path, or why nothing was made.
+pub fn write_made<T, E: From<String>>(
+    path: &Path,
+    make: impl FnOnce() -> Result<T, E>,
+    text: impl FnOnce(&T) -> Zeroizing<Vec<u8>>,
+) -> Result<T, E> {
+    let mut file = create_new(path, 0o600)?;
+    let made = make().inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    let written = file.write_all(&text(&made)).and_then(|()| file.sync_all());
+    written.map_err(|error| unwritten(path, &error))?;
+    Ok(made)
+}
+
+fn create_new(path: &Path, mode: u32) -> Result<File, String> {
+    let mut options = std::fs::OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(mode).open(path);
+    made.map_err(|error| unwritten(path, &error))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> String {
+    format!("{} cannot be written: {error}", path.display())
 }

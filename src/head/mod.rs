@@ -191,13 +191,15 @@ impl Head {
 
     /// Where a listener that only redirects sends this request: the same target over TLS.
     pub fn redirect(&self) -> Option<HeaderValue> {
-        let port = self.peer.redirect_port?;
-        let (host, target) = (&self.host, if &*self.target == "*" { "/" } else { &self.target });
-        let target = target.find("://").map_or(target, |_| &self.path);
-        let location = match port {
-            443 => format!("https://{host}{target}"),
-            _ => format!("https://{host}:{port}{target}"),
+        let (host, path) = (&self.host, if &*self.path == "*" { "/" } else { &self.path });
+        let mut location = match self.peer.redirect_port? {
+            443 => format!("https://{host}{path}"),
+            port => format!("https://{host}:{port}{path}"),
         };
+        if let Some(query) = &self.query {
+            location.push('?');
+            location.push_str(query);
+        }
         HeaderValue::try_from(location).ok()
     }
 

@@ -8,7 +8,7 @@ use crate::refusal::{Reason, Refusal};
 /// How a body is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `application/json` and everything that ends in `+json`.
+    /// `application/json`, everything that ends in `+json`, and `text/json`, which servers read alike.
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
@@ -40,7 +40,7 @@ impl Media {
 pub fn kind(essence: &str) -> Kind {
     let (_, subtype) = essence.split_once('/').unwrap_or_default();
     match essence {
-        "application/json" => Kind::Json,
+        "application/json" | "text/json" => Kind::Json,
         "application/x-www-form-urlencoded" => Kind::Form,
         "multipart/form-data" => Kind::Multipart,
         _ if subtype.ends_with("+json") => Kind::Json,

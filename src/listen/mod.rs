@@ -74,7 +74,7 @@ pub async fn serve<H: Handler>(
 /// The other end of a connection, and how it is connected.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address, or the one a trusted PROXY header gave.
+    /// Its address.
     pub address: SocketAddr,
     /// The address of ours that it connected to.
     pub local: SocketAddr,

@@ -18,6 +18,7 @@ mod http2;
 mod mistakes;
 mod operations;
 mod refusals;
+mod review;
 mod series;
 mod silence;
 mod tour;

@@ -145,11 +145,11 @@ pub fn eventually(mut so: impl FnMut() -> bool) -> bool {
     false
 }
 
-fn get(target: &str, key: &str) -> String {
+pub fn get(target: &str, key: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n")
 }
 
-fn ask(address: SocketAddr, request: &str) -> Option<Reply> {
+pub fn ask(address: SocketAddr, request: &str) -> Option<Reply> {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).ok()?;
     Reply::read(&mut stream, false)

@@ -58,12 +58,12 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Shows the values of those headers whose form nobody else holds to a grammar.
+    /// Shows the values of all headers that hold no secret.
     pub(in crate::inspect) fn headers(&mut self, headers: &HeaderMap) -> Result<(), Refusal> {
         if !self.examine.looks_in(PlaceKind::Header) {
             return Ok(());
         }
-        for (name, value) in headers.iter().filter(|(name, _)| !is_structured(name)) {
+        for (name, value) in headers.iter().filter(|(name, _)| !is_secret(name)) {
             let text = String::from_utf8_lossy(value.as_bytes());
             if name != COOKIE {
                 let place = Named { part: "header", name: name.as_str() };
@@ -73,6 +73,7 @@ impl Look<'_> {
             for cookie in text.split(';') {
                 let (name, value) = cookie.trim().split_once('=').unwrap_or(("", cookie));
                 let place = Named { part: "header.cookie", name };
+                self.field(PlaceKind::Header, &place, name)?;
                 self.field(PlaceKind::Header, &place, value)?;
             }
         }
@@ -101,9 +102,10 @@ impl Look<'_> {
                 for part in Parts::new(body, boundary).ok_or_else(|| malformed("no boundary"))? {
                     let part = part.map_err(malformed)?;
                     self.member(&part.name, &part.name)?;
-                    match &part.file {
+                    match part.file.as_deref() {
+                        // A nameless file is a plain field to some services.
+                        None | Some("") => self.member(&part.name, utf8(part.content)?)?,
                         Some(file) => self.member(&part.name, file)?,
-                        None => self.member(&part.name, utf8(part.content)?)?,
                     }
                 }
                 Ok(())
@@ -139,30 +141,9 @@ impl Fields for Look<'_> {
     }
 }
 
-/// Headers that other parts of the gateway hold to their grammar, or that hold nothing but secrets.
-fn is_structured(name: &HeaderName) -> bool {
-    const WHOLE: [&str; 17] = [
-        "authorization",
-        "connection",
-        "date",
-        "expect",
-        "host",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "if-unmodified-since",
-        "proxy-authorization",
-        "range",
-        "te",
-        "traceparent",
-        "tracestate",
-        "want-content-digest",
-        "x-api-key",
-    ];
-    const BEGINNINGS: [&str; 3] = ["accept", "content-", "signature"];
-    let name = name.as_str();
-    WHOLE.binary_search(&name).is_ok() || BEGINNINGS.iter().any(|begins| name.starts_with(begins))
+/// Headers that hold secrets and proofs, which no record may show a piece of.
+fn is_secret(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "authorization" | "x-api-key" | "signature" | "signature-input")
 }
 
 fn utf8(body: &[u8]) -> Result<&str, Refusal> {

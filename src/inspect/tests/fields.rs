@@ -31,8 +31,14 @@ fn every_field_of_a_head_is_shown_decoded_and_by_its_name() {
     assert_eq!(
         shown,
         [
+            ("header.accept", "*/*"),
+            ("header.accept-language", "de"),
+            ("header.content-type", "a/b"),
             ("header.cookie.a", "1"),
+            ("header.cookie.a", "a"),
+            ("header.cookie.b", "b"),
             ("header.cookie.b", "two=2"),
+            ("header.host", "x"),
             ("header.referer", "https://a/b"),
             ("header.user-agent", "curl"),
             ("path", "tasks"),
@@ -55,6 +61,7 @@ async fn every_kind_of_body_is_taken_apart() {
     for (content_type, body) in [
         (JSON, "{\"a\":[\"e\\u0076il\"]}"),
         (JSON, "{\"evil\":1}"),
+        ("text/json", "[\"e\\u0076il\"]"),
         ("application/merge-patch+json", "\"evil\""),
         (form, "a=1&b=ev%69l"),
         (form, "evil=1"),
@@ -62,6 +69,7 @@ async fn every_kind_of_body_is_taken_apart() {
         ("application/xml", "<evil/>"),
         (multipart, field),
         (multipart, &field.replace("; filename=\"evil\"", "").replace('x', "evil")),
+        (multipart, &field.replace("evil", "").replace("\r\nx\r", "\r\nevil\r")),
         (multipart, &field.replace("evil", "b").replace("\"a\"", "\"evil\"")),
     ] {
         let filters = compile("", Some(Evil::new(&[PlaceKind::Body], false))).unwrap();
