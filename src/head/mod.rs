@@ -97,7 +97,7 @@ pub struct Trace {
 ///
 /// # Errors
 /// A refusal of the stage `head` when the request is not one unambiguous HTTP request, and
-/// [`Reason::CredentialInQuery`] when its query holds a credential.
+/// [`Reason::CredentialInQuery`] when its query or its path holds a credential.
 pub fn read(
     raw: RawHead,
     peer: &Arc<Peer>,
@@ -133,6 +133,9 @@ pub fn read(
             path::canonical(path).map_err(|why| Refusal::new(Reason::PathAmbiguous).because(why))?
         }
     };
+    if query::holds_key(&path) {
+        return Err(Refusal::new(Reason::CredentialInQuery).because("the path holds a key"));
+    }
     parts.query.map_or(Ok(()), query::check)?;
     let query = parts.query.map(Box::from);
 

@@ -109,7 +109,7 @@ fn names_credential(name: &str) -> bool {
 }
 
 /// Whether the text holds `pcl_`, an environment, `_`, and a secret's worth of letters and digits.
-fn holds_key(text: &str) -> bool {
+pub(in crate::head) fn holds_key(text: &str) -> bool {
     memmem::find_iter(text.as_bytes(), KEY_PREFIX).any(|at| {
         let Some((environment, secret)) =
             text.get(at + KEY_PREFIX.len()..).and_then(|rest| rest.split_once('_'))

@@ -64,3 +64,35 @@ fn path_and_query(target: &str) -> (&str, Option<&str>) {
         None => (target, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::head::tests::get;
+    use crate::listen::Peer;
+    use crate::refusal::Reason;
+
+    #[test]
+    fn a_redirect_keeps_the_whole_target() {
+        for (target, location) in [
+            ("/a?b=c", "https://example.com:8443/a?b=c"),
+            ("/a?next=https://b.test/x", "https://example.com:8443/a?next=https://b.test/x"),
+            ("http://example.com/a?b=c", "https://example.com:8443/a?b=c"),
+            ("http://example.com?b", "https://example.com:8443/?b"),
+            ("/", "https://example.com:8443/"),
+        ] {
+            let mut head = get(target).read().unwrap();
+            head.peer = Arc::new(Peer { redirect_port: Some(8443), ..Peer::clone(&head.peer) });
+            assert_eq!(head.redirect().unwrap(), location, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_path_is_refused_like_one_in_the_query() {
+        let key = format!("/a/%70cl_dev_{}/b", "a".repeat(48));
+        let refusal = get(&key).read().unwrap_err();
+        assert_eq!(refusal.reason, Reason::CredentialInQuery);
+        assert!(get("/a/pcl_dev_list/b").read().is_ok());
+    }
+}

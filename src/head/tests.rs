@@ -104,24 +104,6 @@ impl Sent {
 }
 
 #[test]
-fn a_redirect_keeps_the_whole_target() {
-    for (target, location) in [
-        ("/a?b=c", "https://example.com:8443/a?b=c"),
-        (
-            "/login?next=https://example.com/x",
-            "https://example.com:8443/login?next=https://example.com/x",
-        ),
-        ("http://example.com/a?b=c", "https://example.com:8443/a?b=c"),
-        ("http://example.com?b", "https://example.com:8443/?b"),
-        ("/", "https://example.com:8443/"),
-    ] {
-        let mut head = get(target).read().unwrap();
-        head.peer = Arc::new(Peer { redirect_port: Some(8443), ..Peer::clone(&head.peer) });
-        assert_eq!(head.redirect().unwrap(), location, "{target}");
-    }
-}
-
-#[test]
 fn paths_and_targets_are_read_one_way_or_not_at_all() {
     use Reason::{PathAmbiguous, QueryMalformed, TargetMalformed, TargetTooLong};
     let long_path = format!("/{}", "a".repeat(9000));

@@ -5,7 +5,7 @@ pub mod cors;
 pub mod headers;
 pub mod limits;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
@@ -47,6 +47,11 @@ pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<Body
     rules.hide(response.headers_mut());
     secure(&mut response, facts, rules);
     rules.add(response.headers_mut());
+    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        // The upstream's own was removed with what belongs to its connection; no caller takes an
+        // upgrade for done without it (RFC 6455, section 4.1).
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
     if let Some((name, spent)) = facts.budget {
         limits::write(response.headers_mut(), rules.limit_headers(), name, &spent);
     }

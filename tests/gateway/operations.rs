@@ -368,7 +368,10 @@ fn web_socket(gate: &Gate) -> Tls {
               Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         )
         .unwrap();
-    assert_eq!(Reply::read(&mut socket, false).unwrap().status, 101);
+    let reply = Reply::read(&mut socket, false).unwrap();
+    assert_eq!(reply.status, 101);
+    assert_eq!(reply.header("upgrade"), Some("websocket"), "clients demand it");
+    assert_eq!(reply.header("connection"), Some("Upgrade"));
     socket
 }
 

@@ -101,8 +101,7 @@ fn disposition(head: &str) -> Result<(String, Option<String>), &'static str> {
             }
             "content-type" if !typed => {
                 typed = true;
-                let lower = value.to_ascii_lowercase();
-                if lower.contains("charset") && !lower.contains("utf-8") {
+                if !is_utf8(value) {
                     return Err("a part whose character set is not UTF-8");
                 }
             }
@@ -110,6 +109,16 @@ fn disposition(head: &str) -> Result<(String, Option<String>), &'static str> {
         }
     }
     found.ok_or("a part without a name")
+}
+
+/// Whether a part's type names no character set, or UTF-8 and no other.
+fn is_utf8(content_type: &str) -> bool {
+    let lower = content_type.to_ascii_lowercase();
+    lower.split("charset").skip(1).all(|after| {
+        let value = after.strip_prefix('=').unwrap_or_default();
+        let end = value.find([';', ' ', '\t']).unwrap_or(value.len());
+        matches!(value.get(..end), Some("utf-8" | "\"utf-8\""))
+    })
 }
 
 /// Reads `form-data; name="…"; filename="…"`.
@@ -191,6 +200,10 @@ mod tests {
             (
                 "Content-Disposition",
                 "Content-Type: text/plain; charset=utf-7\r\nContent-Disposition",
+            ),
+            (
+                "Content-Disposition",
+                "Content-Type: text/plain; charset=utf-7; x=utf-8\r\nContent-Disposition",
             ),
             ("Content-Disposition: form-data", "Content-Disposition: attachment"),
             ("; name=\"a\"", ""),
