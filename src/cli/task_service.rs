@@ -16,7 +16,7 @@ use crate::tasks::Service;
 /// Options of `task-service`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  portcullis task-service --identity file:.portcullis/identity-task-service\n  portcullis task-service --bind 127.0.0.1:9100 --identity env:IDENTITY"
+    after_help = "Examples:\n  portcullis task-service --identity file:identity.secret   (and identity = \"file:identity.secret\" for the upstream)\n  portcullis task-service --bind 127.0.0.1:9100 --identity env:IDENTITY"
 )]
 pub struct Options {
     /// Where to listen; loopback only.
