@@ -4,27 +4,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::forward::connection::{Connection, Unanswered};
+use crate::forward::Answer;
+use crate::forward::connection::Speech;
+use crate::forward::departure::Departure;
 use crate::forward::dial::DialFault;
-use crate::forward::headers::{self, Carriage};
-use crate::forward::inbound::{Inbound, Upgrade};
-use crate::forward::outbound::{Outbound, Progress};
+use crate::forward::headers;
+use crate::forward::http1::Answered;
+use crate::forward::http1::answer::AnswerHead;
+use crate::forward::inbound::{Inbound, Source, Upgrade, http1};
+use crate::forward::outbound::Progress;
+use crate::forward::patience::{Fault, Patience};
 use crate::forward::pool::{Lease, Outcome};
 use crate::forward::upstream::{Target, Upstream};
-use crate::forward::{Answer, AnswerBody};
+use crate::listen::Stream;
 use crate::listen::body::{Body, Broken};
 use crate::refusal::{Reason, Refusal};
 
 /// An attempt that brought no answer.
 pub(in crate::forward) enum Lost {
-    /// The target saw nothing of it; here it is again.
-    Unsent(Box<Request<Outbound>>, Refusal),
+    /// The target saw nothing of it, and all of it is still here.
+    Unsent(Refusal),
     /// The connection ended before any answer.
     Stale(Refusal),
     /// Something that another attempt would not mend, or must not try to.
@@ -37,135 +41,75 @@ pub(in crate::forward) enum Lost {
 /// As [`Lost`] has them; each carries the refusal for the case that nothing else is tried.
 pub(in crate::forward) async fn exchange(
     mut lease: Lease,
-    request: Request<Outbound>,
-    upgrade: bool,
+    departure: &mut Departure,
     upstream: &Upstream,
-    deadline: Instant,
+    (sent, deadline): (Instant, Instant),
 ) -> Result<Answer, Lost> {
-    let progress = request.body().progress();
-    let sent = Instant::now();
-    let first_byte = upstream.settings.timeout.first_byte;
-    let Some(connection) = lease.connection() else {
+    let settings = &upstream.settings;
+    let patience = Patience::new(sent, settings.timeout.first_byte, deadline);
+    let Some((speech, target)) = lease.connected() else {
         return Err(Lost::Final(Reason::GatewayFault.into()));
     };
-    let patience = (sent, first_byte, deadline);
-    let waited = wait(connection, request, progress.as_deref(), patience).await;
-    let response = match waited {
-        Ok(response) => response,
-        Err(fault) => {
-            let (outcome, lost) = judge(fault, progress.as_deref(), lease.target());
-            lease.ended(outcome);
-            return Err(lost);
+    let came = match speech {
+        Speech::Http1 { link, .. } => {
+            let (request, body) = departure.http1(target.address());
+            link.ask(request, body, patience).await.map(Came::Http1)
+        }
+        Speech::Http2(link) => {
+            let Some(request) = departure.http2(target.address()) else {
+                return Err(Lost::Final(unwritable()));
+            };
+            let progress = request.body().progress();
+            match link.ask(request, patience).await {
+                Ok(response) => Ok(Came::Http2(response, progress)),
+                Err((fault, unsent)) => {
+                    unsent.into_iter().for_each(|request| departure.body = request.into_body());
+                    Err(fault)
+                }
+            }
         }
     };
-    let first_byte = sent.elapsed();
-    let target = lease.index();
-    let answered = accept(response, lease, progress, upgrade, upstream).await;
-    let (status, headers, body, upgraded) = answered.map_err(Lost::Final)?;
+    let came = came.map_err(|fault| {
+        let (outcome, lost) = judge(fault, lease.target());
+        lease.ended(outcome);
+        lost
+    })?;
+    let now = Instant::now();
+    let (first_byte, target) = (now.saturating_duration_since(sent), lease.index());
+    let accepted = match came {
+        Came::Http1(answered) => {
+            accept_http1(answered, lease, departure.upgrade, (settings.timeout.idle, now))
+        }
+        Came::Http2(response, progress) => {
+            accept_http2(response, progress, lease, settings.timeout.idle)
+        }
+    };
+    let Accepted { status, headers, body, upgraded } = accepted.map_err(Lost::Final)?;
     Ok(Answer { status, headers, body, upgraded, first_byte, target })
 }
 
-/// Why no answer came.
-enum Fault {
-    Unanswered(Unanswered),
-    /// It was the upstream's turn for too long.
-    UpstreamSilent,
-    /// It was the caller's turn when the time was over.
-    CallerSilent,
+/// What came in answer, whichever version of HTTP brought it.
+enum Came {
+    Http1(Answered),
+    Http2(Response<Incoming>, Option<Arc<Progress>>),
 }
 
-/// Waits for the head of the answer.
-///
-/// The time for the first byte begins anew with every part of the body that the upstream takes,
-/// and does not run while the next part is the caller's to send; the whole is bounded by `deadline`.
-async fn wait(
-    connection: &mut Connection,
-    request: Request<Outbound>,
-    progress: Option<&Progress>,
-    (sent, first_byte, deadline): (Instant, Duration, Instant),
-) -> Result<Response<Incoming>, Fault> {
-    let mut answer = std::pin::pin!(connection.send(request));
-    let mut frames = 0;
-    let mut limit = deadline.min(sent + first_byte);
-    loop {
-        if let Ok(result) = timeout_at(limit, answer.as_mut()).await {
-            return result.map_err(Fault::Unanswered);
-        }
-        let awaits_caller = progress.is_some_and(Progress::awaits_caller);
-        if limit >= deadline {
-            return Err(if awaits_caller { Fault::CallerSilent } else { Fault::UpstreamSilent });
-        }
-        let frames_now = progress.map_or(0, Progress::frames);
-        if !awaits_caller && frames_now == frames {
-            return Err(Fault::UpstreamSilent);
-        }
-        frames = frames_now;
-        limit = deadline.min(limit + first_byte);
-    }
+/// An answer, once its framing is beyond doubt.
+struct Accepted {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Body,
+    upgraded: Option<Box<dyn Stream>>,
 }
 
-fn judge(fault: Fault, progress: Option<&Progress>, target: &Target) -> (Outcome, Lost) {
-    // A body that breaks off ends the exchange, however the connection puts it.
-    match progress.and_then(Progress::broken) {
-        Some(Broken::Caller(reason)) => return (Outcome::Open, Lost::Final(reason.into())),
-        Some(Broken::Connection | Broken::Upstream) => {
-            return (Outcome::Open, Lost::Final(Reason::ClientLeft.into()));
-        }
-        None => {}
-    }
-    let Unanswered { unsent, error } = match fault {
-        Fault::Unanswered(unanswered) => unanswered,
-        Fault::UpstreamSilent => {
-            let private = format!("{} sent no answer in time", target.address());
-            let refusal = Refusal::new(Reason::UpstreamTimeout).because(private);
-            return (Outcome::Timeout, Lost::Final(refusal));
-        }
-        Fault::CallerSilent => {
-            return (Outcome::Open, Lost::Final(Reason::BodyTimeout.into()));
-        }
-    };
-    let refusal =
-        Refusal::new(Reason::UpstreamBroken).because(format!("{}: {error}", target.address()));
-    let lost = match unsent {
-        Some(request) => Lost::Unsent(request, refusal),
-        None if is_stale(&error) => Lost::Stale(refusal),
-        None => Lost::Final(refusal),
-    };
-    (Outcome::Error, lost)
-}
-
-/// Whether the connection ended, in contrast to an answer that is none.
-fn is_stale(error: &hyper::Error) -> bool {
-    let io = || {
-        std::error::Error::source(error)
-            .is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some())
-    };
-    !error.is_parse()
-        && (error.is_incomplete_message() || error.is_canceled() || error.is_closed() || io())
-}
-
-type Accepted = (StatusCode, http::HeaderMap, AnswerBody, Option<Box<dyn crate::listen::Stream>>);
-
-/// Takes an answer apart, once its framing is beyond doubt.
-async fn accept(
-    mut response: Response<Incoming>,
+fn accept_http1(
+    Answered { head, sent }: Answered,
     mut lease: Lease,
-    progress: Option<Arc<Progress>>,
     upgrade: bool,
-    upstream: &Upstream,
+    (idle_timeout, now): (Duration, Instant),
 ) -> Result<Accepted, Refusal> {
-    let settings = &upstream.settings;
-    let read = headers::carriage(response.headers(), response.version());
-    let Carriage { persistent, websocket } = match read {
-        Ok(carriage) => carriage,
-        Err(private) => {
-            lease.ended(Outcome::Error);
-            return Err(Refusal::new(Reason::UpstreamBroken).because(private));
-        }
-    };
-    lease.ended(Outcome::Ok);
-    let status = response.status();
-    headers::incoming(response.headers_mut(), status);
+    let AnswerHead { status, mut headers, framing, persistent, websocket } = head;
+    headers::incoming(&mut headers, status);
     if status == StatusCode::SWITCHING_PROTOCOLS {
         // Nothing becomes a tunnel unless it was asked for and the upstream agrees by name.
         if !(upgrade && websocket) {
@@ -173,29 +117,76 @@ async fn accept(
             return Err(Refusal::new(Reason::UpstreamBroken)
                 .because("the upstream switched to a protocol that was not asked for"));
         }
-        let headers = std::mem::take(response.headers_mut());
-        return match hyper::upgrade::on(response).await {
-            Ok(stream) => {
-                let tunnel = Box::new(Upgrade::new(stream, lease));
-                Ok((status, headers, AnswerBody::Whole(Bytes::new()), Some(tunnel)))
-            }
-            Err(error) => {
-                lease.ended(Outcome::Error);
-                Err(Refusal::new(Reason::UpstreamBroken).because(error.to_string()))
-            }
-        };
+        lease.ended(Outcome::Ok);
+        let upgraded: Box<dyn Stream> = Box::new(Upgrade::new(lease));
+        return Ok(Accepted { status, headers, body: Body::Empty, upgraded: Some(upgraded) });
     }
-    let (parts, incoming) = response.into_parts();
-    let ended = incoming.is_end_stream();
-    let terms = (settings.http, settings.timeout.idle);
-    let mut inbound = Inbound::new(incoming, lease, progress, persistent, terms);
-    let body = if ended {
-        inbound.finish();
-        AnswerBody::Whole(Bytes::new())
-    } else {
-        AnswerBody::Streaming(Body::Streaming(Box::pin(inbound)))
+    lease.ended(Outcome::Ok);
+    // What the upstream has not read of the request will be sent no more, and nobody could tell
+    // where the next request begins.
+    let persistent = persistent && sent;
+    let body = match http1(&mut lease).and_then(|link| link.whole_body(&framing)) {
+        Some(whole) => {
+            if persistent && http1(&mut lease).is_some_and(|link| link.is_drained()) {
+                lease.give_back(now);
+            }
+            Body::Whole(whole)
+        }
+        None => {
+            let source = Source::Http1 { framing, persistent };
+            Body::Streaming(Box::pin(Inbound::new(source, lease, idle_timeout)))
+        }
     };
-    Ok((status, parts.headers, body, None))
+    Ok(Accepted { status, headers, body, upgraded: None })
+}
+
+fn accept_http2(
+    response: Response<Incoming>,
+    progress: Option<Arc<Progress>>,
+    mut lease: Lease,
+    idle_timeout: Duration,
+) -> Result<Accepted, Refusal> {
+    let (parts, incoming) = response.into_parts();
+    let (status, mut headers) = (parts.status, parts.headers);
+    if let Err(private) = headers::check_length(&headers) {
+        lease.ended(Outcome::Error);
+        return Err(Refusal::new(Reason::UpstreamBroken).because(private));
+    }
+    lease.ended(Outcome::Ok);
+    headers::incoming(&mut headers, status);
+    let body = if incoming.is_end_stream() {
+        Body::Empty
+    } else {
+        let source = Source::Http2(incoming, progress);
+        Body::Streaming(Box::pin(Inbound::new(source, lease, idle_timeout)))
+    };
+    Ok(Accepted { status, headers, body, upgraded: None })
+}
+
+fn judge(fault: Fault, target: &Target) -> (Outcome, Lost) {
+    let address = target.address();
+    let broken = |says| Refusal::new(Reason::UpstreamBroken).because(format!("{address}: {says}"));
+    match fault {
+        Fault::Body(Broken::Caller(reason)) => (Outcome::Open, Lost::Final(reason.into())),
+        Fault::Body(Broken::Connection | Broken::Upstream) => {
+            (Outcome::Open, Lost::Final(Reason::ClientLeft.into()))
+        }
+        Fault::CallerSilent => (Outcome::Open, Lost::Final(Reason::BodyTimeout.into())),
+        Fault::UpstreamSilent => {
+            let private = format!("{address} sent no answer in time");
+            let refusal = Refusal::new(Reason::UpstreamTimeout).because(private);
+            (Outcome::Timeout, Lost::Final(refusal))
+        }
+        Fault::Unsent(says) => (Outcome::Error, Lost::Unsent(broken(says))),
+        Fault::Stale(says) => (Outcome::Error, Lost::Stale(broken(says))),
+        Fault::NoAnswer(says) => (Outcome::Error, Lost::Final(broken(says))),
+        Fault::Unwritable => (Outcome::Open, Lost::Final(unwritable())),
+    }
+}
+
+/// What the caller is told when a request cannot be put into words of HTTP.
+pub(in crate::forward) fn unwritable() -> Refusal {
+    Refusal::new(Reason::GatewayFault).because("the request cannot be written to the upstream")
 }
 
 /// What the caller is told when no connection could be opened.

@@ -8,16 +8,16 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, TE, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::authenticate::is_credential;
 use crate::forward::identity::IDENTITY;
 use crate::forward::upstream::Protocol;
 use crate::head::Head;
 use crate::head::headers::{is_hop_by_hop, is_managed};
+use crate::listen::http1::head::plain_number;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -54,7 +54,7 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// Trailers that may pass, and only over HTTP/2: the outcome of a gRPC call.
+/// Trailers of HTTP/2 that may pass: the outcome of a gRPC call. Those of HTTP/1 are never kept.
 const TRAILERS: [HeaderName; 2] =
     [HeaderName::from_static("grpc-status"), HeaderName::from_static("grpc-message")];
 
@@ -114,56 +114,17 @@ fn host(head: &Head) -> Result<HeaderValue, Unwritable> {
     }
 }
 
-/// What an answer's headers say of its connection. Read before they are removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::forward) struct Carriage {
-    /// Whether the connection may carry another request.
-    pub(in crate::forward) persistent: bool,
-    /// Whether `Connection` and `Upgrade` agree on WebSocket.
-    pub(in crate::forward) websocket: bool,
-}
-
-/// Reads what an HTTP/1 answer says of its framing and connection.
+/// Checks what an HTTP/2 answer says of its length.
 ///
 /// # Errors
-/// When two readers could see two different ends of it (RFC 9112, section 6.3): a length that is not one
-/// plain number or stands beside a transfer coding, a coding other than exactly one `chunked`, or any coding in HTTP/1.0.
-pub(in crate::forward) fn carriage(
-    headers: &HeaderMap,
-    version: Version,
-) -> Result<Carriage, &'static str> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
-            return Err("the answer has a transfer coding other than chunked");
-        }
-        if headers.contains_key(CONTENT_LENGTH) {
-            return Err("the answer has both a length and a transfer coding");
-        }
-        if version != Version::HTTP_11 {
-            return Err("the answer has a transfer coding in HTTP/1.0");
-        }
-    }
+/// It is not one plain number.
+pub(in crate::forward) fn check_length(headers: &HeaderMap) -> Result<(), &'static str> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next()
-        && (lengths.next().is_some() || !length.as_bytes().iter().all(u8::is_ascii_digit))
-    {
-        return Err("the answer's length is not one plain number");
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if plain_number(length.as_bytes()).is_some() => Ok(()),
+        (Some(_), _) => Err("the answer's length is not one plain number"),
     }
-    let said = |name: HeaderName, word: &str| {
-        headers.get_all(name).iter().any(|value| {
-            value
-                .as_bytes()
-                .split(|byte| *byte == b',')
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-        })
-    };
-    let persistent = match version {
-        Version::HTTP_10 | Version::HTTP_09 => said(CONNECTION, "keep-alive"),
-        _ => !said(CONNECTION, "close"),
-    };
-    let websocket = said(CONNECTION, "upgrade") && said(UPGRADE, "websocket");
-    Ok(Carriage { persistent, websocket })
 }
 
 /// Removes from an answer's headers what belongs to its connection, and what it may not say.
@@ -177,13 +138,7 @@ pub(in crate::forward) fn incoming(headers: &mut HeaderMap, status: StatusCode) 
 }
 
 /// The trailers that may pass; nothing when none does.
-pub(in crate::forward) fn keep_trailers(
-    mut trailers: HeaderMap,
-    http: Protocol,
-) -> Option<HeaderMap> {
-    if http != Protocol::Http2 {
-        return None;
-    }
+pub(in crate::forward) fn keep_trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
     let mut kept = HeaderMap::new();
     for name in TRAILERS {
         if let Some(value) = trailers.remove(&name) {

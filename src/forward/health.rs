@@ -4,13 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Uri};
+use http::{HeaderMap, Method, Request};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use crate::forward::connection::Connection;
+use crate::forward::connection::{Connection, Speech};
+use crate::forward::http1;
 use crate::forward::outbound::Outbound;
-use crate::forward::upstream::{Protocol, Target, Upstream, Upstreams};
+use crate::forward::patience::Patience;
+use crate::forward::upstream::{Target, Upstream, Upstreams};
 
 /// How long a target that is down waits for its next check, at most.
 const DOWN_EVERY_MAX: Duration = Duration::from_secs(1);
@@ -75,23 +77,29 @@ async fn check(upstream: &Upstream, target: &Arc<Target>) -> bool {
     let limit = Instant::now() + settings.health.timeout;
     let Ok(mut connection) = Connection::open(target, settings, limit).await else { return false };
     let Some(path) = &settings.health.path else { return true };
-    let mut request = Request::new(Outbound::empty());
+    let patience = Patience::new(Instant::now(), settings.health.timeout, limit);
     let address = target.address();
-    match settings.http {
-        Protocol::Http1 => {
-            *request.uri_mut() = Uri::from(path.clone());
-            request.headers_mut().insert(http::header::HOST, address.host_value().clone());
+    let status = match connection.speech() {
+        Speech::Http1 { link, .. } => {
+            let request = http1::send::Request {
+                method: &Method::GET,
+                path,
+                host: address.host_value(),
+                headers: &HeaderMap::new(),
+            };
+            let answered = link.ask(request, &mut Outbound::empty(), patience).await;
+            answered.ok().map(|answered| answered.head.status)
         }
-        Protocol::Http2 => {
+        Speech::Http2(link) => {
             let Some(uri) = address.uri(address.authority().clone(), path.clone()) else {
                 return false;
             };
+            let mut request = Request::new(Outbound::empty());
             *request.uri_mut() = uri;
             *request.version_mut() = http::Version::HTTP_2;
+            let answered = link.ask(request, patience).await;
+            answered.ok().map(|answer| answer.status())
         }
-    }
-    match timeout_at(limit, connection.send(request)).await {
-        Ok(Ok(answer)) => answer.status().is_success() || answer.status().is_redirection(),
-        Ok(Err(_)) | Err(_) => false,
-    }
+    };
+    status.is_some_and(|status| status.is_success() || status.is_redirection())
 }

@@ -17,7 +17,6 @@ use crate::refusal::Reason;
 pub(in crate::forward) struct Progress {
     awaits_caller: AtomicBool,
     frames: AtomicU32,
-    ended: AtomicBool,
     broken: OnceLock<Broken>,
 }
 
@@ -32,11 +31,6 @@ impl Progress {
         self.frames.load(Ordering::Acquire)
     }
 
-    /// Whether the whole body went to the upstream.
-    pub(in crate::forward) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
     /// How the body broke off, if it did.
     pub(in crate::forward) fn broken(&self) -> Option<Broken> {
         self.broken.get().copied()
@@ -46,6 +40,8 @@ impl Progress {
 /// A request's body, as the upstream's connection reads it.
 pub(in crate::forward) struct Outbound {
     body: Body,
+    /// Whether any of it was read.
+    touched: bool,
     /// Bytes that must still come, where the head said how many there are.
     left: Option<u64>,
     progress: Option<Arc<Progress>>,
@@ -55,24 +51,32 @@ impl Outbound {
     /// The body behind a head that declares `length`.
     pub(in crate::forward) fn new(body: Body, length: Length) -> Self {
         if !matches!(body, Body::Streaming(_)) {
-            return Self { body, left: None, progress: None };
+            return Self { body, touched: false, left: None, progress: None };
         }
         let left = match length {
             Length::None => Some(0),
             Length::Exactly(bytes) => Some(bytes),
             Length::Unknown => None,
         };
-        let outbound = Self { body, left, progress: Some(Arc::default()) };
+        let outbound = Self { body, touched: false, left, progress: None };
         // A connection does not read what says that it has ended, so nothing would be told of it.
         if outbound.is_end_stream() { Self::empty() } else { outbound }
     }
 
     /// No body.
     pub(in crate::forward) fn empty() -> Self {
-        Self { body: Body::Empty, left: None, progress: None }
+        Self { body: Body::Empty, touched: false, left: None, progress: None }
     }
 
-    /// What is told of the body; nothing for one that lies in memory and cannot fail.
+    /// The same body, which tells what becomes of it to those who do not read it themselves.
+    pub(in crate::forward) fn watched(mut self) -> Self {
+        if matches!(self.body, Body::Streaming(_)) {
+            self.progress.get_or_insert_default();
+        }
+        self
+    }
+
+    /// What is told of a watched body; nothing for one that lies in memory and cannot fail.
     pub(in crate::forward) fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
     }
@@ -86,14 +90,31 @@ impl Outbound {
         }
     }
 
-    /// The same body again, where it lies in memory.
-    pub(in crate::forward) fn again(&self) -> Option<Self> {
-        let body = match &self.body {
-            Body::Empty => Body::Empty,
-            Body::Whole(bytes) => Body::Whole(bytes.clone()),
-            Body::Streaming(_) => return None,
-        };
-        Some(Self { body, left: None, progress: None })
+    /// All of it, where it lies in memory.
+    pub(in crate::forward) fn whole(&self) -> Option<Bytes> {
+        match &self.body {
+            Body::Empty => Some(Bytes::new()),
+            Body::Whole(bytes) => Some(bytes.clone()),
+            Body::Streaming(_) => None,
+        }
+    }
+
+    /// Whether it lies in memory, or there is none.
+    pub(in crate::forward) fn is_in_memory(&self) -> bool {
+        !matches!(self.body, Body::Streaming(_))
+    }
+
+    /// Whether all of it is still here.
+    pub(in crate::forward) fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
+    /// Takes the body to where it is read. One that lies in memory stays here, too.
+    pub(in crate::forward) fn take(&mut self) -> Self {
+        match self.whole() {
+            Some(whole) => Self { body: Body::Whole(whole), ..Self::empty() },
+            None => std::mem::replace(self, Self { touched: true, ..Self::empty() }),
+        }
     }
 
     /// Counts the bytes against what the head declared: neither more nor fewer may reach an
@@ -116,7 +137,9 @@ impl Outbound {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
-            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
+            let polled = ready!(Pin::new(&mut self.body).poll_frame(context));
+            self.touched = true;
+            let Some(frame) = polled else {
                 return Poll::Ready(self.counted(None).err().map(Err));
             };
             // Trailers of a request are dropped: a target may read them as headers.
@@ -141,21 +164,15 @@ impl http_body::Body for Outbound {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let polled = self.poll_counted(context);
-        // After the last byte that was declared a connection does not ask for the end.
-        let complete = self.left == Some(0) || self.is_end_stream();
         if let Some(progress) = &self.progress {
             progress.awaits_caller.store(polled.is_pending(), Ordering::Release);
             match &polled {
-                Poll::Pending => {}
                 Poll::Ready(Some(Ok(_))) => {
                     progress.frames.fetch_add(1, Ordering::AcqRel);
-                    if complete {
-                        progress.ended.store(true, Ordering::Release);
-                    }
                 }
                 // The first break is the one that counts.
                 Poll::Ready(Some(Err(broken))) => drop(progress.broken.set(*broken)),
-                Poll::Ready(None) => progress.ended.store(true, Ordering::Release),
+                Poll::Pending | Poll::Ready(None) => {}
             }
         }
         polled

@@ -9,18 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::forward::connection::Connection;
+use crate::forward::connection::{Connection, Speech};
 use crate::forward::dial::DialFault;
 use crate::forward::upstream::{Protocol, Target, Upstream, Upstreams};
 use crate::refusal::{Extra, Reason, Refusal};
 
 /// How often idle connections are looked over.
 const TEND_EVERY: Duration = Duration::from_secs(1);
-
-/// How long an idle connection may take to be ready: longer only if its last request is still unread.
-const READY_AFTER_MAX: Duration = Duration::from_millis(20);
 
 /// The connections of one worker. Each worker has its own, so that nothing is contended.
 pub struct Pool {
@@ -149,28 +146,33 @@ impl Slot {
         }
     }
 
-    /// The idle connection that was used last. When its time is over, so is that of all others.
+    /// The idle connection that was used last and is still open. When its time is over, so is that
+    /// of all others.
     fn take_idle(&self, now: Instant) -> Option<Connection> {
         let pool = &self.upstream.settings.pool;
         loop {
             let mut list = locked(&self.idle);
-            let idle = list.pop()?;
+            let mut idle = list.pop()?;
             let over = now.saturating_duration_since(idle.since) >= pool.idle_timeout;
             let older = if over { std::mem::take(&mut *list) } else { Vec::new() };
             // Connections are closed after the lock is given back.
             drop(list);
             self.target.idle.fetch_sub(1 + older.len(), Ordering::Relaxed);
-            if !over && idle.connection.is_usable(&self.target, pool.lifetime, now) {
+            if !over
+                && idle.connection.is_current(&self.target, pool.lifetime, now)
+                && idle.connection.is_open()
+            {
                 return Some(idle.connection);
             }
         }
     }
 
-    fn put_idle(&self, connection: Connection, now: Instant) {
+    fn put_idle(&self, mut connection: Connection, now: Instant) {
         let pool = &self.upstream.settings.pool;
-        if !connection.is_usable(&self.target, pool.lifetime, now) {
+        if !connection.is_current(&self.target, pool.lifetime, now) {
             return;
         }
+        connection.rest();
         let mut list = locked(&self.idle);
         if list.len() < pool.idle_max {
             list.push(Idle { connection, since: now });
@@ -186,7 +188,7 @@ impl Slot {
         let lifetime = self.upstream.settings.pool.lifetime;
         let mut shared = locked(&self.shared);
         let held = shared.as_mut()?;
-        if held.connection.is_usable(&self.target, lifetime, now) {
+        if held.connection.is_current(&self.target, lifetime, now) && held.connection.is_open() {
             held.since = now;
             return held.connection.share();
         }
@@ -194,22 +196,6 @@ impl Slot {
         drop(shared);
         drop(gone);
         None
-    }
-
-    /// A connection for one request at a time, and whether it was used before.
-    async fn connect_own(
-        &self,
-        fresh: bool,
-        now: Instant,
-        limit: Instant,
-    ) -> Result<(Connection, bool), DialFault> {
-        while !fresh && let Some(mut connection) = self.take_idle(now) {
-            if let Ok(true) = timeout(READY_AFTER_MAX, connection.is_ready()).await {
-                return Ok((connection, true));
-            }
-        }
-        let opening = Connection::open(&self.target, &self.upstream.settings, limit);
-        Ok((opening.await?, false))
     }
 
     /// A hold on the one connection of all requests, and whether it was used before.
@@ -239,7 +225,8 @@ impl Slot {
         let pool = &self.upstream.settings.pool;
         let stays = |idle: &mut Idle| {
             now.saturating_duration_since(idle.since) < pool.idle_timeout
-                && idle.connection.is_usable(&self.target, pool.lifetime, now)
+                && idle.connection.is_current(&self.target, pool.lifetime, now)
+                && idle.connection.is_open()
         };
         let gone: Vec<Idle> = locked(&self.idle).extract_if(.., |idle| !stays(idle)).collect();
         self.target.idle.fetch_sub(gone.len(), Ordering::Relaxed);
@@ -292,9 +279,10 @@ impl Lease {
         &self.slot.target
     }
 
-    /// The connection, once there is one.
-    pub(in crate::forward) fn connection(&mut self) -> Option<&mut Connection> {
-        self.connection.as_mut()
+    /// What is spoken over the connection, once there is one, and to whom.
+    pub(in crate::forward) fn connected(&mut self) -> Option<(&mut Speech, &Target)> {
+        let connection = self.connection.as_mut()?;
+        Some((connection.speech(), &self.slot.target))
     }
 
     /// Remembers how the attempt ended.
@@ -303,7 +291,7 @@ impl Lease {
     }
 
     /// Gets a connection: an idle one unless it has to be `fresh`, or a new one. Tells whether it
-    /// was used before.
+    /// was used before, and the time.
     ///
     /// # Errors
     /// When none can be opened. The target's watch is told.
@@ -311,14 +299,22 @@ impl Lease {
         &mut self,
         fresh: bool,
         deadline: Instant,
-    ) -> Result<bool, DialFault> {
+    ) -> Result<(bool, Instant), DialFault> {
         let Self { slot, connection, outcome } = self;
         let settings = &slot.upstream.settings;
         let now = Instant::now();
+        if !fresh && settings.http == Protocol::Http1 {
+            *connection = slot.take_idle(now);
+            if connection.is_some() {
+                return Ok((true, now));
+            }
+        }
         let limit = deadline.min(now + settings.timeout.connect);
         let connecting = async {
             match settings.http {
-                Protocol::Http1 => slot.connect_own(fresh, now, limit).await,
+                Protocol::Http1 => {
+                    Ok((Connection::open(&slot.target, settings, limit).await?, false))
+                }
                 Protocol::Http2 => slot.connect_shared(fresh, now, limit).await,
             }
         };
@@ -328,7 +324,7 @@ impl Lease {
                     slot.target.connected();
                 }
                 *connection = Some(opened);
-                Ok(reused)
+                Ok((reused, Instant::now()))
             }
             Err(fault) => {
                 *outcome = match fault {
@@ -346,11 +342,11 @@ impl Lease {
     }
 
     /// Ends the lease with a connection that can be used again.
-    pub(in crate::forward) fn give_back(mut self) {
+    pub(in crate::forward) fn give_back(mut self, now: Instant) {
         if let Some(connection) = self.connection.take()
             && self.slot.upstream.settings.http == Protocol::Http1
         {
-            self.slot.put_idle(connection, Instant::now());
+            self.slot.put_idle(connection, now);
         }
     }
 }

@@ -8,8 +8,9 @@ use http::{HeaderMap, StatusCode};
 
 use crate::forward::pool::Pool;
 use crate::forward::upstream::{Upstream, Upstreams};
-use crate::forward::{Answer, AnswerBody, SendOptions, send};
+use crate::forward::{Answer, SendOptions, send};
 use crate::inspect::Cleared;
+use crate::listen::body::Body;
 use crate::refusal::Refusal;
 
 /// Sends requests that were cleared.
@@ -59,7 +60,7 @@ impl Sender {
             Kind::Canned(canned) => Ok(Answer {
                 status: canned.status,
                 headers: canned.headers.clone(),
-                body: AnswerBody::Whole(canned.body.clone()),
+                body: Body::Whole(canned.body.clone()),
                 upgraded: None,
                 first_byte: Duration::ZERO,
                 target: 0,

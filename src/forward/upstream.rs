@@ -329,3 +329,19 @@ impl Target {
         }
     }
 }
+
+/// Counts an open connection for as long as it lives.
+pub(in crate::forward) struct Open(Arc<Target>);
+
+impl Open {
+    pub(in crate::forward) fn new(target: &Arc<Target>) -> Self {
+        target.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(target))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -10,7 +10,7 @@ pub mod bind;
 pub mod counters;
 pub mod drain;
 mod accept;
-mod http1;
+pub(crate) mod http1;
 mod http2;
 #[cfg(test)]
 mod testing;

@@ -9,7 +9,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
-use crate::forward::{Answer, AnswerBody};
+use crate::forward::Answer;
 use crate::head::RequestId;
 use crate::listen::body::Body;
 use crate::refusal::{Extra, Refusal, Spent};
@@ -38,10 +38,7 @@ pub struct Facts<'a> {
 
 /// The response that carries an upstream's answer.
 pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<Body> {
-    let mut response = Response::new(match answer.body {
-        AnswerBody::Whole(bytes) => Body::Whole(bytes),
-        AnswerBody::Streaming(body) => body,
-    });
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     rules.hide(response.headers_mut());

@@ -27,7 +27,7 @@ use crate::forward::pool::Pool;
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{UpstreamRule, compile};
 use crate::forward::upstream::{Upstream, Upstreams};
-use crate::forward::{Answer, AnswerBody, SendOptions, send};
+use crate::forward::{Answer, SendOptions, send};
 use crate::head::{Head, RequestId, Trace};
 use crate::inspect::Cleared;
 use crate::limit::Admission;
@@ -109,11 +109,8 @@ pub(super) fn options() -> SendOptions<'static> {
     SendOptions { path: None, total: None, keep_credentials: false, identity: true, now: NOW }
 }
 
-pub(super) async fn whole(body: AnswerBody) -> Result<Bytes, Broken> {
-    match body {
-        AnswerBody::Whole(bytes) => Ok(bytes),
-        AnswerBody::Streaming(body) => Ok(body.collect().await?.to_bytes()),
-    }
+pub(super) async fn whole(body: Body) -> Result<Bytes, Broken> {
+    Ok(body.collect().await?.to_bytes())
 }
 
 pub(super) fn head(method: Method, path: &str, length: Length) -> Head {

@@ -1,4 +1,4 @@
-//! Takes the body of a request out of the bytes of its connection, strictly as it was framed.
+//! Takes the body of a message out of the bytes of its connection, strictly as it was framed.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
@@ -11,10 +11,10 @@ use crate::refusal::Reason;
 const TRAILER_BYTES_MAX: usize = 8 << 10;
 const SIZE_DIGITS_MAX: usize = 16;
 
-/// Where in a request's body the next byte of the connection stands.
+/// Where in a message's body the next byte of the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decoder {
-    /// At its end: the next byte belongs to the next request.
+pub(crate) enum Decoder {
+    /// At its end: the next byte belongs to the next message.
     Ended,
     /// Before so many bytes of content; more than none.
     Sized(u64),
@@ -32,7 +32,7 @@ pub(super) enum Decoder {
 
 /// What the bytes at hand amount to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Content; never empty.
     Data(Bytes),
     /// More bytes are needed.
@@ -45,7 +45,7 @@ pub(super) enum Step {
 
 impl Decoder {
     /// The beginning of a body of this length.
-    pub(super) fn of(length: Length) -> Self {
+    pub(crate) fn of(length: Length) -> Self {
         match length {
             Length::None | Length::Exactly(0) => Self::Ended,
             Length::Exactly(bytes) => Self::Sized(bytes),
@@ -58,7 +58,7 @@ impl Decoder {
     /// A chunk (RFC 9112, section 7.1) is `size CRLF data CRLF`; the last has size 0 and is followed
     /// by trailers and an empty line. Chunk extensions are refused: nobody uses them, and parsers
     /// disagree about where they end. Trailers are checked and dropped.
-    pub(super) fn step(&mut self, input: &mut BytesMut) -> Step {
+    pub(crate) fn step(&mut self, input: &mut BytesMut) -> Step {
         loop {
             match *self {
                 Self::Ended => return Step::End,

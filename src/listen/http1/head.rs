@@ -179,7 +179,7 @@ impl Framing {
 
 /// One or more digits and nothing else, up to 2^63: `+5`, `0x5`, `5,5` and nothing at all have
 /// each been a way to smuggle.
-pub(in crate::listen) fn plain_number(value: &[u8]) -> Option<u64> {
+pub(crate) fn plain_number(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -247,7 +247,7 @@ fn is_method(method: &[u8]) -> bool {
 
 /// Reads `name: value` (RFC 9112, section 5) without its CRLF; also used for trailers. The value
 /// comes without the blanks around it.
-pub(super) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
+pub(crate) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     const MALFORMED: Reason = Reason::HeaderMalformed;
     let (name, value) =
         line.split_at_checked(memchr(b':', line).ok_or(MALFORMED)?).ok_or(MALFORMED)?;
@@ -265,12 +265,13 @@ pub(super) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
 }
 
 /// Splits a line that ends in CRLF from what follows.
-fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, rest) = bytes.split_at_checked(memchr(b'\n', bytes)? + 1)?;
     Some((line.strip_suffix(b"\r\n")?, rest))
 }
 
-fn trimmed(mut value: &[u8]) -> &[u8] {
+/// The value without the blanks around it.
+pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

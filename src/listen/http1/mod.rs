@@ -1,13 +1,13 @@
 //! HTTP/1 towards callers: one task a connection, one request after the other, strictly read.
 
-mod decode;
-pub(super) mod head;
+pub(crate) mod decode;
+pub(crate) mod head;
 mod incoming;
 pub(super) mod line;
 pub(super) mod reply;
 mod send;
 mod tunnel;
-pub(super) mod wire;
+pub(crate) mod wire;
 
 use bytes::BytesMut;
 use http::{Method, StatusCode};

@@ -250,21 +250,26 @@ fn gone<T>() -> io::Result<T> {
 ///
 /// A deadline that moves away, as an idle one does at each request, costs nothing: the timer is
 /// only asked to go off earlier, or again when it went off before its time.
-pub(in crate::listen) struct Alarm {
+pub(crate) struct Alarm {
     due: Instant,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Alarm {
     /// Goes off after `span`.
-    pub(in crate::listen) fn after(span: Duration) -> Self {
+    pub(crate) fn after(span: Duration) -> Self {
         let due = Instant::now() + span;
         Self { due, sleep: Box::pin(tokio::time::sleep_until(due)) }
     }
 
     /// Goes off after `span` from now, and not at the time set before.
     pub(in crate::listen) fn set(&mut self, span: Duration) {
-        self.due = Instant::now() + span;
+        self.set_at(Instant::now() + span);
+    }
+
+    /// Goes off at `due`, and not at the time set before.
+    pub(crate) fn set_at(&mut self, due: Instant) {
+        self.due = due;
         if self.due < self.sleep.deadline() {
             self.sleep.as_mut().reset(self.due);
         }
@@ -278,7 +283,7 @@ impl Alarm {
     }
 
     /// Ready when the deadline has passed.
-    pub(in crate::listen) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.sleep.as_mut().poll(context));
             if self.sleep.deadline() >= self.due {

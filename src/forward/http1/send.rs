@@ -1,0 +1,209 @@
+//! Writes an HTTP/1 request: head and body gathered into one write where both are at hand.
+
+use std::io::{IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
+use http_body::Body as _;
+use memchr::memchr3;
+use tokio::io::AsyncWrite;
+
+use crate::forward::outbound::Outbound;
+use crate::listen::body::Broken;
+
+/// So many parts go out before it is looked whether the answer has already come.
+const PARTS_AT_ONCE_MAX: u32 = 16;
+
+/// A request, but for its body.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::forward) struct Request<'a> {
+    pub(in crate::forward) method: &'a Method,
+    pub(in crate::forward) path: &'a PathAndQuery,
+    pub(in crate::forward) host: &'a HeaderValue,
+    /// All others. The length must be that of the body.
+    pub(in crate::forward) headers: &'a HeaderMap,
+}
+
+impl Request<'_> {
+    /// Appends the head to `out`; false when a value holds what would end its line.
+    pub(super) fn write(&self, out: &mut Vec<u8>, chunked: bool) -> bool {
+        for part in [self.method.as_str(), " ", self.path.as_str(), " HTTP/1.1\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        let mut sound = line(out, HOST.as_str(), self.host);
+        for (name, value) in self.headers {
+            // How the body is framed is decided here alone, and the host is said once.
+            let ours =
+                name == HOST || name == TRANSFER_ENCODING || (chunked && name == CONTENT_LENGTH);
+            sound &= ours || line(out, name.as_str(), value);
+        }
+        out.extend_from_slice(if chunked {
+            b"transfer-encoding: chunked\r\n\r\n"
+        } else {
+            b"\r\n"
+        });
+        sound
+    }
+}
+
+fn line(out: &mut Vec<u8>, name: &str, value: &HeaderValue) -> bool {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    memchr3(b'\r', b'\n', 0, value.as_bytes()).is_none()
+}
+
+/// A request on its way out.
+pub(super) struct Sending {
+    /// What goes ahead of `data`: the head, the sizes of chunks.
+    out: Vec<u8>,
+    written: usize,
+    data: Bytes,
+    /// What goes after `data`.
+    tail: &'static [u8],
+    chunked: bool,
+    state: State,
+    /// Whether the next bytes are the caller's to send: the upstream has all that came so far.
+    pub(super) awaits_caller: bool,
+    /// How many parts the connection took so far; while none, the target has seen nothing.
+    pub(super) parts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// More of the body is still to be had.
+    Loading,
+    /// The rest is at hand.
+    Loaded,
+    /// All was written.
+    Sent,
+    /// The connection takes nothing any more. It may still bring an answer.
+    Failed,
+}
+
+impl Sending {
+    /// A request whose head stands in `out`. A body that lies in memory is left in `body`.
+    pub(super) fn new(out: Vec<u8>, body: &Outbound) -> Self {
+        let whole = body.whole();
+        Self {
+            out,
+            written: 0,
+            state: if whole.is_some() { State::Loaded } else { State::Loading },
+            chunked: body.length().is_none(),
+            data: whole.unwrap_or_default(),
+            tail: &[],
+            awaits_caller: false,
+            parts: 0,
+        }
+    }
+
+    /// Whether nothing is left to do, for good or ill.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Sent | State::Failed)
+    }
+
+    /// Whether the upstream has all of the request.
+    pub(super) fn is_sent(&self) -> bool {
+        self.state == State::Sent
+    }
+
+    /// Gives back the buffer that the head stood in.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Writes what can be written. Ready when it is over.
+    ///
+    /// # Errors
+    /// The body broke off.
+    pub(super) fn poll(
+        &mut self,
+        wire: &mut (impl AsyncWrite + Unpin),
+        body: &mut Outbound,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        for _ in 0..PARTS_AT_ONCE_MAX {
+            // The first part is looked for before the head is written: the two go together.
+            if self.state == State::Loading && self.data.is_empty() && self.tail.is_empty() {
+                self.awaits_caller = false;
+                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+                    let data = frame.transpose()?.and_then(|frame| frame.into_data().ok());
+                    self.load(data, body.length());
+                }
+            }
+            if self.is_written() {
+                if ready!(Pin::new(&mut *wire).poll_flush(context)).is_err() {
+                    self.state = State::Failed;
+                } else if self.state == State::Loading {
+                    self.awaits_caller = true;
+                    return Poll::Pending;
+                } else {
+                    self.state = State::Sent;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.poll_write(wire, context)) {
+                Ok(bytes @ 1..) => self.advance(bytes),
+                Ok(0) | Err(_) => {
+                    self.state = State::Failed;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes the next part of the body, of which `left` bytes follow; nothing at its end.
+    fn load(&mut self, data: Option<Bytes>, left: Option<u64>) {
+        let is_end = data.is_none();
+        if let Some(data) = data {
+            if self.chunked {
+                // Writing to memory cannot fail.
+                let _ = write!(self.out, "{:x}\r\n", data.len());
+                self.tail = b"\r\n";
+            }
+            self.data = data;
+        } else if self.chunked {
+            self.tail = b"0\r\n\r\n";
+        }
+        if is_end || left == Some(0) {
+            self.state = State::Loaded;
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.out.len() && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    fn poll_write(
+        &self,
+        wire: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        let out = self.out.get(self.written..).unwrap_or_default();
+        if self.data.is_empty() && self.tail.is_empty() {
+            return Pin::new(wire).poll_write(context, out);
+        }
+        let parts = [IoSlice::new(out), IoSlice::new(&self.data), IoSlice::new(self.tail)];
+        Pin::new(wire).poll_write_vectored(context, &parts)
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.parts = self.parts.saturating_add(1);
+        let of_out = bytes.min(self.out.len() - self.written);
+        self.written += of_out;
+        let of_data = (bytes - of_out).min(self.data.len());
+        self.data.advance(of_data);
+        self.tail = self.tail.get(bytes - of_out - of_data..).unwrap_or_default();
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+    }
+}
