@@ -88,8 +88,13 @@ fn walk(dir: &Path, depth: usize, paths: &mut Vec<PathBuf>, mistakes: &mut Mista
     for entry in entries.flatten() {
         let path = entry.path();
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if hidden || paths.len() >= FILES_MAX {
+        if hidden {
             continue;
+        }
+        if paths.len() >= FILES_MAX {
+            // Which files would be left out is for the file system to say, so none may be.
+            let says = format!("{} has more than {FILES_MAX} files", shown_path(dir));
+            return mistakes.push(Mistake::new(Code::Unreadable, says));
         }
         // Follows symbolic links: Kubernetes mounts configuration through them.
         match std::fs::metadata(&path) {
@@ -123,4 +128,24 @@ fn read_text(path: &Path, mistakes: &mut Mistakes) -> Option<String> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Mistake {
     Mistake::new(Code::Unreadable, format!("{} cannot be read: {error}", shown_path(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_left_out_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..=FILES_MAX {
+            std::fs::write(dir.path().join(format!("{number}.toml")), "").unwrap();
+        }
+        let mut mistakes = Mistakes::default();
+        Files::read(dir.path(), &mut mistakes);
+        assert!(mistakes.any_error());
+        std::fs::remove_file(dir.path().join("0.toml")).unwrap();
+        let mut mistakes = Mistakes::default();
+        assert_eq!(Files::read(dir.path(), &mut mistakes).sources.len(), FILES_MAX);
+        assert!(!mistakes.any_error());
+    }
 }

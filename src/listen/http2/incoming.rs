@@ -1,5 +1,6 @@
 //! The body of an HTTP/2 request on its way in, within the deadline between two reads.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -109,15 +110,11 @@ impl Incoming {
     }
 }
 
-/// A reset stream and a lost connection are the caller leaving; anything else is a malformed body.
+/// A lost connection is the caller leaving; anything else is a body that did not end as it should.
 fn broken(fault: &hyper::Error) -> Broken {
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        if let Some(cause) = cause.downcast_ref::<std::io::Error>() {
-            let _ = cause;
-            return Broken::Connection;
-        }
-        source = cause.source();
+    let mut causes = std::iter::successors(fault.source(), |cause| (*cause).source());
+    match causes.any(<dyn Error>::is::<std::io::Error>) {
+        true => Broken::Connection,
+        false => Broken::Caller(Reason::BodyIncomplete),
     }
-    Broken::Caller(Reason::BodyIncomplete)
 }

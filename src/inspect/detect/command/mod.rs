@@ -252,19 +252,22 @@ fn substituted(text: &[u8], finding: &mut Finding) {
 }
 
 fn weigh_substitution(text: &[u8], line: &Line<'_>, (start, end): (usize, usize)) -> u8 {
-    let prose = words_before(text, start, 3) >= 3;
+    // Asked last: a text may be full of substitutions that hold no program.
+    let prose = || words_before(text, start, 3) >= 3;
     let whole = start == 0 && end >= text.len();
     let evidence = line.has_path() || line.has_flag() || line.has_address() || line.is_spliced();
     match program(line.name()) {
         Program::Shell | Program::Hostile if line.is_harmless() && !whole => WEAK,
-        Program::Shell | Program::Hostile if !prose || line.has_address() || line.reads_root() => {
+        Program::Shell | Program::Hostile
+            if line.has_address() || line.reads_root() || !prose() =>
+        {
             LIKELY
         }
-        Program::English | Program::Tool if !prose && (evidence || line.has_number_only()) => {
+        Program::English | Program::Tool if (evidence || line.has_number_only()) && !prose() => {
             LIKELY
         }
         Program::English if whole && line.arguments().is_empty() => LIKELY,
-        Program::Unknown if line.is_program_path() && !prose => LIKELY,
+        Program::Unknown if line.is_program_path() && !prose() => LIKELY,
         Program::Unknown => 0,
         _ => WEAK,
     }
