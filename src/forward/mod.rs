@@ -80,7 +80,7 @@ pub struct SendOptions<'a> {
 /// idempotent and the body lies in memory. Dropping the future gives everything up.
 ///
 /// # Errors
-/// 502, 503 or 504 as [`Reason`]'s rows of `forward` have them; the caller's own fault when its
+/// 502, 503 or 504 as [`crate::refusal::Reason`]'s rows of `forward` have them; the caller's own fault when its
 /// body broke off on the way.
 pub async fn send(
     pool: &Pool,
