@@ -303,3 +303,6 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Link<W> {
         Pin::new(&mut self.wire).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;
