@@ -95,6 +95,15 @@ impl Authenticate {
         self.demand == Demand::None
     }
 
+    /// How many proofs a caller has to bring, at least.
+    pub fn proofs(&self) -> usize {
+        match self.demand {
+            Demand::None => 0,
+            Demand::Any => 1,
+            Demand::All => self.schemes.len(),
+        }
+    }
+
     /// The names of its schemes, in the order of the rule.
     pub fn schemes(&self) -> impl Iterator<Item = &str> {
         self.schemes.iter().map(|member| member.scheme.name())

@@ -147,6 +147,11 @@ impl Door {
         Some(Self { origin: frame.route.part(&format!("allow[{number}]"), &place), conditions })
     }
 
+    /// Whether it asks for nothing.
+    pub(in crate::authorize) fn is_for_anyone(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
     /// The door's address in the policy.
     pub fn origin(&self) -> &Origin {
         &self.origin

@@ -118,6 +118,14 @@ impl Doors {
         }
     }
 
+    /// Whether everybody may come in who got as far as this.
+    pub fn let_anyone_in(&self) -> bool {
+        match &self.0 {
+            Kind::Open => true,
+            Kind::Guarded(doors) => doors.iter().any(Door::is_for_anyone),
+        }
+    }
+
     /// Who may come in, in words: `scopes tasks:read and roles member or anyone authenticated`.
     pub fn describe(&self) -> String {
         match &self.0 {

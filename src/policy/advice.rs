@@ -10,10 +10,7 @@ use crate::policy::rule::RouteRule;
 pub(in crate::policy) fn advise(rule: &RouteRule, route: &Route, reading: &mut Reading<'_>) {
     let span = &rule.pattern.span;
     let name = &route.name;
-    let changes = !matches!(
-        route.pattern.method().map(http::Method::as_str),
-        Some("GET" | "HEAD" | "OPTIONS")
-    );
+    let changes = route.changes_things();
     if changes && route.budgets.is_empty() {
         let says = format!("`routes.{name}` changes things and has no budget of its own");
         reading.wrong(Code::NoLimit, span, says, "add limits = [\"…\"]");

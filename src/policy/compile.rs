@@ -20,6 +20,7 @@ use crate::policy::files::Files;
 use crate::policy::rule::DefaultsRule;
 use crate::policy::sections::{Named, Sections, Single};
 use crate::policy::unused;
+use crate::policy::weaker;
 use crate::policy::workshop::{Workshop, whole};
 use crate::record::Record;
 use crate::route::table::Table;
@@ -88,7 +89,9 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     shop.schemes(&signatures, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
-    let (routes, shapes) = shop.routes(&routes, mistakes);
+    let written = routes;
+    let (routes, shapes) = shop.routes(&written, mistakes);
+    weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
     let table = Table::compile(shapes, mistakes);
     let signatures = shop.signatures;
     let cases = cases

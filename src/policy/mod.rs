@@ -7,6 +7,7 @@ pub mod sections;
 mod unused;
 pub mod compile;
 mod advice;
+mod weaker;
 mod workshop;
 pub mod route;
 pub mod reload;

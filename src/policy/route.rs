@@ -55,6 +55,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether its requests may change something at the service.
+    pub fn changes_things(&self) -> bool {
+        let method = self.pattern.method().map(http::Method::as_str);
+        !matches!(method, Some("GET" | "HEAD" | "OPTIONS"))
+    }
+
     /// The path that the upstream sees, when it is another than the caller's.
     ///
     /// # Errors

@@ -104,6 +104,16 @@ impl Kind {
         }
     }
 
+    /// Whether there are segments of both kinds.
+    pub fn overlaps(self, other: Self) -> bool {
+        let apart = |one, two| match (one, two) {
+            // These differ in length, or in whether they have hyphens.
+            (Self::Uuid, Self::Int | Self::Ulid | Self::Hex) | (Self::Int, Self::Ulid) => true,
+            (Self::Uuid | Self::Int | Self::Ulid | Self::Hex | Self::Slug | Self::Any, _) => false,
+        };
+        !apart(self, other) && !apart(other, self)
+    }
+
     /// A segment of this kind and of no narrower one, for witness requests.
     pub fn example(self) -> &'static str {
         match self {

@@ -33,6 +33,35 @@ impl Rewrite {
         None
     }
 
+    /// Whether a request that `own`, the pattern of this rewrite's route, matches can come out at a
+    /// path that `other` matches.
+    pub fn may_reach(&self, own: &Pattern, other: &Pattern) -> bool {
+        // A rewrite names parameters only; what they may be stands in the pattern.
+        let kind = |name: &Arc<str>| {
+            let found = own.parameters().find(|(known, _)| *known == name);
+            found.and_then(|(_, kind)| kind).unwrap_or(Kind::Any)
+        };
+        let mut theirs = other.segments().iter();
+        for segment in &self.0 {
+            let fits = match (segment, theirs.next()) {
+                (_, None) => return false,
+                (Segment::Rest(_), Some(_)) | (_, Some(Segment::Rest(_))) => return true,
+                (Segment::Literal(text), Some(Segment::Literal(other))) => text == other,
+                (Segment::Literal(text), Some(Segment::Parameter(_, other))) => other.accepts(text),
+                (Segment::Parameter(name, _), Some(Segment::Literal(other))) => {
+                    kind(name).accepts(other)
+                }
+                (Segment::Parameter(name, _), Some(Segment::Parameter(_, other))) => {
+                    kind(name).overlaps(*other)
+                }
+            };
+            if !fits {
+                return false;
+            }
+        }
+        theirs.next().is_none()
+    }
+
     /// The path for the service. Whoever asks must match it again: it may be another route's.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use rcgen::{CertificateParams, KeyPair};
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),
     ("advice-process", &["W0401", "W0406", "W0407", "W0412"]),
+    ("advice-weaker", &["W0405"]),
     ("bad-addresses", &["P0301"]),
     ("bad-auth", &["P0103", "P0211"]),
     ("bad-certificates", &["P0302"]),
@@ -21,6 +22,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bad-names", &["P0106"]),
     ("bad-patterns", &["P0202"]),
     ("bad-rewrites", &["P0212"]),
+    ("bad-rewrites-reaching", &["P0212"]),
     ("bad-schemas", &["P0001", "P0206"]),
     ("bad-tests", &["P0103", "P0208"]),
     ("circles", &["P0103", "P0201"]),
