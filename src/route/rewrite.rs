@@ -62,7 +62,8 @@ impl Rewrite {
         theirs.next().is_none()
     }
 
-    /// The path for the service. Whoever asks must match it again: it may be another route's.
+    /// The path for the service. It may be another route's: `policy::weaker` refuses policies in which
+    /// that one asks for more proof.
     ///
     /// # Errors
     /// [`Reason::PathAmbiguous`] when the result is not canonical, or is longer than a path may be.
