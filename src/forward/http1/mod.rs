@@ -121,7 +121,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Link<W> {
             if let Poll::Ready(answered) = self.poll_head(&mut reading, context) {
                 return Poll::Ready(answered.map_err(|fault| match fault {
                     // What is still here in whole can be sent elsewhere.
-                    Fault::Stale(says) if sending.parts == 0 && body.is_untouched() => {
+                    Fault::Stale(says) if sending.is_unseen() && body.is_untouched() => {
                         Fault::Unsent(says)
                     }
                     fault => fault,

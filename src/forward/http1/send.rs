@@ -18,6 +18,9 @@ use crate::listen::body::Broken;
 /// So many parts go out before it is looked whether the answer has already come.
 const PARTS_AT_ONCE_MAX: u32 = 16;
 
+/// What one TLS record holds.
+const RECORD_BYTES_MAX: usize = 16 << 10;
+
 /// A request, but for its body.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::forward) struct Request<'a> {
@@ -70,7 +73,7 @@ pub(super) struct Sending {
     state: State,
     /// Whether the next bytes are the caller's to send: the upstream has all that came so far.
     pub(super) awaits_caller: bool,
-    /// How many parts the connection took so far; while none, the target has seen nothing.
+    /// How many parts the connection took so far.
     pub(super) parts: u32,
 }
 
@@ -110,6 +113,13 @@ impl Sending {
     /// Whether the upstream has all of the request.
     pub(super) fn is_sent(&self) -> bool {
         self.state == State::Sent
+    }
+
+    /// Whether the target cannot have seen any of it. What fits into one TLS record is seen whole
+    /// or not at all, even when a part of it went out before the connection failed.
+    pub(super) fn is_unseen(&self) -> bool {
+        let waiting = self.out.len() + self.data.len() + self.tail.len();
+        self.parts == 0 && waiting <= RECORD_BYTES_MAX
     }
 
     /// Gives back the buffer that the head stood in.

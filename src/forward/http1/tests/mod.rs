@@ -312,6 +312,29 @@ async fn an_answer_is_heard_while_the_body_pours_out() {
 }
 
 #[tokio::test]
+async fn only_what_nobody_can_have_seen_counts_as_unsent() {
+    let in_memory = |bytes: usize| {
+        Outbound::new(Body::Whole(vec![b'x'; bytes].into()), Length::Exactly(bytes as u64))
+    };
+    let read = Outbound::new(streaming(&["part"]), Length::Unknown);
+    for (mut body, unsent) in [
+        (Outbound::empty(), true),
+        (in_memory(1000), true),
+        // A first record of several may have arrived.
+        (in_memory(20_000), false),
+        // Its first part is gone.
+        (read, false),
+    ] {
+        let (near, far) = duplex(64);
+        let mut link = Link::new(near, Duration::from_secs(5));
+        drop(far);
+        let fault = ask(&mut link, &Method::POST, &mut body).await.unwrap_err();
+        assert_eq!(matches!(fault, Fault::Unsent(_)), unsent, "{fault:?}");
+        assert_eq!(matches!(fault, Fault::Stale(_)), !unsent, "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_a_quiet_connection_waits_for_another_request() {
     let (near, mut far) = duplex(64);
     let mut link = Link::new(near, Duration::from_secs(5));
