@@ -233,7 +233,11 @@ impl Bed {
             address: SocketAddr::from(([192, 0, 2, 7], 40_000)),
             local: SocketAddr::from(([192, 0, 2, 1], 8443)),
             listener: "public".into(),
-            tls: Some(TlsFacts { server_name: Some("localhost".into()), version: "TLSv1.3" }),
+            tls: Some(TlsFacts {
+                server_name: Some("localhost".into()),
+                version: "TLSv1.3",
+                certificate: None,
+            }),
             trusted: Arc::new([]),
             redirect_port: None,
         };

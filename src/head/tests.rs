@@ -82,6 +82,7 @@ impl Sent {
             tls: Some(TlsFacts {
                 server_name: self.server_name.map(Box::from),
                 version: "TLSv1.3",
+                certificate: None,
             }),
             trusted: Arc::default(),
             redirect_port: None,

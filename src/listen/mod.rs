@@ -95,6 +95,16 @@ pub struct TlsFacts {
     pub server_name: Option<Box<str>>,
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
+    /// The certificate that the peer proved to hold the key of, checked against the listener's
+    /// authorities; nothing when none was asked for or none was shown.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// What a client certificate says that requests need to know.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// SHA-256 of its DER: what tokens are bound to (RFC 8705, section 3.1).
+    pub sha256: [u8; 32],
 }
 
 /// One request as it stood on the wire. It is framed beyond doubt; what it means is for `head` to say.

@@ -71,5 +71,6 @@ pub(super) fn facts(connection: &ServerConnection) -> TlsFacts {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
+        certificate: None,
     }
 }

@@ -231,7 +231,7 @@ pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
         address: SocketAddr::new(case.request.from, 40_000),
         local: SocketAddr::from(([127, 0, 0, 1], 8443)),
         listener: LISTENER.into(),
-        tls: Some(TlsFacts { server_name: None, version: "TLSv1.3" }),
+        tls: Some(TlsFacts { server_name: None, version: "TLSv1.3", certificate: None }),
         trusted: Arc::new([]),
         redirect_port: None,
     })
