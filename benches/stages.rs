@@ -297,8 +297,12 @@ impl Bed {
 
 fn upstreams() -> Upstreams {
     let rule = toml::from_str("targets = [\"http://127.0.0.1:9\"]").unwrap();
-    let surroundings =
-        Surroundings { base_dir: Path::new("."), forbidden: &[], environment: &|_| None };
+    let surroundings = Surroundings {
+        base_dir: Path::new("."),
+        forbidden: &[],
+        environment: &|_| None,
+        only_looking: false,
+    };
     let mut mistakes = Mistakes::default();
     let source = Source::new("bench", "");
     let mut reading = Reading { source: &source, mistakes: &mut mistakes };

@@ -12,10 +12,10 @@
 
 // ground
 pub mod clock;
-pub mod secret;
 pub mod name;
 pub mod units;
 pub mod mistake;
+pub mod secret;
 pub mod refusal;
 pub mod store;
 

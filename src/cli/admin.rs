@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use crate::cli::Globals;
 use crate::cli::exit::Exit;
 use crate::clock::Clock;
-use crate::config::reference::Reference;
 use crate::config::{Config, FirstRun, state_files};
 use crate::mistake::Mistakes;
+use crate::secret::reference::Reference;
 
 /// An answer is waited for so long.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ impl Admin {
             }
             (None, None) => None,
         };
-        let token = token.transpose().map_err(Exit::CouldNot)?;
+        let token = token.transpose().map_err(|fault| Exit::CouldNot(fault.sentence()))?;
         let token = token.map(|secret| String::from_utf8_lossy(secret.expose()).into_owned());
         Ok(Self { address, token })
     }

@@ -9,10 +9,10 @@ use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::record::NewKey;
 use crate::clock::Now;
 use crate::config::development::write_made;
-use crate::config::reference::Reference;
 use crate::config::{Config, state_files};
 use crate::policy::Policy;
 use crate::secret::Secret;
+use crate::secret::reference::Reference;
 use crate::store::Store;
 use crate::tasks::seed::FIRST_USER;
 

@@ -15,8 +15,8 @@ use crate::cli::exit::{Exit, print};
 use crate::cli::explain::{Header, body_bytes};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
-use crate::config::reference::Reference;
 use crate::secret::Secret;
+use crate::secret::reference::Reference;
 
 /// A signing secret has so many bytes, written as base64.
 const SECRET_BYTES: usize = 32;
@@ -112,7 +112,7 @@ pub fn run(_globals: &Globals, options: &Options) -> Ended {
 
 /// The secret behind a reference: 32 bytes, written as base64.
 fn secret(reference: &Reference) -> Result<Secret, Exit> {
-    let text = reference.read(Path::new("")).map_err(Exit::CouldNot)?;
+    let text = reference.read(Path::new("")).map_err(|fault| Exit::CouldNot(fault.sentence()))?;
     let bytes = BASE64.decode(text.expose().trim_ascii()).map(Secret::new);
     // Nothing of what was found is repeated: it may be another secret.
     let wrong = || {

@@ -8,9 +8,9 @@ use clap::Args;
 use crate::cli::exit::{Exit, say};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
-use crate::config::reference::Reference;
 use crate::forward::identity::Verifier;
 use crate::listen::plain;
+use crate::secret::reference::Reference;
 use crate::tasks::Service;
 
 /// Options of `task-service`.
@@ -38,7 +38,7 @@ pub fn run(_: &Globals, options: &Options) -> Ended {
         ));
     }
     let reference: Reference = options.identity.parse().map_err(Exit::CouldNot)?;
-    let secret = reference.read(&options.base).map_err(Exit::CouldNot)?;
+    let secret = reference.read(&options.base).map_err(|fault| Exit::CouldNot(fault.sentence()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

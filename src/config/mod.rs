@@ -2,7 +2,6 @@
 
 pub mod development;
 mod names;
-pub mod reference;
 pub mod rule;
 mod sections;
 
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::config::reference::Reference;
 use crate::config::sections::Sections;
 use crate::forward::upstream::Upstreams;
 use crate::listen::settings::Settings;
@@ -21,6 +19,7 @@ use crate::mistake::source::Source;
 use crate::mistake::{Mistake, Mistakes, Reading};
 use crate::policy::files::shown_path;
 use crate::record::log::LogPlan;
+use crate::secret::reference::Reference;
 
 /// How the process runs. Made once, at start.
 pub struct Config {

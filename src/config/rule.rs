@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::reference::Reference;
 use crate::forward::settings::UpstreamRule;
 use crate::listen::settings::ListenerRule;
 use crate::mistake::source::At;
 use crate::record::log::LogRule;
+use crate::secret::reference::Reference;
 use crate::units::{Size, Span};
 
 /// `gateway.toml`: where the gateway listens, whom it talks to, where it keeps things. What is

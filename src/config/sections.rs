@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Now;
-use crate::config::reference::Reference;
 use crate::config::rule::{
     AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule,
     TaskServiceRule,
@@ -24,6 +23,7 @@ use crate::mistake::read::{self, Entry};
 use crate::mistake::source::{At, Source};
 use crate::mistake::{Mistake, Mistakes, Reading, suggest};
 use crate::record::log::{LogPlan, LogRule};
+use crate::secret::reference::{Reference, environment};
 
 /// The sections of `gateway.toml`, each read on its own so that all mistakes are found.
 #[derive(Default)]
@@ -137,10 +137,12 @@ impl Sections {
             .filter_map(|rule| listener::compile(rule, &material, reading))
             .collect();
         let forbidden: Vec<SocketAddr> = admin.into_iter().collect();
-        let environment =
-            |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
-        let surroundings =
-            Surroundings { base_dir: base, forbidden: &forbidden, environment: &environment };
+        let surroundings = Surroundings {
+            base_dir: base,
+            forbidden: &forbidden,
+            environment: &environment,
+            only_looking: first_run == FirstRun::Assume,
+        };
         let upstreams = Upstreams::new(self.upstreams.iter().filter_map(|(name, span, rule)| {
             upstream::compile(rule, name, span, &surroundings, reading)
         }));

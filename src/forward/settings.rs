@@ -48,8 +48,9 @@ pub struct UpstreamRule {
     pub health: HealthRule,
     /// How https targets are proved. Default: by a public authority, under the host of the target.
     pub tls: Option<At<TlsRule>>,
-    /// The secret that the signed identity header is made with: `"env:NAME"`, `"file:PATH"` (at
-    /// least 32 bytes) or `"generated"`, which only the bundled service can know. Default: no header.
+    /// The secret that the signed identity header is made with: `"env:NAME"`, `"file:PATH"`,
+    /// `"credential:NAME"` (at least 32 bytes) or `"generated"`, which only the bundled service can
+    /// know. Default: no header.
     pub identity: Option<At<String>>,
 }
 

@@ -53,7 +53,7 @@ codes! {
     BadAddress "P0301" "An address that cannot be used here: not an IP address with a port, a host that is missing, or the gateway's own admin listener as an upstream."
     BadCertificate "P0302" "A certificate or key that cannot be read, does not fit its pair, or has expired. TLS never starts without them."
     InlineSecret "P0303" "A secret that stands in a file others can read. Write `env:NAME`, `file:PATH` or `credential:NAME` instead."
-    OpenSecret "P0304" "A file with a secret that others may read. Its mode must be 0600."
+    OpenSecret "P0304" "A file with a secret that others may read. Its mode must be 0600; 0440 will do where root owns it and its group is the gateway's own, as Kubernetes mounts secrets with `fsGroup`."
     NoListener "P0305" "A gateway without a listener would serve nobody."
     ExposedDevelopment "P0306" "Development material (a first-run certificate, the bundled service without identity) on an address that others can reach."
     // Advice.

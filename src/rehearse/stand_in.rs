@@ -23,8 +23,12 @@ pub(in crate::rehearse) fn upstreams(files: &Files) -> Upstreams {
         sections.routes.iter().map(|route| route.rule.upstream.as_str()).collect();
     let source = Source::new("upstreams", STAND_IN);
     let Ok(rule) = toml::from_str::<UpstreamRule>(STAND_IN) else { return Upstreams::default() };
-    let surroundings =
-        Surroundings { base_dir: Path::new("."), forbidden: &[], environment: &|_| None };
+    let surroundings = Surroundings {
+        base_dir: Path::new("."),
+        forbidden: &[],
+        environment: &|_| None,
+        only_looking: false,
+    };
     let made = names.iter().filter_map(|name| {
         let mut reading = Reading { source: &source, mistakes: &mut ignored };
         settings::compile(&rule, name, &(0..0), &surroundings, &mut reading)

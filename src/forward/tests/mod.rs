@@ -60,6 +60,7 @@ pub(super) fn compiled(text: &str, base_dir: &Path) -> (Option<Upstream>, Vec<St
         base_dir,
         forbidden: &["127.0.0.1:9901".parse().unwrap()],
         environment: &|name| (name == "SECRET").then(|| SECRET.to_owned()),
+        only_looking: false,
     };
     let upstream = rule.and_then(|rule| {
         let mut reading = Reading { source: &source, mistakes: &mut mistakes };

@@ -1,5 +1,8 @@
 //! Bytes that never print and are compared in constant time.
 
+pub mod reference;
+pub mod watched;
+
 use std::fmt;
 
 use ring::rand::{SecureRandom, SystemRandom};
