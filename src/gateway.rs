@@ -124,9 +124,9 @@ impl Gateway {
         entry.passed(Stage::Route, Some(&route.origin));
 
         let principal = route.authenticate.who(&head, now);
-        let principal = principal.map_err(|refusal| policy.failed(refusal, &head, now))?;
+        let mut principal = principal.map_err(|refusal| policy.failed(refusal, &head, now))?;
         seen.authenticated = principal.grant().is_some();
-        entry.identified(&principal);
+        entry.identified(&mut principal);
         entry.passed(Stage::Authenticate, None);
 
         let permit = route.doors.allow(principal, &head, &parameters)?;

@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName};
 
 use crate::authenticate::directory::Directory;
 use crate::authenticate::key_format::{TOKEN_BYTES_MAX, is_token};
-use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
+use crate::authenticate::standing::{Keeper, Standing};
+use crate::authenticate::{Attempt, Evidence, Scheme};
 use crate::clock::Now;
 use crate::head::Head;
 use crate::refusal::{Reason, Refusal};
@@ -39,15 +40,17 @@ impl ApiKeyScheme {
     ///
     /// Whether the caller knows the key comes before everything else about it, so that nothing of
     /// a key can be learned without its secret.
-    fn prove(&self, text: &str, client: IpAddr, now: Now) -> Result<Arc<Grant>, Refusal> {
-        let Some(entry) = self.directory.find_api_key(text) else {
+    fn prove(&self, text: &str, client: IpAddr, now: Now) -> Result<Evidence, Refusal> {
+        let Some((entry, ticket)) = self.directory.find_api_key(text) else {
             return Err(self.unknown(text));
         };
         if let Err(reason) = entry.check(self.directory.environment_name(), client, now) {
             return Err(Refusal::new(reason).because(format!("key {}", entry.grant.credential)));
         }
         entry.used(now);
-        Ok(Arc::clone(&entry.grant))
+        let keeper: Arc<dyn Keeper> = Arc::clone(&self.directory) as _;
+        let standing = Some(Standing::new(keeper, ticket));
+        Ok(Evidence { grant: Arc::clone(&entry.grant), digest_covered: false, standing })
     }
 
     /// Why a text is no key of ours, as far as the text itself tells.
@@ -100,7 +103,7 @@ impl Scheme for ApiKeyScheme {
             Err(refusal) => Err(refusal),
         };
         match proved {
-            Ok(grant) => Attempt::Accepted(Evidence { grant, digest_covered: false }),
+            Ok(evidence) => Attempt::Accepted(evidence),
             Err(refusal) => Attempt::Rejected(refusal),
         }
     }

@@ -8,6 +8,7 @@ pub mod api_key;
 pub mod digest;
 pub mod nonce;
 pub mod signature;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::standing::{Keeper, Standing, Standings, Ticket};
 use crate::clock::Now;
 use crate::head::Head;
 use crate::name::{Name, Names};
@@ -70,7 +72,12 @@ impl Authenticate {
     /// # Errors
     /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
     pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
-        let mut principal = Principal { grant: None, scheme: "none", digest_covered: false };
+        let mut principal = Principal {
+            grant: None,
+            scheme: "none",
+            digest_covered: false,
+            standings: Standings::default(),
+        };
         if self.demand == Demand::None {
             return Ok(principal);
         }
@@ -166,6 +173,7 @@ pub struct Principal {
     pub(in crate::authenticate) grant: Option<Arc<Grant>>,
     pub(in crate::authenticate) scheme: &'static str,
     pub(in crate::authenticate) digest_covered: bool,
+    pub(in crate::authenticate) standings: Standings,
 }
 
 impl Principal {
@@ -188,12 +196,19 @@ impl Principal {
     #[cfg(test)]
     pub(crate) fn unproved(grant: Option<Grant>) -> Self {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
-        Self { grant: grant.map(Arc::new), scheme, digest_covered: false }
+        let grant = grant.map(Arc::new);
+        Self { grant, scheme, digest_covered: false, standings: Standings::default() }
     }
 
     /// Whether a signature covered `Content-Digest`, so that the body must be read whole and compared.
     pub fn digest_covered(&self) -> bool {
         self.digest_covered
+    }
+
+    /// What tells later whether the caller's credentials still hold; taken once, by whoever carries
+    /// the exchange to its end.
+    pub fn take_standings(&mut self) -> Standings {
+        std::mem::take(&mut self.standings)
     }
 
     /// Adds what a good credential proves. The first gives; the others only have to be of the
@@ -210,6 +225,7 @@ impl Principal {
             }
         }
         self.digest_covered |= evidence.digest_covered;
+        evidence.standing.into_iter().for_each(|standing| self.standings.push(standing));
         Ok(())
     }
 }
@@ -246,6 +262,9 @@ pub struct Evidence {
     pub grant: Arc<Grant>,
     /// Whether it covered `Content-Digest`.
     pub digest_covered: bool,
+    /// How to find out later whether it still holds. Nothing only where it cannot end before its
+    /// connection does: without one, no revocation ends what has begun.
+    pub standing: Option<Standing>,
 }
 
 /// When, whence and where a credential holds.
@@ -319,11 +338,24 @@ pub trait SigningKeys: Send + Sync {
     fn find(&self, id: &str) -> Option<Arc<SigningKey>>;
 }
 
+/// Says whether one signing key still holds.
+pub(in crate::authenticate) struct SigningKeeper {
+    pub(in crate::authenticate) keys: Arc<dyn SigningKeys>,
+    pub(in crate::authenticate) id: Box<str>,
+}
+
+impl Keeper for SigningKeeper {
+    fn still_holds(&self, _: Ticket, client: IpAddr, now: Now) -> Result<(), Reason> {
+        let key = self.keys.find(&self.id).ok_or(Reason::CredentialRevoked)?;
+        key.bounds.check(client, now)
+    }
+}
+
 #[cfg(test)]
 impl Principal {
     /// A caller for tests of later stages: proved by `api-key`, or anonymous.
     pub(crate) fn for_tests(grant: Option<Arc<Grant>>) -> Self {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
-        Self { grant, scheme, digest_covered: false }
+        Self { grant, scheme, digest_covered: false, standings: Standings::default() }
     }
 }

@@ -12,7 +12,7 @@ use crate::refusal::Reason;
 /// A body broke off before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The caller's bytes are no valid body, came too slowly, or are too many.
+    /// The caller's bytes are no valid body, came too slowly, are too many, or no longer its to send.
     Caller(Reason),
     /// The upstream ended its answer early or sent what is no valid answer.
     Upstream,
@@ -48,6 +48,17 @@ pub enum Body {
 pub trait Incoming: http_body::Body<Data = Bytes, Error = Broken> + Send {}
 
 impl<T: http_body::Body<Data = Bytes, Error = Broken> + Send> Incoming for T {}
+
+/// The body of an answer, which may have to end before it is whole.
+pub trait AnswerBody: http_body::Body<Data = Bytes, Error = Broken> {
+    /// Ready when nothing more of it may be sent. It is asked while the caller is slow to take what
+    /// it was sent; while the body is polled for more, it says so itself.
+    fn poll_cut(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl AnswerBody for Body {}
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,12 +19,13 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::{HeaderMap, Method, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Clock;
-use crate::listen::body::Body;
+use crate::listen::body::{AnswerBody, Body};
 use crate::listen::counters::{Counters, Seats};
 use crate::listen::drain::Drain;
 use crate::listen::settings::Settings;
@@ -186,6 +187,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Lives as long as a tunnel, and is told at its end how many bytes passed.
 pub trait TunnelGuard: Send {
+    /// Ready when the tunnel has to end, whatever its two ends want.
+    fn poll_cut(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Bytes from the caller and bytes to the caller.
     fn ended(&mut self, from_caller: u64, to_caller: u64);
 }
@@ -193,7 +199,7 @@ pub trait TunnelGuard: Send {
 /// What answers requests. `listen` is given it, and knows nothing else of the gateway.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of responses.
-    type Body: http_body::Body<Data = bytes::Bytes, Error = body::Broken> + Send + Unpin + 'static;
+    type Body: AnswerBody + Send + Unpin + 'static;
 
     /// Answers one arrival. Never fails: a refusal is an answer too.
     fn handle(

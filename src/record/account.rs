@@ -14,7 +14,7 @@ use crate::head::{Head, RequestId};
 use crate::listen::Peer;
 use crate::mistake::source::Origin;
 use crate::record::meters::{AnsweredBy, RouteMeters};
-use crate::refusal::{Refusal, Stage};
+use crate::refusal::{Reason, Refusal, Stage};
 
 const PATH_BYTES_MAX: usize = 2048;
 const USER_AGENT_CHARS_MAX: usize = 200;
@@ -32,6 +32,8 @@ pub enum End {
     CallerLeft,
     /// The upstream broke off.
     UpstreamBroke,
+    /// We ended it: the caller's credential no longer held.
+    RevokedMeanwhile,
 }
 
 impl End {
@@ -41,6 +43,7 @@ impl End {
             Self::Complete => "complete",
             Self::CallerLeft => "caller-left",
             Self::UpstreamBroke => "upstream-broke",
+            Self::RevokedMeanwhile => "revoked-meanwhile",
         }
     }
 }
@@ -68,6 +71,8 @@ pub struct Account {
     pub(in crate::record) bytes_out: u64,
     pub(in crate::record) took: Duration,
     pub(in crate::record) end: End,
+    /// Why we ended it, where we did.
+    pub(in crate::record) cut: Option<Reason>,
 }
 
 /// Whether a stage was passed, and by which rule.
@@ -125,6 +130,7 @@ impl Account {
             bytes_out: 0,
             took: Duration::ZERO,
             end: End::CallerLeft,
+            cut: None,
         }
     }
 

@@ -14,11 +14,12 @@ use crate::authenticate::Principal;
 use crate::clock::Now;
 use crate::head::{Head, RequestId};
 use crate::listen::TunnelGuard;
-use crate::listen::body::{Body, Broken, Incoming};
+use crate::listen::body::{AnswerBody, Body, Broken, Incoming};
 use crate::mistake::source::Origin;
 use crate::record::Record;
 use crate::record::account::{Account, Answered, Asked, End};
 use crate::record::meters::{AnsweredBy, ListenerMeters, RouteMeters};
+use crate::record::watch::Watch;
 use crate::refusal::{Reason, Refusal, Stage};
 
 /// The open record of one request. It is closed exactly once: by its body, by its tunnel, or by
@@ -29,6 +30,8 @@ pub struct Entry {
     account: Option<Box<Account>>,
     record: Arc<Record>,
     listener: Arc<ListenerMeters>,
+    /// Whether the caller still may; nothing before it is known who calls.
+    watch: Option<Watch>,
     /// When the stage before ended; only for the requests whose stages are timed.
     mark: Option<Now>,
 }
@@ -45,6 +48,7 @@ impl Entry {
         Self {
             mark: timed.then_some(account.started),
             account: Some(Box::new(account)),
+            watch: None,
             record: Arc::clone(record),
             listener: Arc::clone(listener),
         }
@@ -69,9 +73,14 @@ impl Entry {
         self.write(|account| account.meters = Arc::clone(meters));
     }
 
-    /// Tells who calls.
-    pub fn identified(&mut self, principal: &Principal) {
-        self.write(|account| account.identify(principal));
+    /// Tells who calls. From here on the entry knows whether they still may.
+    pub fn identified(&mut self, principal: &mut Principal) {
+        let standings = principal.take_standings();
+        if let Some(account) = &mut self.account {
+            account.identify(principal);
+            let watch = || Watch::new(standings, account.client(), self.record.clock());
+            self.watch = principal.grant().is_some().then(watch);
+        }
     }
 
     /// Tells that a stage was passed, and by which rule, if it was one.
@@ -116,7 +125,8 @@ impl Entry {
             Body::Streaming(incoming) => {
                 let bytes = Arc::new(AtomicU64::new(0));
                 self.write(|account| account.streamed_in = Some(Arc::clone(&bytes)));
-                Body::Streaming(Box::pin(Counted { incoming, bytes }))
+                let watch = self.watch.as_ref().map(Watch::again);
+                Body::Streaming(Box::pin(Counted { incoming, bytes, watch }))
             }
         }
     }
@@ -141,11 +151,21 @@ impl Entry {
         }
     }
 
+    /// Ready when the caller no longer may; that is then told.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Reason> {
+        let Some(watch) = &mut self.watch else { return Poll::Pending };
+        let over = watch.poll_over(context);
+        if let Poll::Ready(reason) = over {
+            self.write(|account| account.cut = Some(reason));
+        }
+        over
+    }
+
     fn close(&mut self, end: End) {
         let Some(mut account) = self.account.take() else { return };
         let now = self.record.clock().now();
         account.took = now.since(account.started);
-        account.end = end;
+        account.end = if account.cut.is_some() { End::RevokedMeanwhile } else { end };
         if account.answer.is_none() {
             let reason = match account.refusal.as_ref() {
                 Some(refusal) => refusal.reason,
@@ -172,6 +192,10 @@ impl Drop for Entry {
 }
 
 impl TunnelGuard for Entry {
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_over(context).map(|_| ())
+    }
+
     fn ended(&mut self, from_caller: u64, to_caller: u64) {
         self.write(|account| {
             account.bytes_in = from_caller;
@@ -218,6 +242,16 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        // What ends with this frame, as short answers do, is not watched.
+        let goes_on = match &polled {
+            Poll::Pending => true,
+            Poll::Ready(Some(Ok(_))) => !self.body.is_end_stream(),
+            Poll::Ready(Some(Err(_)) | None) => false,
+        };
+        if goes_on && let Poll::Ready(reason) = self.poll_over(context) {
+            self.close(End::RevokedMeanwhile);
+            return Poll::Ready(Some(Err(Broken::Caller(reason))));
+        }
         match &polled {
             Poll::Pending => {}
             Poll::Ready(None) => self.close(End::Complete),
@@ -242,6 +276,21 @@ where
     }
 }
 
+impl<B> Recorded<B> {
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Reason> {
+        self.entry.as_mut().map_or(Poll::Pending, |entry| entry.poll_over(context))
+    }
+}
+
+impl<B> AnswerBody for Recorded<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Broken> + Unpin,
+{
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_over(context).map(|_| self.close(End::RevokedMeanwhile))
+    }
+}
+
 impl<B> Drop for Recorded<B> {
     fn drop(&mut self) {
         self.close(if self.whole { End::Complete } else { End::CallerLeft });
@@ -252,6 +301,7 @@ impl<B> Drop for Recorded<B> {
 struct Counted {
     incoming: Pin<Box<dyn Incoming>>,
     bytes: Arc<AtomicU64>,
+    watch: Option<Watch>,
 }
 
 impl http_body::Body for Counted {
@@ -266,6 +316,14 @@ impl http_body::Body for Counted {
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let more = frame.data_ref().map_or(0, Bytes::len);
             self.bytes.fetch_add(more as u64, Ordering::Relaxed);
+        }
+        let goes_on = matches!(&polled, Poll::Pending | Poll::Ready(Some(Ok(_))));
+        if goes_on
+            && !self.incoming.is_end_stream()
+            && let Some(watch) = &mut self.watch
+            && let Poll::Ready(reason) = watch.poll_over(context)
+        {
+            return Poll::Ready(Some(Err(Broken::Caller(reason))));
         }
         polled
     }

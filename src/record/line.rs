@@ -164,6 +164,9 @@ fn verdict(account: &Account, object: &mut Object<'_>) {
         object.text("origin", answer.by.name());
     }
     object.text("end", account.end.name());
+    if let Some(reason) = account.cut {
+        object.text("cut", reason.name());
+    }
 }
 
 fn told(refusal: &Refusal, object: &mut Object<'_>) {

@@ -9,6 +9,7 @@ pub mod meters;
 pub mod metrics;
 mod process;
 pub mod recent;
+mod watch;
 
 #[cfg(test)]
 mod tests;

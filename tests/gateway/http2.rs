@@ -37,7 +37,7 @@ fn ask(gate: &Gate, request: http::request::Builder, body: &[u8]) -> Reply {
     })
 }
 
-async fn connect(address: SocketAddr, ca: &std::path::Path) -> http2::SendRequest<Full<Bytes>> {
+pub async fn connect(address: SocketAddr, ca: &std::path::Path) -> http2::SendRequest<Full<Bytes>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -19,6 +19,7 @@ mod mistakes;
 mod operations;
 mod refusals;
 mod review;
+mod revocation;
 mod series;
 mod silence;
 mod tour;

@@ -13,6 +13,7 @@ mod entry;
 mod shelf;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring::hmac;
@@ -22,15 +23,21 @@ use crate::authenticate::directory::fault::DirectoryFault;
 use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record, State};
 use crate::authenticate::directory::shelf::Shelf;
 use crate::authenticate::key_format::{KeyFormat, KeyId, is_word};
+use crate::authenticate::standing::{Keeper, Ticket};
 use crate::authenticate::{SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::name::Name;
+use crate::refusal::Reason;
 use crate::secret::{Secret, equal};
 use crate::store::{Store, Table};
 
 const PEPPER_BYTES_MIN: usize = 32;
 /// How many records are made ready at a time while the store is read.
 const LOAD_CHUNK: usize = 10_000;
+
+/// The first number of a ticket: the key is found by its id, or by its hash.
+const NAMED: u64 = 0;
+const IMPORTED: u64 = 1;
 
 /// What unknown keys are compared with, so that they cost what known ones do.
 const NOBODY: [u8; PROOF_BYTES] = [0; PROOF_BYTES];
@@ -168,7 +175,7 @@ impl Directory {
     /// The id of the API key with this text, whether it holds or not; for those who search logs
     /// and repositories for keys that leaked.
     pub fn id_of(&self, text: &str) -> Option<KeyId> {
-        self.find_api_key(text).and_then(|entry| KeyId::parse(&entry.grant.credential))
+        self.find_api_key(text).and_then(|(entry, _)| KeyId::parse(&entry.grant.credential))
     }
 
     /// How many credentials stand where in their lives. It walks through all of them, so it is
@@ -198,14 +205,18 @@ impl Directory {
 
     /// Finds the API key with this text. Whatever the text is, this costs one HMAC, two searches
     /// and one comparison whose time does not depend on what is compared.
-    pub(in crate::authenticate) fn find_api_key(&self, text: &str) -> Option<Arc<Entry>> {
+    pub(in crate::authenticate) fn find_api_key(&self, text: &str) -> Option<(Arc<Entry>, Ticket)> {
         let mac = self.mac(text);
         // How long a search takes tells something of the hash that is searched for, but nothing
         // of the key: only those who have the pepper can choose a hash.
-        let imported = self.imported.find(number_of(&mac));
-        let named = self.format.parse(text).and_then(|parsed| self.keys.find(parsed.id.number()));
+        let number = number_of(&mac);
+        let imported = self.imported.find(number).map(|entry| (entry, Ticket(IMPORTED, number)));
+        let named = self.format.parse(text).and_then(|parsed| {
+            let number = parsed.id.number();
+            self.keys.find(number).map(|entry| (entry, Ticket(NAMED, number)))
+        });
         let candidate = imported.or(named);
-        let expected = candidate.as_ref().map_or(&NOBODY, |entry| &entry.mac);
+        let expected = candidate.as_ref().map_or(&NOBODY, |(entry, _)| &entry.mac);
         let same = equal(expected, &mac);
         candidate.filter(|_| same)
     }
@@ -265,6 +276,15 @@ impl SigningKeys for Directory {
     fn find(&self, id: &str) -> Option<Arc<SigningKey>> {
         let entry = self.signing.find(KeyId::parse(id)?.number())?;
         (entry.environment == self.environment).then_some(entry.key)
+    }
+}
+
+impl Keeper for Directory {
+    fn still_holds(&self, ticket: Ticket, client: IpAddr, now: Now) -> Result<(), Reason> {
+        let Ticket(kind, number) = ticket;
+        let shelf = if kind == IMPORTED { &self.imported } else { &self.keys };
+        let entry = shelf.find(number).ok_or(Reason::CredentialRevoked)?;
+        entry.check(self.environment, client, now)
     }
 }
 

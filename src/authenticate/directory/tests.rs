@@ -53,7 +53,7 @@ fn everything_about_a_key_is_there_after_a_restart() {
     assert_eq!(directory.describe(key.id).unwrap(), before);
     assert_eq!(directory.list().unwrap(), std::slice::from_ref(&before));
     assert_eq!(before.again(NOW), NewKey { not_before_ms: None, ..wish() });
-    let entry = directory.find_api_key(&text_of(&key)).unwrap();
+    let (entry, _) = directory.find_api_key(&text_of(&key)).unwrap();
     let grant = Grant {
         credential: key.id.as_str().into(),
         subject: "user-1".into(),
@@ -83,11 +83,11 @@ fn revocation_rotation_and_import_last() {
     let successor = directory.describe(new.id).unwrap();
     assert_eq!(directory.describe(old.id).unwrap().rotated_to, Some(new.id));
     assert_eq!(successor.expires_ms, Some(after(120).unix_ms), "it lasts as long as the old one");
-    let imported = directory.find_api_key("legacy-key-0123456789").unwrap();
+    let (imported, _) = directory.find_api_key("legacy-key-0123456789").unwrap();
     let id = KeyId::parse(&imported.grant.credential).unwrap();
     assert_eq!(directory.describe(id).unwrap().kind, Kind::Imported);
     directory.revoke(id, NOW).unwrap();
-    let now_of = |text| directory.find_api_key(text).unwrap().state(NOW).0;
+    let now_of = |text| directory.find_api_key(text).unwrap().0.state(NOW).0;
     assert_eq!(now_of("legacy-key-0123456789"), State::Revoked);
     // A second import of the same file brings nothing back.
     assert_eq!(directory.import(["legacy-key-0123456789"], &wish(), NOW).unwrap(), 0);
@@ -274,7 +274,7 @@ fn last_use_is_noted_and_stays_through_changes() {
     let directory = Directory::in_memory(&pepper(), "live").unwrap();
     let key = directory.create(wish(), NOW).unwrap();
     assert_eq!(directory.describe(key.id).unwrap().last_used_s, None);
-    directory.find_api_key(&text_of(&key)).unwrap().used(NOW);
+    directory.find_api_key(&text_of(&key)).unwrap().0.used(NOW);
     directory.revoke(key.id, NOW).unwrap();
     assert_eq!(directory.describe(key.id).unwrap().last_used_s, Some(NOW.unix_s()));
     assert_eq!(directory.list().unwrap()[0].last_used_s, Some(NOW.unix_s()));

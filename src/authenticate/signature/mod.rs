@@ -21,7 +21,8 @@ use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::fields::{Malformed, Texts};
 use crate::authenticate::signature::input::Input;
-use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys};
+use crate::authenticate::standing::{Standing, Ticket};
+use crate::authenticate::{Attempt, Evidence, Scheme, SigningKeeper, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::head::Head;
 use crate::listen::Length;
@@ -160,7 +161,9 @@ impl SignatureScheme {
 
         let digest_covered =
             input.components.iter().any(|component| component.is_field("content-digest"));
-        Ok(Some(Evidence { grant: Arc::clone(&key.grant), digest_covered }))
+        let keeper = SigningKeeper { keys: Arc::clone(&self.keys), id: keyid.into() };
+        let standing = Some(Standing::new(Arc::new(keeper), Ticket::default()));
+        Ok(Some(Evidence { grant: Arc::clone(&key.grant), digest_covered, standing }))
     }
 
     /// The algorithm is the key's. What the message says of it may only agree: a caller that could

@@ -1,14 +1,14 @@
 //! Sends a response: head and body gathered into one write where they fit, never a false end.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::Write;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::Frame;
 
-use crate::listen::body::Broken;
+use crate::listen::body::{AnswerBody, Broken};
 use crate::listen::http1::line::{Gone, Line};
 use crate::listen::http1::reply::Framing;
 use crate::listen::http1::wire::Socket;
@@ -29,7 +29,7 @@ pub(super) struct Sending<'a, S: Socket, B> {
     pub(super) framing: Framing,
 }
 
-impl<S: Socket, B: Body<Data = Bytes, Error = Broken> + Unpin> Sending<'_, S, B> {
+impl<S: Socket, B: AnswerBody + Unpin> Sending<'_, S, B> {
     /// Sends all of it.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl<S: Socket, B: Body<Data = Bytes, Error = Broken> + Unpin> Sending<'_, S, B>
             self.out.extend_from_slice(b"0\r\n\r\n");
         }
         self.write_out().await?;
-        self.line.flush().await
+        self.flush().await
     }
 
     /// The next content; nothing at the end of the body. What is ready is gathered; before a wait,
@@ -76,7 +76,7 @@ impl<S: Socket, B: Body<Data = Bytes, Error = Broken> + Unpin> Sending<'_, S, B>
                 Some(frame) => frame,
                 None => {
                     self.write_out().await?;
-                    self.line.flush().await?;
+                    self.flush().await?;
                     let body = &mut self.body;
                     let later = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
                     self.line.while_present(later).await.ok_or(Gone)?
@@ -104,7 +104,7 @@ impl<S: Socket, B: Body<Data = Bytes, Error = Broken> + Unpin> Sending<'_, S, B>
             if data.len() < DIRECT_BYTES_MIN {
                 self.out.extend_from_slice(data);
             } else {
-                self.line.write(data).await?;
+                unless_cut(&mut self.body, self.line.write(data)).await?;
             }
         }
         if is_chunked {
@@ -114,8 +114,25 @@ impl<S: Socket, B: Body<Data = Bytes, Error = Broken> + Unpin> Sending<'_, S, B>
     }
 
     async fn write_out(&mut self) -> Result<(), Gone> {
-        self.line.write(&self.out).await?;
+        unless_cut(&mut self.body, self.line.write(&self.out)).await?;
         self.out.clear();
         Ok(())
     }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        unless_cut(&mut self.body, self.line.flush()).await
+    }
+}
+
+/// Waits for the caller to take what it is sent, unless nothing more of the body may be sent.
+async fn unless_cut<B: AnswerBody>(
+    body: &mut B,
+    work: impl Future<Output = Result<(), Gone>>,
+) -> Result<(), Gone> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => body.poll_cut(context).map(|()| Err(Gone)),
+    })
+    .await
 }

@@ -13,8 +13,8 @@ use crate::listen::{Stream, Tunnel, TunnelGuard};
 
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Carries bytes until both sides have ended, one of them fails, or nothing moved for the idle
-/// time. `ahead` is what the caller sent before the upgrade was answered.
+/// Carries bytes until both sides have ended, one of them fails, the guard says that it must end, or
+/// nothing moved for the idle time. `ahead` is what the caller sent before the upgrade was answered.
 pub(super) async fn through<S: Stream>(mut caller: S, ahead: BytesMut, tunnel: Tunnel) {
     let Tunnel { mut upstream, keep, idle } = tunnel;
     let mut account = Account { keep, from_caller: 0, to_caller: 0 };
@@ -33,7 +33,10 @@ pub(super) async fn through<S: Stream>(mut caller: S, ahead: BytesMut, tunnel: T
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
             // One side has ended; the other may finish.
-            (Poll::Pending, _) | (_, Poll::Pending) => alarm.poll(context),
+            (Poll::Pending, _) | (_, Poll::Pending) => match account.keep.poll_cut(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => alarm.poll(context),
+            },
         }
     })
     .await;

@@ -263,7 +263,7 @@ impl Alarm {
     }
 
     /// Goes off after `span` from now, and not at the time set before.
-    pub(in crate::listen) fn set(&mut self, span: Duration) {
+    pub(crate) fn set(&mut self, span: Duration) {
         self.set_at(Instant::now() + span);
     }
 

@@ -115,7 +115,7 @@ proptest! {
                     head.headers.insert(http::header::USER_AGENT, agent);
                 }
                 let mut entry = bench.open(&head);
-                entry.identified(&key(&odd, "", "", ""));
+                entry.identified(&mut key(&odd, "", "", ""));
                 entry.refused(&Refusal::new(Reason::Sql).because(odd.clone()));
             }
             let Bench { record, log, .. } = bench;

@@ -126,7 +126,7 @@ fn let_one_pass(bench: &Bench) {
     entry.routed(&meters);
     entry.passed(Stage::Head, None);
     entry.passed(Stage::Limit, Some(&origin()));
-    entry.identified(&key("u-7", "", "", ""));
+    entry.identified(&mut key("u-7", "", "", ""));
     entry.observed(&Refusal::new(Reason::Sql).by(&origin()));
     drop(entry.count(Body::Whole(Bytes::from_static(b"1234567"))));
     bench.hand.advance(Duration::from_millis(3));

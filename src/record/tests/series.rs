@@ -20,7 +20,7 @@ fn no_caller_can_make_a_series() {
         if number.is_multiple_of(5) {
             entry.routed(&meters);
         }
-        entry.identified(&key(&format!("u-{number}"), "", "", ""));
+        entry.identified(&mut key(&format!("u-{number}"), "", "", ""));
         if number.is_multiple_of(3) {
             entry.refused(&Refusal::new(Reason::ScopeMissing));
         }
