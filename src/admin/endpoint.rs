@@ -19,6 +19,8 @@ pub enum Endpoint {
     Reload,
     /// Does something with keys.
     Keys,
+    /// Gives the store new keys.
+    Rekey,
     /// Lists the bans in force.
     Bans,
     /// Adds a ban.
@@ -48,6 +50,7 @@ impl Endpoint {
             "/v1/status" => read(Self::Status),
             "/v1/reload" => write(Self::Reload),
             "/v1/keys" => write(Self::Keys),
+            "/v1/secrets/rekey" => write(Self::Rekey),
             "/v1/bans" if writes => Ok(Self::AddBan),
             "/v1/bans" if reads => Ok(Self::Bans),
             "/v1/bans" => Err(Failure::method("GET, HEAD, POST")),

@@ -8,6 +8,7 @@ pub mod guard;
 pub mod endpoint;
 pub mod reloads;
 pub mod keys;
+pub mod secrets;
 pub mod bans;
 pub mod status;
 pub mod metrics;
@@ -30,6 +31,7 @@ use crate::admin::bans::{LiftedBan, NewBan, Register};
 use crate::admin::endpoint::Endpoint;
 use crate::admin::guard::Guard;
 use crate::admin::reloads::{Reloads, result_name};
+use crate::admin::secrets::{MasterKey, Rekey};
 use crate::authenticate::directory::Directory;
 use crate::clock::Now;
 use crate::forward::upstream::Upstreams;
@@ -59,6 +61,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Where credentials and bans outlive the process.
     pub store: Arc<Store>,
+    /// What unlocks that.
+    pub master: MasterKey,
     /// All token buckets.
     pub buckets: Arc<Buckets>,
     /// What loads the policy again.
@@ -85,6 +89,8 @@ pub(in crate::admin) struct Desk {
     parts: Watched,
     guard: Guard,
     bans: Register,
+    store: Arc<Store>,
+    master: MasterKey,
     reloads: Reloads,
     started: Now,
     scraping: Mutex<()>,
@@ -110,6 +116,7 @@ impl Admin {
             shared,
             directory,
             store,
+            master,
             buckets,
             reloader,
             watch,
@@ -122,7 +129,9 @@ impl Admin {
         let reloads = Reloads::new(Arc::clone(&shared), reloader);
         Self(Arc::new(Desk {
             guard: Guard::new(token),
-            bans: Register::new(Arc::clone(&shared.bans), store),
+            bans: Register::new(Arc::clone(&shared.bans), Arc::clone(&store)),
+            store,
+            master,
             reloads,
             started: shared.clock.now(),
             scraping: Mutex::new(()),
@@ -182,6 +191,14 @@ impl Desk {
             Endpoint::Status => self.apart(|desk| Ok(answer::json(&desk.status()))).await,
             Endpoint::Reload => self.apart(|desk| Ok(desk.reloaded())).await,
             Endpoint::Keys => self.keys(body).await,
+            Endpoint::Rekey => {
+                let rekey: Rekey = parse(&read(body, BODY_BYTES_MAX).await?)?;
+                self.apart(move |desk| {
+                    let done = desk.master.rekey(&desk.store, &rekey);
+                    done.map(|told| answer::json(&told)).map_err(Failure::conflict)
+                })
+                .await
+            }
             Endpoint::Bans => Ok(answer::json(&self.bans.list(self.now()))),
             Endpoint::AddBan => {
                 let new: NewBan = parse(&read(body, BODY_BYTES_MAX).await?)?;

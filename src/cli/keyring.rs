@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::admin::secrets::MasterKey;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::record::NewKey;
 use crate::clock::Now;
@@ -21,7 +22,7 @@ const FIRST_KEY_DAYS: u64 = 30;
 
 /// The secrets that the process starts with.
 pub(in crate::cli) struct Keyring {
-    master: Secret,
+    master: MasterKey,
     pepper: Secret,
     pub(in crate::cli) admin: Option<Secret>,
 }
@@ -32,9 +33,7 @@ impl Keyring {
         &self,
         config: &Config,
     ) -> Result<(Arc<Directory>, Arc<Store>), String> {
-        let store =
-            Store::open(&config.state_dir, &self.master).map_err(|fault| fault.to_string())?;
-        let store = Arc::new(store);
+        let store = Arc::new(self.master.open_store()?);
         let directory = Directory::open(Arc::clone(&store), &self.pepper, &config.environment);
         Ok((Arc::new(directory.map_err(|fault| fault.to_string())?), store))
     }
@@ -44,8 +43,11 @@ impl Keyring {
             Some(reference) => reference.read(&config.base),
             None => Reference::File(config.state_dir.join(file)).read(Path::new(".")),
         };
+        // What is missing is told before anything is opened.
+        let master = MasterKey::of(config);
+        master.read()?;
         Ok(Self {
-            master: read(&config.master_key, state_files::MASTER_KEY)?,
+            master,
             pepper: read(&config.pepper, state_files::PEPPER)?,
             admin: config
                 .admin

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod routes;
 pub mod schema;
 pub mod keys;
+pub mod secrets;
 pub mod bans;
 pub mod sign;
 pub mod status;
@@ -118,6 +119,9 @@ enum Command {
     /// Create, list, rotate, revoke and import API keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Give the store a new master key
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// List and lift bans of addresses
     #[command(subcommand)]
     Bans(bans::Command),
@@ -146,6 +150,7 @@ pub fn main() -> ExitCode {
         Some(Command::Routes(options)) => routes::run(&globals, &options),
         Some(Command::Schema(options)) => schema::run(&options),
         Some(Command::Keys(command)) => keys::run(&globals, command),
+        Some(Command::Secrets(command)) => secrets::run(&globals, command),
         Some(Command::Bans(command)) => bans::run(&globals, command),
         Some(Command::Sign(options)) => sign::run(&globals, &options),
         Some(Command::Reload) => status::reload(&globals),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::admin::secrets::MasterKey;
 use crate::admin::{Admin, Parts, bans};
 use crate::authenticate::nonce::Nonces;
 use crate::cli::exit::Exit;
@@ -141,6 +142,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         shared,
         directory,
         store,
+        master: MasterKey::of(&config),
         buckets,
         reloader,
         watch: config.watch,

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
 };
 
+use crate::store::seal::Wrapped;
 use crate::store::{StoreFault, Table};
 
 /// Pages that the database keeps in memory. Requests never read the store, so a little is enough.
@@ -24,13 +26,14 @@ const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta")
 const HEADER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("header");
 const SCHEMA_VERSION: &str = "schema_version";
 const DATA_KEY: &str = "data_key";
+const PREVIOUS_DATA_KEY: &str = "previous_data_key";
 
 /// What the file says about itself.
 pub(in crate::store) struct Header {
     /// The layout of the tables and their values.
     pub(in crate::store) schema_version: u32,
-    /// The data key, wrapped by the master key.
-    pub(in crate::store) wrapped_data_key: Vec<u8>,
+    /// The data keys, wrapped by the master key.
+    pub(in crate::store) data_keys: Wrapped,
 }
 
 /// An open database, or one that lives in memory only.
@@ -81,12 +84,13 @@ impl Embedded {
             .map_err(disk)?
             .and_then(|value| value.value().try_into().ok().map(u32::from_be_bytes))
             .ok_or_else(|| damaged(SCHEMA_VERSION))?;
-        let wrapped_data_key = header
-            .get(DATA_KEY)
-            .map_err(disk)?
-            .map(|value| value.value().to_vec())
-            .ok_or_else(|| damaged(DATA_KEY))?;
-        Ok(Some(Header { schema_version, wrapped_data_key }))
+        let key = |id| {
+            let found = header.get(id).map_err(disk)?;
+            Ok::<_, StoreFault>(found.map(|value| value.value().to_vec()))
+        };
+        let current = key(DATA_KEY)?.ok_or_else(|| damaged(DATA_KEY))?;
+        let data_keys = Wrapped { current, previous: key(PREVIOUS_DATA_KEY)? };
+        Ok(Some(Header { schema_version, data_keys }))
     }
 
     /// Writes the header and makes the tables, all at once.
@@ -96,12 +100,51 @@ impl Embedded {
             let mut header = writing.open_table(HEADER).map_err(disk)?;
             let version = begun.schema_version.to_be_bytes();
             header.insert(SCHEMA_VERSION, version.as_slice()).map_err(disk)?;
-            header.insert(DATA_KEY, begun.wrapped_data_key.as_slice()).map_err(disk)?;
+            put_keys(&mut header, &begun.data_keys)?;
             for table in Table::ALL {
                 writing.open_table(definition(table)).map_err(disk)?;
             }
         }
         writing.commit().map_err(disk)
+    }
+
+    /// Writes the data keys of the header, all at once.
+    pub(in crate::store) fn set_keys(&self, keys: &Wrapped) -> Result<(), StoreFault> {
+        let writing = self.database.begin_write().map_err(disk)?;
+        put_keys(&mut writing.open_table(HEADER).map_err(disk)?, keys)?;
+        writing.commit().map_err(disk)
+    }
+
+    /// Shows up to `count` records of a table that stand behind `after`, and writes what `change`
+    /// makes of them, in one transaction. Gives the id of the last that was shown; nothing at the
+    /// end of the table.
+    pub(in crate::store) fn rewrite(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        count: usize,
+        mut change: impl FnMut(&str, &[u8]) -> Result<Option<Vec<u8>>, StoreFault>,
+    ) -> Result<Option<String>, StoreFault> {
+        let writing = self.database.begin_write().map_err(disk)?;
+        let mut last = None;
+        {
+            let mut records = writing.open_table(definition(table)).map_err(disk)?;
+            let mut changed = Vec::new();
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            for record in records.range::<&str>((from, Bound::Unbounded)).map_err(disk)?.take(count)
+            {
+                let (id, value) = record.map_err(disk)?;
+                if let Some(value) = change(id.value(), value.value())? {
+                    changed.push((id.value().to_owned(), value));
+                }
+                last = Some(id.value().to_owned());
+            }
+            for (id, value) in changed {
+                records.insert(id.as_str(), value.as_slice()).map_err(disk)?;
+            }
+        }
+        writing.commit().map_err(disk)?;
+        Ok(last)
     }
 
     /// The sealed value of a record.
@@ -153,6 +196,20 @@ impl Embedded {
         }
         writing.commit().map_err(disk)
     }
+}
+
+/// Sets the data keys in the header's table.
+fn put_keys(
+    header: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    keys: &Wrapped,
+) -> Result<(), StoreFault> {
+    header.insert(DATA_KEY, keys.current.as_slice()).map_err(disk)?;
+    match &keys.previous {
+        Some(previous) => header.insert(PREVIOUS_DATA_KEY, previous.as_slice()),
+        None => header.remove(PREVIOUS_DATA_KEY),
+    }
+    .map_err(disk)?;
+    Ok(())
 }
 
 /// Makes the file with mode 0600, or finds one that has no wider mode.

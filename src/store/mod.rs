@@ -1,10 +1,12 @@
 //! Keeps what must outlive the process, sealed, in one file with one owner.
 
 pub mod embedded;
+pub mod rekey;
 pub mod seal;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use zeroize::Zeroizing;
 
@@ -73,7 +75,11 @@ impl Batch {
 /// never on the way of a request.
 pub struct Store {
     embedded: Embedded,
-    seal: Seal,
+    /// Whoever reads or writes holds it to the end, so that no value is sealed with a data key that
+    /// is being retired. Only a rotation waits for it to be free.
+    seal: RwLock<Seal>,
+    /// Those who change its keys take turns.
+    rekeying: Mutex<()>,
 }
 
 impl Store {
@@ -102,8 +108,9 @@ impl Store {
     /// # Errors
     /// When the disk fails, or the record was changed by anything but this store.
     pub fn get(&self, table: Table, id: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreFault> {
+        let seal = self.seal();
         match self.embedded.get(table, id)? {
-            Some(sealed) => self.seal.open(table, id, &sealed).map(Some),
+            Some(sealed) => seal.open(table, id, &sealed).map(Some),
             None => Ok(None),
         }
     }
@@ -117,8 +124,9 @@ impl Store {
         table: Table,
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        let seal = self.seal();
         self.embedded.scan(table, |id, sealed| {
-            let value = self.seal.open(table, id, sealed)?;
+            let value = seal.open(table, id, sealed)?;
             visit(id, &value)
         })
     }
@@ -129,10 +137,11 @@ impl Store {
     /// # Errors
     /// When the disk fails or the system has no randomness; none of the changes was made then.
     pub fn write(&self, batch: Batch) -> Result<(), StoreFault> {
+        let seal = self.seal();
         let mut sealed = Vec::with_capacity(batch.0.len());
         for Change { table, id, value } in batch.0 {
             let value = match value {
-                Some(plain) => Some(self.seal.seal(table, &id, &plain)?),
+                Some(plain) => Some(seal.seal(table, &id, &plain)?),
                 None => None,
             };
             sealed.push((table, id, value));
@@ -140,24 +149,36 @@ impl Store {
         self.embedded.write(&sealed)
     }
 
+    fn seal(&self) -> RwLockReadGuard<'_, Seal> {
+        self.seal.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn unlock(embedded: Embedded, master: &Secret) -> Result<Self, StoreFault> {
-        if master.expose().len() < seal::MASTER_BYTES_MIN {
-            return Err(StoreFault::WeakMaster { bytes: master.expose().len() });
-        }
+        refuse_weak(master)?;
         let seal = match embedded.header()? {
             Some(header) if header.schema_version != SCHEMA_VERSION => {
                 return Err(StoreFault::UnknownVersion { found: header.schema_version });
             }
-            Some(header) => Seal::unwrap(master, &header.wrapped_data_key)?,
+            Some(header) => Seal::unwrap(master, &header.data_keys)?,
             None => {
-                let (seal, wrapped_data_key) = Seal::fresh(master)?;
-                let header = embedded::Header { schema_version: SCHEMA_VERSION, wrapped_data_key };
+                let seal = Seal::fresh()?;
+                let data_keys = seal.wrap(master)?;
+                let header = embedded::Header { schema_version: SCHEMA_VERSION, data_keys };
                 embedded.begin(&header)?;
                 seal
             }
         };
-        Ok(Self { embedded, seal })
+        Ok(Self { embedded, seal: RwLock::new(seal), rekeying: Mutex::new(()) })
     }
+}
+
+/// Only a master key that nobody can guess may wrap anything.
+fn refuse_weak(master: &Secret) -> Result<(), StoreFault> {
+    let bytes = master.expose().len();
+    if bytes < seal::MASTER_BYTES_MIN {
+        return Err(StoreFault::WeakMaster { bytes });
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Store {

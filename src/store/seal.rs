@@ -3,6 +3,9 @@
 //! A sealed value is `version (1) | nonce (12) | ciphertext | tag (16)`. Its additional data names
 //! the table and the record, so that no value can be moved to another place. Nonces are random;
 //! AES-256-GCM with one key bears 2^32 of them (NIST SP 800-38D, 8.3), which no key store writes.
+//!
+//! While the data key is rotated there are two: what is written is sealed with the new one, and
+//! what was sealed with the old one still opens, until all of it has been sealed anew.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
@@ -17,26 +20,100 @@ pub const MASTER_BYTES_MIN: usize = 32;
 /// The version of the form above.
 const FORM: u8 = 1;
 const DATA_KEY_BYTES: usize = 32;
+/// The places of the data keys in the header.
+const CURRENT: &[u8] = b"header/data_key";
+const PREVIOUS: &[u8] = b"header/previous_data_key";
 const WRAPPING_LABEL: &[u8] = b"portcullis store data key wrapping v1";
 
 /// Seals and opens the values of one store.
 pub(in crate::store) struct Seal {
+    current: DataKey,
+    /// What a rotation of the data key has still to replace.
+    previous: Option<DataKey>,
+}
+
+/// The data keys of a store, each wrapped by the master key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Wrapped {
+    pub(in crate::store) current: Vec<u8>,
+    pub(in crate::store) previous: Option<Vec<u8>>,
+}
+
+/// A data key, ready for use, with its bytes: another master key may have to wrap it.
+struct DataKey {
     key: LessSafeKey,
+    bytes: Secret,
+}
+
+impl DataKey {
+    fn new(bytes: Secret) -> Result<Self, StoreFault> {
+        Ok(Self { key: prepared(bytes.expose())?, bytes })
+    }
+
+    fn wrap(&self, by: &LessSafeKey, place: &[u8]) -> Result<Vec<u8>, NoRandomness> {
+        encrypt(by, place, self.bytes.expose())
+    }
+
+    fn unwrap(by: &LessSafeKey, place: &[u8], wrapped: &[u8]) -> Result<Self, StoreFault> {
+        let bytes = decrypt(by, place, wrapped).ok_or(StoreFault::WrongMaster)?;
+        Self::new(Secret::new(bytes.to_vec()))
+    }
 }
 
 impl Seal {
-    /// A seal with a new data key, and that key wrapped by the master key.
-    pub(in crate::store) fn fresh(master: &Secret) -> Result<(Self, Vec<u8>), StoreFault> {
-        let data_key = Secret::random(DATA_KEY_BYTES)?;
-        let wrapped = encrypt(&wrapping(master)?, b"header/data_key", data_key.expose())?;
-        Ok((Self { key: prepared(data_key.expose())? }, wrapped))
+    /// A seal with a new data key.
+    pub(in crate::store) fn fresh() -> Result<Self, StoreFault> {
+        Ok(Self { current: DataKey::new(Secret::random(DATA_KEY_BYTES)?)?, previous: None })
     }
 
-    /// The seal whose data key was wrapped by this master key.
-    pub(in crate::store) fn unwrap(master: &Secret, wrapped: &[u8]) -> Result<Self, StoreFault> {
-        let data_key = decrypt(&wrapping(master)?, b"header/data_key", wrapped)
-            .ok_or(StoreFault::WrongMaster)?;
-        Ok(Self { key: prepared(&data_key)? })
+    /// The seal whose data keys were wrapped by this master key.
+    pub(in crate::store) fn unwrap(master: &Secret, wrapped: &Wrapped) -> Result<Self, StoreFault> {
+        let by = wrapping(master)?;
+        let previous = wrapped.previous.as_deref();
+        Ok(Self {
+            current: DataKey::unwrap(&by, CURRENT, &wrapped.current)?,
+            previous: previous.map(|key| DataKey::unwrap(&by, PREVIOUS, key)).transpose()?,
+        })
+    }
+
+    /// Its data keys, wrapped by this master key.
+    pub(in crate::store) fn wrap(&self, master: &Secret) -> Result<Wrapped, StoreFault> {
+        let by = wrapping(master)?;
+        let previous = self.previous.as_ref();
+        Ok(Wrapped {
+            current: self.current.wrap(&by, CURRENT)?,
+            previous: previous.map(|key| key.wrap(&by, PREVIOUS)).transpose()?,
+        })
+    }
+
+    /// A seal with a new data key, which opens what this one has sealed.
+    pub(in crate::store) fn renewed(&self) -> Result<Self, StoreFault> {
+        let fresh = Self::fresh()?;
+        Ok(Self { previous: Some(DataKey::new(self.current.bytes.clone())?), ..fresh })
+    }
+
+    /// The same without what a rotation has replaced.
+    pub(in crate::store) fn settled(&self) -> Result<Self, StoreFault> {
+        Ok(Self { current: DataKey::new(self.current.bytes.clone())?, previous: None })
+    }
+
+    /// Whether a rotation of the data key has begun and not ended.
+    pub(in crate::store) fn is_being_renewed(&self) -> bool {
+        self.previous.is_some()
+    }
+
+    /// The value sealed anew, where it is still sealed with the previous data key.
+    pub(in crate::store) fn reseal(
+        &self,
+        table: Table,
+        id: &str,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, StoreFault> {
+        if decrypt(&self.current.key, &place(table, id), sealed).is_some() {
+            return Ok(None);
+        }
+        let plain = self.open(table, id, sealed)?;
+        Ok(Some(self.seal(table, id, &plain)?))
     }
 
     /// Seals the value of this record.
@@ -46,7 +123,7 @@ impl Seal {
         id: &str,
         plain: &[u8],
     ) -> Result<Vec<u8>, NoRandomness> {
-        encrypt(&self.key, &place(table, id), plain)
+        encrypt(&self.current.key, &place(table, id), plain)
     }
 
     /// Opens the value of this record.
@@ -56,7 +133,9 @@ impl Seal {
         id: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, StoreFault> {
-        decrypt(&self.key, &place(table, id), sealed)
+        let place = place(table, id);
+        decrypt(&self.current.key, &place, sealed)
+            .or_else(|| decrypt(&self.previous.as_ref()?.key, &place, sealed))
             .ok_or_else(|| StoreFault::Damaged { table: table.name(), id: id.to_owned() })
     }
 }
@@ -135,7 +214,7 @@ mod tests {
     use super::*;
 
     fn seal() -> Seal {
-        Seal::fresh(&Secret::new(vec![7; 32])).unwrap().0
+        Seal::fresh().unwrap()
     }
 
     #[test]
@@ -173,11 +252,29 @@ mod tests {
     #[test]
     fn only_its_own_master_key_unwraps_a_data_key() {
         let master = Secret::new(vec![7; 32]);
-        let (seal, wrapped) = Seal::fresh(&master).unwrap();
+        let seal = Seal::fresh().unwrap();
+        let wrapped = seal.wrap(&master).unwrap();
         let sealed = seal.seal(Table::Meta, "a", b"plain").unwrap();
         let again = Seal::unwrap(&master, &wrapped).unwrap();
         assert_eq!(again.open(Table::Meta, "a", &sealed).unwrap().as_slice(), b"plain");
         let other = Secret::new(vec![8; 32]);
         assert!(matches!(Seal::unwrap(&other, &wrapped), Err(StoreFault::WrongMaster)));
+    }
+
+    #[test]
+    fn a_renewed_seal_opens_what_came_before_until_it_is_settled() {
+        let master = Secret::new(vec![7; 32]);
+        let old = seal();
+        let sealed = old.seal(Table::Keys, "a", b"plain").unwrap();
+        let renewed = old.renewed().unwrap();
+        let renewed = Seal::unwrap(&master, &renewed.wrap(&master).unwrap()).unwrap();
+        assert!(renewed.is_being_renewed());
+        assert_eq!(renewed.open(Table::Keys, "a", &sealed).unwrap().as_slice(), b"plain");
+        let again = renewed.reseal(Table::Keys, "a", &sealed).unwrap().unwrap();
+        assert_eq!(renewed.reseal(Table::Keys, "a", &again).unwrap(), None);
+        assert!(old.open(Table::Keys, "a", &again).is_err());
+        let settled = renewed.settled().unwrap();
+        assert!(settled.open(Table::Keys, "a", &sealed).is_err());
+        assert_eq!(settled.open(Table::Keys, "a", &again).unwrap().as_slice(), b"plain");
     }
 }

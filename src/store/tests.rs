@@ -91,7 +91,10 @@ fn a_wrong_master_key_is_told_and_loses_nothing() {
 fn a_layout_of_another_version_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
-    let header = embedded::Header { schema_version: 2, wrapped_data_key: vec![0; 61] };
+    let header = embedded::Header {
+        schema_version: 2,
+        data_keys: seal::Wrapped { current: vec![0; 61], previous: None },
+    };
     Embedded::open(&path).unwrap().begin(&header).unwrap();
     let fault = Store::open(dir.path(), &master()).unwrap_err();
     assert!(matches!(fault, StoreFault::UnknownVersion { found: 2 }), "{fault}");
@@ -183,4 +186,121 @@ fn what_was_written_survives_kill_9() {
         let value = store.get(Table::Keys, &format!("{number:08}")).unwrap().unwrap();
         assert_eq!(value.as_slice(), number.to_be_bytes());
     }
+}
+
+/// Every value of the table, as a store that was opened with this master key reads it.
+fn values(dir: &Path, master: &Secret) -> Vec<Vec<u8>> {
+    let store = Store::open(dir, master).unwrap();
+    let mut seen = Vec::new();
+    let keep = |_: &str, value: &[u8]| {
+        seen.push(value.to_vec());
+        Ok::<(), StoreFault>(())
+    };
+    store.scan(Table::Keys, keep).unwrap();
+    seen
+}
+
+#[test]
+fn another_master_key_takes_over_and_the_old_one_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = Secret::new(vec![8; 32]);
+    let store = Store::open(dir.path(), &master()).unwrap();
+    store.write(put("a", b"1")).unwrap();
+    let weak = Secret::new(vec![9; 31]);
+    assert!(matches!(store.rewrap(&weak), Err(StoreFault::WeakMaster { bytes: 31 })));
+    store.prove(&master()).unwrap();
+    store.rewrap(&other).unwrap();
+    store.write(put("b", b"2")).unwrap();
+    assert!(matches!(store.prove(&master()), Err(StoreFault::WrongMaster)));
+    assert!(matches!(store.renew(&master()), Err(StoreFault::WrongMaster)));
+    drop(store);
+    assert!(matches!(Store::open(dir.path(), &master()), Err(StoreFault::WrongMaster)));
+    assert_eq!(values(dir.path(), &other), [b"1".to_vec(), b"2".to_vec()]);
+}
+
+#[test]
+fn a_new_data_key_seals_everything_while_others_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &master()).unwrap();
+    let mut batch = Batch::default();
+    for number in 0..5_000_u32 {
+        let value = Zeroizing::new(number.to_be_bytes().to_vec());
+        batch.put(Table::Keys, format!("{number:08}"), value);
+    }
+    store.write(batch).unwrap();
+    let sealed = || store.embedded.get(Table::Keys, "00000000").unwrap().unwrap();
+    let before = (sealed(), store.embedded.header().unwrap().unwrap().data_keys);
+    let written = std::thread::scope(|scope| {
+        let renewing = scope.spawn(|| store.renew(&master()).unwrap());
+        let mut written = 0;
+        while !renewing.is_finished() || written < 10 {
+            store.write(put(&format!("more-{written:06}"), b"more")).unwrap();
+            assert!(store.get(Table::Keys, "00004999").unwrap().is_some());
+            written += 1;
+        }
+        assert!(renewing.join().unwrap() >= 5_000);
+        written
+    });
+    let after = (sealed(), store.embedded.header().unwrap().unwrap().data_keys);
+    assert!(before.0 != after.0 && before.1.current != after.1.current);
+    assert_eq!(after.1.previous, None);
+    // What the old data key has sealed is nothing to this store any more.
+    assert!(store.seal().open(Table::Keys, "00000000", &before.0).is_err());
+    drop(store);
+    let seen = values(dir.path(), &master());
+    assert_eq!(seen.len(), 5_000 + written);
+    assert!((0..5_000_u32).all(|number| seen[number as usize] == number.to_be_bytes()));
+}
+
+/// The child of the test below: gives the store new keys for ever, and says so each time.
+#[test]
+#[ignore = "runs only as the child of new_keys_survive_kill_9_at_any_moment"]
+fn rekeys_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+    let store = Store::open(Path::new(&dir), &master()).unwrap();
+    loop {
+        store.renew(&master()).unwrap();
+        println!("written 20");
+    }
+}
+
+#[test]
+fn new_keys_survive_kill_9_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &master()).unwrap();
+    let mut batch = Batch::default();
+    for number in 0..9_000_u32 {
+        let value = Zeroizing::new(number.to_be_bytes().to_vec());
+        batch.put(Table::Keys, format!("{number:08}"), value);
+    }
+    store.write(batch).unwrap();
+    drop(store);
+    let mut midway = 0;
+    for round in 0..6_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::tests::rekeys_until_it_is_killed", "--ignored"])
+            .arg("--nocapture")
+            .env(CHILD_DIR, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("written")));
+        std::thread::sleep(std::time::Duration::from_millis(13 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(dir.path(), &master()).unwrap();
+        midway += usize::from(store.is_being_renewed());
+        drop(store);
+        let seen = values(dir.path(), &master());
+        assert_eq!(seen.len(), 9_000, "round {round}");
+        assert!((0..9_000_u32).all(|number| seen[number as usize] == number.to_be_bytes()));
+    }
+    assert!(midway > 0, "no kill came in the middle");
+    // Who comes next brings it to its end.
+    let store = Store::open(dir.path(), &master()).unwrap();
+    store.renew(&master()).unwrap();
+    assert!(!store.is_being_renewed());
+    drop(store);
+    assert_eq!(values(dir.path(), &master()).len(), 9_000);
 }

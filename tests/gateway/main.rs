@@ -20,6 +20,7 @@ mod operations;
 mod refusals;
 mod review;
 mod revocation;
+mod secrets;
 mod series;
 mod silence;
 mod tour;

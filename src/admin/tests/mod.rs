@@ -99,6 +99,7 @@ fn bench() -> Bench {
         }),
         directory,
         store,
+        master: MasterKey::of(&config),
         buckets,
         reloader,
         watch: true,
