@@ -448,7 +448,13 @@ fn keys(bench: &Bench) {
     let store = Arc::new(Store::open(dir.path(), &master).unwrap());
     drop(Directory::open(Arc::clone(&store), &pepper, "dev").unwrap());
     let before = HELD.get();
+    let started = Instant::now();
     let directory = Directory::open(store, &pepper, "dev").unwrap();
+    println!(
+        "| authenticate: load {} keys, once | {} | | |",
+        bench.keys,
+        started.elapsed().as_nanos()
+    );
     println!(
         "| authenticate: bytes of memory for each key | {} | | |",
         (HELD.get() - before) / bench.keys as i64

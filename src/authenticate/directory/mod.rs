@@ -32,8 +32,6 @@ use crate::secret::{Secret, equal};
 use crate::store::{Store, Table};
 
 const PEPPER_BYTES_MIN: usize = 32;
-/// How many records are made ready at a time while the store is read.
-const LOAD_CHUNK: usize = 10_000;
 
 /// The first number of a ticket: the key is found by its id, or by its hash.
 const NAMED: u64 = 0;
@@ -77,6 +75,14 @@ struct Writer {
     count: usize,
 }
 
+/// What requests shall see, made ready.
+#[derive(Default)]
+struct Fresh {
+    keys: Vec<(u64, Arc<Entry>)>,
+    imported: Vec<(u64, Arc<Entry>)>,
+    signing: Vec<(u64, SigningEntry)>,
+}
+
 impl Directory {
     /// The directory that this store keeps.
     ///
@@ -106,22 +112,19 @@ impl Directory {
             signing: Shelf::new(),
             writer: Mutex::new(writer),
         };
+        let mut fresh = Fresh::default();
         let mut writer = directory.turn();
         for table in [Table::Keys, Table::Signing] {
-            let mut records = Vec::new();
             store.scan(table, |id, bytes| {
-                records.push(Record::from_bytes(id, bytes)?);
-                if records.len() == LOAD_CHUNK {
-                    directory.publish(&mut writer, &records);
-                    writer.count += records.len();
-                    records.clear();
-                }
+                let record = Record::from_bytes(id, bytes)?;
+                directory.ready(&record, &mut writer.shared, &mut fresh);
+                writer.count += 1;
                 Ok::<(), DirectoryFault>(())
             })?;
-            directory.publish(&mut writer, &records);
-            writer.count += records.len();
         }
         drop(writer);
+        // At once: to set a few at a time would copy what is there again and again.
+        directory.set(fresh);
         Ok(directory)
     }
 
@@ -228,27 +231,32 @@ impl Directory {
 
     /// Puts records where requests see them.
     fn publish(&self, writer: &mut Writer, records: &[Record]) {
-        let (mut keys, mut imported, mut signing) = (Vec::new(), Vec::new(), Vec::new());
-        for record in records {
-            let shared = &mut writer.shared;
-            let number = record.described.id.number();
-            match record.described.kind {
-                Kind::ApiKey => {
-                    let before = self.keys.find(number);
-                    keys.push((number, Arc::new(Entry::new(record, shared, before.as_deref()))));
-                }
-                Kind::Imported => {
-                    let number = number_of(&record.proof);
-                    let before = self.imported.find(number);
-                    imported
-                        .push((number, Arc::new(Entry::new(record, shared, before.as_deref()))));
-                }
-                Kind::Signing => signing.push((number, SigningEntry::new(record, shared))),
+        let mut fresh = Fresh::default();
+        records.iter().for_each(|record| self.ready(record, &mut writer.shared, &mut fresh));
+        self.set(fresh);
+    }
+
+    /// Makes a record ready for requests.
+    fn ready(&self, record: &Record, shared: &mut Shared, fresh: &mut Fresh) {
+        let entry = |shelf: &Shelf<Arc<Entry>>, number, shared| {
+            let before = shelf.find(number);
+            (number, Arc::new(Entry::new(record, shared, before.as_deref())))
+        };
+        let number = record.described.id.number();
+        match record.described.kind {
+            Kind::ApiKey => fresh.keys.push(entry(&self.keys, number, shared)),
+            Kind::Imported => {
+                let number = number_of(&record.proof);
+                fresh.imported.push(entry(&self.imported, number, shared));
             }
+            Kind::Signing => fresh.signing.push((number, SigningEntry::new(record, shared))),
         }
-        self.keys.set(keys);
-        self.imported.set(imported);
-        self.signing.set(signing);
+    }
+
+    fn set(&self, fresh: Fresh) {
+        self.keys.set(fresh.keys);
+        self.imported.set(fresh.imported);
+        self.signing.set(fresh.signing);
     }
 
     fn with_last_use(&self, record: Record) -> Described {
