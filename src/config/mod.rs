@@ -1,5 +1,6 @@
 //! How the process runs, as `gateway.toml` says it.
 
+mod at_rest;
 pub mod development;
 mod names;
 pub mod rule;

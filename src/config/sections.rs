@@ -13,7 +13,9 @@ use crate::config::rule::{
     AdminRule, GatewayFile, KeysRule, PolicyRule, ProcessRule, ShutdownRule, StateRule,
     TaskServiceRule,
 };
-use crate::config::{Ceilings, Config, FirstRun, development, names, private_dir, state_files};
+use crate::config::{
+    Ceilings, Config, FirstRun, at_rest, development, names, private_dir, state_files,
+};
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{self as upstream, UpstreamRule};
 use crate::forward::upstream::Upstreams;
@@ -122,6 +124,7 @@ impl Sections {
         names::check(&self.listeners, &self.upstreams, reading);
         names::environment(&self.keys.environment, reading);
         self.secrets(base, reading);
+        at_rest::advise(&self.listeners, &self.state, base, reading);
         let state_dir = base.join(&self.state.dir);
         let admin = self.admin.as_ref().and_then(|rule| admin_address(rule, reading));
         let task_service = self.task_service.as_ref().and_then(|rule| {

@@ -67,6 +67,8 @@ codes! {
     UnusedName "W0408" "A name that is defined and never used."
     NoFilter "W0411" "A route that accepts a body is not inspected for attacks."
     PlainUpstream "W0412" "An upstream on another machine is spoken to without TLS."
+    MasterBesideStore "W0414" "The master key lies beside the store that it unlocks, and other machines reach the gateway. Whoever copies the directory then has both."
+    OpenKey "W0415" "A private key of TLS that every user of the machine may read."
 }
 
 impl Code {

@@ -99,8 +99,8 @@ impl Reference {
             Self::Env(_) => Ok(None),
             Self::File(path) => Ok(Some(base.join(path))),
             Self::Credential(name) => {
-                let directory =
-                    environment(CREDENTIALS).ok_or(ReferenceFault::NoCredentials(name.clone()))?;
+                let none = || ReferenceFault::NoCredentials(name.clone());
+                let directory = environment(CREDENTIALS).ok_or_else(none)?;
                 Ok(Some(Path::new(&directory).join(name)))
             }
         }

@@ -10,6 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 /// Each example, with the codes that it shows. Codes that begin with W stop nothing.
 const EXAMPLES: &[(&str, &[&str])] = &[
+    ("advice-at-rest", &["W0414", "W0415"]),
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),
     ("advice-process", &["W0401", "W0406", "W0407", "W0412"]),
     ("advice-weaker", &["W0405"]),
@@ -30,7 +31,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("collisions", &["P0203", "W0403"]),
     ("defined-twice", &["P0105"]),
     ("expired", &["P0210", "W0408"]),
-    ("exposed-development", &["P0306"]),
+    ("exposed-development", &["P0306", "W0414"]),
     ("inline-secrets", &["P0303"]),
     ("missing-keys", &["P0104"]),
     ("no-configuration", &["P0001"]),
@@ -70,6 +71,10 @@ fn laid_out(example: &str) -> tempfile::TempDir {
             write_certificate(dir.path(), "expired", -1);
             write_certificate(dir.path(), "other", 365);
             write_certificate(dir.path(), "cert", 365);
+        }
+        "advice-at-rest" => {
+            write_certificate(dir.path(), "cert", 365);
+            set_mode(&dir.path().join("cert.key"), 0o644);
         }
         "advice-process" => write_certificate(dir.path(), "expiring", 10),
         "open-secrets" => {
