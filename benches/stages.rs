@@ -425,6 +425,7 @@ fn many_routes(count: usize) -> Bed {
     bed
 }
 
+#[expect(clippy::disallowed_methods, reason = "durations of the measurement itself")]
 fn keys(bench: &Bench) {
     let (known, unknown) =
         (format!("authenticate: one of {} keys", bench.keys), "authenticate: an unknown key");
