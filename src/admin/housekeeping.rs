@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, Desk};
+use crate::clock::Now;
 use crate::record::families;
 
 const TURN: Duration = Duration::from_secs(1);
@@ -58,6 +59,20 @@ impl Desk {
             // A failing disk is logged where it fails.
             let _ = self.bans.expire(now);
             self.reloads.forget_routes(now);
+            self.tend_identity(now);
+        }
+    }
+
+    /// Rotates the keys that tokens are signed with, where tokens are.
+    fn tend_identity(&self, now: Now) {
+        let issuer = &self.parts.issuer;
+        if issuer.count() == 0 {
+            return;
+        }
+        match issuer.tend(&self.parts.store, now) {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(published = issuer.count(), "the identity keys changed"),
+            Err(fault) => tracing::error!(%fault, "the identity keys stay as they are"),
         }
     }
 

@@ -23,6 +23,8 @@ impl Desk {
         for upstream in self.parts.upstreams.iter() {
             tell_upstream(metrics, upstream);
         }
+        let published = self.parts.issuer.count() as f64;
+        metrics.set(families::IDENTITY_KEYS_PUBLISHED, [], published);
         self.tell_memory(metrics);
         self.tell_keys(metrics, now);
         metrics.set(families::BANS_IN_FORCE, ["manual"], self.bans.count(now) as f64);
@@ -111,6 +113,9 @@ fn tell_upstream(metrics: &Metrics, upstream: &Upstream) {
         }
     }
     let retries = upstream.retries();
+    if let Some(tokens) = upstream.tokens() {
+        metrics.raise(families::IDENTITY_TOKENS_SIGNED, [name], tokens.signed());
+    }
     for (reason, counter) in [("connect", &retries.connect), ("stale", &retries.stale)] {
         metrics.raise(families::UPSTREAM_RETRIES, [name, reason], read(counter));
     }

@@ -49,17 +49,15 @@ impl Departure {
         let host =
             headers::outgoing(&mut head, body.length(), settings.http, options.keep_credentials)
                 .map_err(|Unwritable| unwritable())?;
-        if let (true, Some((_, signer))) = (options.identity, &settings.identity) {
-            let grant = permit.principal().grant();
+        if let (true, Some(teller)) = (options.identity, &settings.identity) {
             let facts = Facts {
-                subject: grant.map(|grant| &*grant.subject),
-                roles: grant.map(|grant| &grant.roles),
-                tier: grant.and_then(|grant| grant.tier),
+                grant: permit.principal().grant(),
                 method: head.method.as_str(),
                 path: options.path.unwrap_or(&head.path),
+                query: head.query.as_deref().unwrap_or_default(),
                 request_id: head.id.as_str(),
             };
-            let identity = signer.sign(&facts, options.now).ok_or_else(unwritable)?;
+            let identity = teller.tell(&facts, options.now).ok_or_else(unwritable)?;
             head.headers.insert(IDENTITY, identity);
         }
         let host = match settings.host {

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::forward::address::{Address, compile_all};
-use crate::forward::identity::Signer;
-use crate::forward::reference::{Surroundings, file, secret};
+use crate::forward::identity::rule::{self as identity_rule, IdentityRule};
+use crate::forward::reference::{Surroundings, file};
 use crate::forward::tls::{Tls, public_roots, roots_from};
 use crate::forward::upstream::{
     Balance, Health, HostSent, PoolBounds, Protocol, Retries, Settings, Target, Timeouts, Upstream,
@@ -48,10 +48,8 @@ pub struct UpstreamRule {
     pub health: HealthRule,
     /// How https targets are proved. Default: by a public authority, under the host of the target.
     pub tls: Option<At<TlsRule>>,
-    /// The secret that the signed identity header is made with: `"env:NAME"`, `"file:PATH"`,
-    /// `"credential:NAME"` (at least 32 bytes) or `"generated"`, which only the bundled service can
-    /// know. Default: no header.
-    pub identity: Option<At<String>>,
+    /// How the service is told who calls, in a header that callers cannot write. Default: not at all.
+    pub identity: Option<At<IdentityRule>>,
 }
 
 /// Which healthy target is asked next.
@@ -170,10 +168,7 @@ pub fn compile(
     let tls = tls_of(tls.as_ref(), secure, http, surroundings, reading);
     let identity = match identity {
         None => Some(None),
-        Some(reference) => secret(reference, surroundings, reading).map(|secret| {
-            let signer = Signer::new(&secret);
-            Some((secret, signer))
-        }),
+        Some(rule) => identity_rule::compile(rule, name, surroundings, reading).map(Some),
     };
     let mut checks = Checks { reading, sound: true };
     let pool = checks.pool(pool);

@@ -10,7 +10,8 @@ use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 
 use crate::forward::address::Address;
-use crate::forward::identity::Signer;
+use crate::forward::identity::Teller;
+use crate::forward::identity::token::Tokens;
 use crate::forward::tls::Tls;
 use crate::secret::Secret;
 
@@ -85,7 +86,18 @@ impl Upstream {
 
     /// The secret that identities for this upstream are signed with, for the bundled service.
     pub fn identity_secret(&self) -> Option<&Secret> {
-        self.settings.identity.as_ref().map(|(secret, _)| secret)
+        match &self.settings.identity {
+            Some(Teller::Mac(secret, _)) => Some(secret),
+            Some(Teller::Token(_)) | None => None,
+        }
+    }
+
+    /// The tokens that tell this upstream who calls, where tokens do.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        match &self.settings.identity {
+            Some(Teller::Token(tokens)) => Some(tokens),
+            Some(Teller::Mac(..)) | None => None,
+        }
     }
 
     /// The healthy target that is asked next, other than `avoid` where there is another.
@@ -140,7 +152,7 @@ pub struct Settings {
     pub(in crate::forward) retries_max: u32,
     pub(in crate::forward) health: Health,
     pub(in crate::forward) tls: Option<Tls>,
-    pub(in crate::forward) identity: Option<(Secret, Signer)>,
+    pub(in crate::forward) identity: Option<Teller>,
     pub(in crate::forward) forbidden: Box<[SocketAddr]>,
 }
 

@@ -51,6 +51,7 @@ families! { Gauge GaugeIndex GAUGES:
     POLICY_OBSERVE_UNTIL "portcullis_policy_observe_until_timestamp_seconds" ["rule"] "End of each period in which a rule only watches"
     KEYS_HELD "portcullis_keys" ["state"] "API keys"
     KEY_NEXT_EXPIRY "portcullis_key_next_expiry_timestamp_seconds" [] "Earliest expiry among active keys"
+    IDENTITY_KEYS_PUBLISHED "portcullis_identity_keys" [] "Keys published for tokens that tell services who calls"
     CERTIFICATE_EXPIRY "portcullis_certificate_expiry_timestamp_seconds" ["certificate"] "When a certificate expires"
     BUILD_INFO "portcullis_build_info" ["version" "revision" "rustc" "tls"] "1; what runs"
     PROCESS_RESIDENT_MEMORY "process_resident_memory_bytes" [] "Resident memory"
@@ -73,6 +74,7 @@ families! { Total TotalIndex TOTALS:
     LIMIT_STORE_REFUSED "portcullis_limit_store_refused_total" [] "Requests refused because no token bucket could be made for them"
     UPSTREAM_REQUESTS "portcullis_upstream_requests_total" ["upstream" "target" "result"] "Attempts at a target"
     UPSTREAM_RETRIES "portcullis_upstream_retries_total" ["upstream" "reason"] "Attempts that repeat one that failed"
+    IDENTITY_TOKENS_SIGNED "portcullis_identity_tokens_signed_total" ["upstream"] "Tokens signed that tell a service who calls; the others were used again"
     POLICY_RELOADS "portcullis_policy_reloads_total" ["result"] "Reloads: applied, unchanged or refused"
     ACCESS_RECORDS_DROPPED "portcullis_access_records_dropped_total" [] "Access records lost because they could not be written fast enough"
 }
