@@ -54,6 +54,7 @@ impl Desk {
         }
         if turn.is_multiple_of(CERTIFICATE_TURNS) {
             self.look_at_certificates();
+            self.look_at_upstreams();
         }
         if turn.is_multiple_of(FORGET_TURNS) {
             // A failing disk is logged where it fails.
@@ -73,6 +74,26 @@ impl Desk {
             Ok(false) => {}
             Ok(true) => tracing::info!(published = issuer.count(), "the identity keys changed"),
             Err(fault) => tracing::error!(%fault, "the identity keys stay as they are"),
+        }
+    }
+
+    fn look_at_upstreams(&self) {
+        let metrics = self.parts.shared.record.metrics();
+        for upstream in self.parts.upstreams.iter() {
+            let name = upstream.name();
+            upstream.reload_if_changed(|what, done| {
+                let result = match done {
+                    Ok(()) => {
+                        tracing::info!(upstream = %name, what, "changed files are in use");
+                        "applied"
+                    }
+                    Err(says) => {
+                        tracing::error!(upstream = %name, what, %says, "the changed files are refused; what is in use stays");
+                        "refused"
+                    }
+                };
+                metrics.add(families::UPSTREAM_RELOADS, [name, what, result], 1);
+            });
         }
     }
 

@@ -113,6 +113,9 @@ fn tell_upstream(metrics: &Metrics, upstream: &Upstream) {
         }
     }
     let retries = upstream.retries();
+    if let Some(expiry_s) = upstream.certificate_not_after_s() {
+        metrics.set(families::CERTIFICATE_EXPIRY, [&*format!("upstream:{name}")], expiry_s as f64);
+    }
     if let Some(tokens) = upstream.tokens() {
         metrics.raise(families::IDENTITY_TOKENS_SIGNED, [name], tokens.signed());
     }

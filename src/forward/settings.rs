@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::forward::address::{Address, compile_all};
 use crate::forward::identity::rule::{self as identity_rule, IdentityRule};
-use crate::forward::reference::{Surroundings, file};
-use crate::forward::tls::{Tls, public_roots, roots_from};
+use crate::forward::reference::Surroundings;
+use crate::forward::tls::{self, TlsRule};
 use crate::forward::upstream::{
     Balance, Health, HostSent, PoolBounds, Protocol, Retries, Settings, Target, Timeouts, Upstream,
 };
@@ -46,7 +45,8 @@ pub struct UpstreamRule {
     /// How the targets are watched.
     #[serde(default)]
     pub health: HealthRule,
-    /// How https targets are proved. Default: by a public authority, under the host of the target.
+    /// How https targets are proved, and what proves us to them. Default: by a public authority, under
+    /// the host of the target, and nothing.
     pub tls: Option<At<TlsRule>>,
     /// How the service is told who calls, in a header that callers cannot write. Default: not at all.
     pub identity: Option<At<IdentityRule>>,
@@ -139,16 +139,6 @@ pub struct HealthRule {
     pub down_after: Option<At<u32>>,
 }
 
-/// How https targets are proved.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsRule {
-    /// The authority that alone is trusted, `"file:PATH"` of a PEM file. Default: the public ones.
-    pub ca: Option<At<String>>,
-    /// The name that the certificate must hold. Default: the host of the target.
-    pub server_name: Option<At<String>>,
-}
-
 /// Makes the upstream `name`, whose name stands at `span`; reports all that is wrong with it.
 pub fn compile(
     rule: &UpstreamRule,
@@ -165,7 +155,7 @@ pub fn compile(
     };
     let addresses = compile_all(targets, span, surroundings.forbidden, reading);
     let secure = addresses.iter().flatten().any(Address::is_secure);
-    let tls = tls_of(tls.as_ref(), secure, http, surroundings, reading);
+    let tls = tls::compile(tls.as_ref(), secure, http, surroundings, reading);
     let identity = match identity {
         None => Some(None),
         Some(rule) => identity_rule::compile(rule, name, surroundings, reading).map(Some),
@@ -203,58 +193,6 @@ pub fn compile(
         turn: Default::default(),
         retries: Retries::default(),
     })
-}
-
-/// TLS for the upstream; nothing where no target wants it, and nothing at all when it is wrong.
-fn tls_of(
-    rule: Option<&At<TlsRule>>,
-    secure: bool,
-    http: Protocol,
-    surroundings: &Surroundings<'_>,
-    reading: &mut Reading<'_>,
-) -> Option<Option<Tls>> {
-    if !secure {
-        if let Some(rule) = rule {
-            let says = "`tls` is given, but no target is spoken to with TLS";
-            reading.wrong(Code::WrongValue, &rule.span, says, "write https:// for the targets");
-            return None;
-        }
-        return Some(None);
-    }
-    let (ca, server_name) =
-        rule.map_or((None, None), |rule| (rule.ca.as_ref(), rule.server_name.as_ref()));
-    let roots = match ca {
-        None => Some(public_roots()),
-        Some(ca) => match file(ca, surroundings.base_dir).and_then(|path| roots_from(&path)) {
-            Ok(roots) => Some(roots),
-            Err(says) => {
-                let help = "name a PEM file with the authority's certificate: \"file:PATH\"";
-                reading.wrong(Code::BadCertificate, &ca.span, says, help);
-                None
-            }
-        },
-    };
-    let server_name = match server_name {
-        None => Some(None),
-        Some(name) => match ServerName::try_from(name.value.clone()) {
-            Ok(name) => Some(Some(name)),
-            Err(_) => {
-                let says = format!("`{}` is not a server name", name.value);
-                reading.wrong(
-                    Code::WrongValue,
-                    &name.span,
-                    says,
-                    "write for example \"tasks.internal\"",
-                );
-                None
-            }
-        },
-    };
-    let protocol: &[u8] = match http {
-        Protocol::Http1 => b"http/1.1",
-        Protocol::Http2 => b"h2",
-    };
-    Tls::new(roots?, server_name?, protocol).ok().map(Some)
 }
 
 /// Holds values against their ranges, and remembers whether all of them fitted.

@@ -100,6 +100,27 @@ impl Upstream {
         }
     }
 
+    /// When our own certificate towards the targets expires, in Unix seconds, where there is one.
+    pub fn certificate_not_after_s(&self) -> Option<u64> {
+        self.settings.tls.as_ref().and_then(Tls::not_after_s)
+    }
+
+    /// Reads the files again that TLS and credentials are made of, and tells of each thing that
+    /// changed, or could not: `tls` or `credential`. It waits for the disk.
+    pub fn reload_if_changed(&self, mut tell: impl FnMut(&'static str, Result<(), String>)) {
+        if let Some(tls) = &self.settings.tls {
+            match tls.reload_if_changed() {
+                Ok(false) => {}
+                Ok(true) => {
+                    // What was proved by the old files is not asked any further.
+                    self.targets.iter().for_each(|target| target.retire_connections());
+                    tell("tls", Ok(()));
+                }
+                Err(says) => tell("tls", Err(says)),
+            }
+        }
+    }
+
     /// The healthy target that is asked next, other than `avoid` where there is another.
     ///
     /// The search begins one further each time, so that among equals everybody has a turn.
@@ -229,7 +250,7 @@ pub struct Target {
     pub(in crate::forward) address: Address,
     name: Arc<str>,
     healthy: AtomicBool,
-    /// Counts how often the target went down. Connections of an earlier count are not used again.
+    /// Counts how often the target went down, or was to be proved anew. Connections of an earlier count are not used again.
     generation: AtomicU32,
     connect_failures: AtomicU32,
     pub(in crate::forward) in_flight: AtomicUsize,
@@ -309,6 +330,11 @@ impl Target {
 
     pub(in crate::forward) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Gives up its connections, each once its request has ended; it stays in rotation.
+    pub(in crate::forward) fn retire_connections(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes it into rotation.

@@ -75,6 +75,7 @@ families! { Total TotalIndex TOTALS:
     UPSTREAM_REQUESTS "portcullis_upstream_requests_total" ["upstream" "target" "result"] "Attempts at a target"
     UPSTREAM_RETRIES "portcullis_upstream_retries_total" ["upstream" "reason"] "Attempts that repeat one that failed"
     IDENTITY_TOKENS_SIGNED "portcullis_identity_tokens_signed_total" ["upstream"] "Tokens signed that tell a service who calls; the others were used again"
+    UPSTREAM_RELOADS "portcullis_upstream_reloads_total" ["upstream" "what" "result"] "Changed files of TLS and credentials towards an upstream: applied or refused"
     POLICY_RELOADS "portcullis_policy_reloads_total" ["result"] "Reloads: applied, unchanged or refused"
     ACCESS_RECORDS_DROPPED "portcullis_access_records_dropped_total" [] "Access records lost because they could not be written fast enough"
 }

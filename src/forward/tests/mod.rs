@@ -3,6 +3,7 @@
 mod answers;
 mod bounds;
 mod faults;
+mod mutual;
 mod protocols;
 mod rules;
 
