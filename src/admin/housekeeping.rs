@@ -9,6 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, Desk};
 use crate::clock::Now;
+use crate::forward::credential::Credential;
+use crate::forward::credential::oauth::OAuth;
 use crate::record::families;
 
 const TURN: Duration = Duration::from_secs(1);
@@ -81,6 +83,10 @@ impl Desk {
         let metrics = self.parts.shared.record.metrics();
         for upstream in self.parts.upstreams.iter() {
             let name = upstream.name();
+            let oauth = upstream.credential().and_then(Credential::oauth);
+            if let Some(says) = oauth.and_then(OAuth::take_fault) {
+                tracing::error!(upstream = %name, %says, "no token for the service was to be had");
+            }
             upstream.reload_if_changed(|what, done| {
                 let result = match done {
                     Ok(()) => {

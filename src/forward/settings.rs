@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::forward::address::{Address, compile_all};
+use crate::forward::credential::rule::{self as credential_rule, CredentialRule};
 use crate::forward::identity::rule::{self as identity_rule, IdentityRule};
 use crate::forward::reference::Surroundings;
 use crate::forward::tls::{self, TlsRule};
@@ -50,6 +51,27 @@ pub struct UpstreamRule {
     pub tls: Option<At<TlsRule>>,
     /// How the service is told who calls, in a header that callers cannot write. Default: not at all.
     pub identity: Option<At<IdentityRule>>,
+    /// What proves us to the service, such as a third party's API. Default: nothing.
+    pub credential: Option<At<CredentialRule>>,
+}
+
+impl UpstreamRule {
+    /// One target and nothing else that somebody wrote.
+    pub(in crate::forward) fn plain(target: At<String>, tls: Option<At<TlsRule>>) -> Self {
+        Self {
+            targets: vec![target],
+            balance: None,
+            http: None,
+            host: None,
+            pool: PoolRule::default(),
+            timeout: TimeoutRule::default(),
+            retry: RetryRule::default(),
+            health: HealthRule::default(),
+            tls,
+            identity: None,
+            credential: None,
+        }
+    }
 }
 
 /// Which healthy target is asked next.
@@ -147,19 +169,32 @@ pub fn compile(
     surroundings: &Surroundings<'_>,
     reading: &mut Reading<'_>,
 ) -> Option<Upstream> {
-    let UpstreamRule { targets, balance, http, host, pool, timeout, retry, health, tls, identity } =
-        rule;
+    let UpstreamRule { targets, balance, http, host, pool, timeout, retry, health, .. } = rule;
     let http = match http {
         Some(HttpRule::Http2) => Protocol::Http2,
         Some(HttpRule::Http1) | None => Protocol::Http1,
     };
     let addresses = compile_all(targets, span, surroundings.forbidden, reading);
     let secure = addresses.iter().flatten().any(Address::is_secure);
-    let tls = tls::compile(tls.as_ref(), secure, http, surroundings, reading);
-    let identity = match identity {
+    let tls = tls::compile(rule.tls.as_ref(), secure, http, surroundings, reading);
+    let identity = match &rule.identity {
         None => Some(None),
         Some(rule) => identity_rule::compile(rule, name, surroundings, reading).map(Some),
     };
+    let credential = match &rule.credential {
+        None => Some(None),
+        Some(rule) => credential_rule::compile(rule, name, surroundings, reading),
+    };
+    if let (Some(Some(teller)), Some(Some(credential)), Some(rule)) =
+        (&identity, &credential, &rule.credential)
+        && teller.binds_query()
+        && credential.is_in_query()
+    {
+        let says = "the identity would cover a query that holds a secret";
+        let help = "send the credential in a header, or write identity = { jwt = {} }";
+        reading.wrong(Code::WrongValue, &rule.span, says, help);
+        return None;
+    }
     let mut checks = Checks { reading, sound: true };
     let pool = checks.pool(pool);
     let timeout = checks.timeout(timeout);
@@ -182,6 +217,7 @@ pub fn compile(
         health,
         tls: tls?,
         identity: identity?,
+        credential: credential?,
         forbidden: surroundings.forbidden.into(),
     };
     let targets = addresses?.into_iter().map(|address| Arc::new(Target::new(address))).collect();

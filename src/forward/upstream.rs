@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 
 use crate::forward::address::Address;
+use crate::forward::credential::Credential;
 use crate::forward::identity::Teller;
 use crate::forward::identity::token::Tokens;
 use crate::forward::tls::Tls;
@@ -100,25 +101,9 @@ impl Upstream {
         }
     }
 
-    /// When our own certificate towards the targets expires, in Unix seconds, where there is one.
-    pub fn certificate_not_after_s(&self) -> Option<u64> {
-        self.settings.tls.as_ref().and_then(Tls::not_after_s)
-    }
-
-    /// Reads the files again that TLS and credentials are made of, and tells of each thing that
-    /// changed, or could not: `tls` or `credential`. It waits for the disk.
-    pub fn reload_if_changed(&self, mut tell: impl FnMut(&'static str, Result<(), String>)) {
-        if let Some(tls) = &self.settings.tls {
-            match tls.reload_if_changed() {
-                Ok(false) => {}
-                Ok(true) => {
-                    // What was proved by the old files is not asked any further.
-                    self.targets.iter().for_each(|target| target.retire_connections());
-                    tell("tls", Ok(()));
-                }
-                Err(says) => tell("tls", Err(says)),
-            }
-        }
+    /// What proves us to the targets.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.settings.credential.as_ref()
     }
 
     /// The healthy target that is asked next, other than `avoid` where there is another.
@@ -174,6 +159,7 @@ pub struct Settings {
     pub(in crate::forward) health: Health,
     pub(in crate::forward) tls: Option<Tls>,
     pub(in crate::forward) identity: Option<Teller>,
+    pub(in crate::forward) credential: Option<Credential>,
     pub(in crate::forward) forbidden: Box<[SocketAddr]>,
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod credentials;
 mod faults;
 mod mutual;
 mod protocols;
