@@ -19,6 +19,8 @@ mod headers;
 mod inbound;
 mod departure;
 mod attempt;
+mod question;
+pub mod probe;
 pub mod sender;
 pub mod health;
 

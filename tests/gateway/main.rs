@@ -20,5 +20,6 @@ mod operations;
 mod refusals;
 mod review;
 mod series;
+mod services;
 mod silence;
 mod tour;

@@ -119,7 +119,7 @@ impl OAuth {
     ///
     /// # Errors
     /// Why there is no token, in words that hold no secret.
-    pub(in crate::forward) async fn fetch(&self, clock: &Clock) -> Result<(), String> {
+    pub async fn fetch(&self, clock: &Clock) -> Result<(), String> {
         let form = self.form.load();
         match self.endpoint.ask(&form).await {
             Ok(granted) => {

@@ -86,6 +86,9 @@ pub struct SignatureRule {
     pub keyid: At<String>,
     /// Where the secret is: at least 32 bytes.
     pub secret: At<Reference>,
+    /// How it is written there: `"raw"`, or `"base64"`. Default `"raw"`.
+    #[serde(default)]
+    pub encoding: Encoding,
     /// What is covered. Default: `["@method", "@authority", "@path", "@query"]`; a body that the
     /// gateway reads whole is covered always, by `content-digest` and `content-type`.
     pub components: Option<At<Vec<At<String>>>>,
@@ -95,6 +98,17 @@ pub struct SignatureRule {
     pub tag: Option<At<String>>,
     /// How long a signature holds, up to `"1h"`. Default `"60s"`.
     pub lifetime: Option<At<Span>>,
+}
+
+/// How a secret is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// As it is.
+    #[default]
+    Raw,
+    /// In base64 (RFC 4648, section 4).
+    Base64,
 }
 
 /// A token by OAuth 2.0 client credentials.
@@ -210,7 +224,8 @@ impl Making<'_, '_, '_> {
     }
 
     fn signature(&mut self, rule: &SignatureRule) -> Made<Kind> {
-        let SignatureRule { keyid, secret, components, label, tag, lifetime } = rule;
+        let SignatureRule { keyid, secret, encoding, components, label, tag, lifetime } = rule;
+        let encoding = *encoding;
         let mut sound = true;
         let written = components.iter().flat_map(|list| list.iter());
         for component in written.clone() {
@@ -241,9 +256,18 @@ impl Making<'_, '_, '_> {
             self.wrong(&written.span, "`lifetime` is out of its range", "write \"1s\" to \"1h\"");
             sound = false;
         }
-        let secret = self.watched(secret, |secret| match secret.expose().len() {
-            SIGNING_BYTES_MIN.. => Ok(secret.clone()),
-            _ => Err(format!("a secret that signs has at least {SIGNING_BYTES_MIN} bytes")),
+        let secret = self.watched(secret, move |secret| {
+            let secret = match encoding {
+                Encoding::Raw => secret.clone(),
+                Encoding::Base64 => STANDARD
+                    .decode(secret.expose())
+                    .map(Secret::new)
+                    .map_err(|_| "what it holds is not base64".to_owned())?,
+            };
+            match secret.expose().len() {
+                SIGNING_BYTES_MIN.. => Ok(secret),
+                _ => Err(format!("a secret that signs has at least {SIGNING_BYTES_MIN} bytes")),
+            }
         })?;
         let components = match components {
             Some(_) => written.map(|component| component.as_str().into()).collect(),
