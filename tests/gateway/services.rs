@@ -157,7 +157,7 @@ fn services_in_three_languages_believe_the_signed_header_alone() {
         let (example, spy) = (free(), Service::ok());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("identity.secret");
-        let file = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(&path);
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         writeln!(file.unwrap(), "{SECRET}").unwrap();
         let path = path.to_str().unwrap();
         let identity = format!("identity = \"file:{path}\"\n");
@@ -315,7 +315,7 @@ fn a_gate_behind_a_gate_knows_it_by_its_signature() {
     let (id, secret) = behind.signing_key(r#""name":"gate","subject":"gate_1","roles":["member"]"#);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("signing");
-    let file = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(&path);
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     writeln!(file.unwrap(), "{secret}").unwrap();
     let policy = "version = 1\nname = \"front\"\n\
         [routes.read]\nsummary = \"Read\"\nmatch = \"GET /v1/signed\"\nupstream = \"service\"\nauth = \"none\"\n\

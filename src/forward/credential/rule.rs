@@ -318,10 +318,8 @@ impl Making<'_, '_, '_> {
         });
         let rule = UpstreamRule::plain(target, tls);
         let upstream = settings::compile(&rule, name, &url.span, self.surroundings, self.reading)?;
-        let bare = |address: &crate::forward::address::Address| {
-            !address.is_secure() && !address.is_loopback()
-        };
-        if upstream.targets().iter().any(|target| bare(target.address())) {
+        let mut addresses = upstream.targets().iter().map(|target| target.address());
+        if addresses.any(|address| !address.is_secure() && !address.is_loopback()) {
             let says = "the client's secret and the token would go over the network in plaintext";
             self.wrong(&url.span, says, "write https://");
             return None;
@@ -381,22 +379,19 @@ fn form(
     };
     scope.into_iter().for_each(|scope| add("scope", scope));
     audience.into_iter().for_each(|audience| add("audience", audience));
-    let authorization = match auth {
+    let mut authorization = None;
+    match auth {
         ClientAuth::Post => {
             add("client_id", &id);
             add("client_secret", &secret);
-            None
         }
         ClientAuth::Basic => {
             let pair = Zeroizing::new(format!("{}:{}", *encoded(&id), *encoded(&secret)));
             let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-            let value = HeaderValue::from_str(&text).map_err(|error| error.to_string())?;
-            Some(value)
+            let mut value = HeaderValue::from_str(&text).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            authorization = Some(value);
         }
-    };
-    let authorization = authorization.map(|mut value| {
-        value.set_sensitive(true);
-        value
-    });
+    }
     Ok(Form { authorization, body: Zeroizing::new(body.as_bytes().to_vec()) })
 }

@@ -20,7 +20,7 @@ fn mounted(versions: &[(&str, &str)]) -> tempfile::TempDir {
     for (version, secret) in versions {
         fs::create_dir(dir.path().join(version)).unwrap();
         let path = dir.path().join(version).join("secret");
-        let file = fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path);
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         file.unwrap().write_all(secret.as_bytes()).unwrap();
     }
     symlink(versions[0].0, dir.path().join("..data")).unwrap();
