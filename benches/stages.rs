@@ -32,6 +32,7 @@ use portcullis::authenticate::nonce::Nonces;
 use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::sign::{Terms, ToSign, sign};
 use portcullis::clock::{Clock, Hand, Now};
+use portcullis::forward::identity::issuer::{Issuer, IssuerRule};
 use portcullis::forward::reference::Surroundings;
 use portcullis::forward::sender::{Canned, Sender};
 use portcullis::forward::settings;
@@ -297,15 +298,16 @@ impl Bed {
 
 fn upstreams() -> Upstreams {
     let rule = toml::from_str("targets = [\"http://127.0.0.1:9\"]").unwrap();
+    let mut mistakes = Mistakes::default();
+    let source = Source::new("bench", "");
+    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
     let surroundings = Surroundings {
         base_dir: Path::new("."),
         forbidden: &[],
         environment: &|_| None,
         only_looking: false,
+        issuer: &Issuer::compile(&IssuerRule::default(), &mut reading),
     };
-    let mut mistakes = Mistakes::default();
-    let source = Source::new("bench", "");
-    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
     Upstreams::new(settings::compile(&rule, "tasks", &(0..0), &surroundings, &mut reading))
 }
 

@@ -234,6 +234,7 @@ reasons! {
     UpstreamUnhealthy "upstream-unhealthy" Forward 503 Upstream "The service is not available at the moment"
     UpstreamBusy "upstream-busy" Forward 503 Upstream "The service is busy"
     UpstreamBroken "upstream-broken" Forward 502 Upstream "The service gave no valid answer"
+    UpstreamCredentialMissing "upstream-credential-missing" Forward 503 Gateway "The service is not available at the moment"
     UpstreamTimeout "upstream-timeout" Forward 504 Upstream "The service did not answer in time"
     // record: the gateway itself.
     ClientLeft "client-left" Record 499 Caller "The caller left before the answer"

@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 /// The text format of Prometheus.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
 const JSON_TYPE: &str = "application/json";
+/// A JWK Set (RFC 7517, section 8.5.2).
+const KEYS_TYPE: &str = "application/jwk-set+json";
+/// Public keys may be kept for less time than a new one is published ahead.
+const KEYS_CACHE: &str = "public, max-age=300";
 /// What a 401 asks for (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"portcullis admin\"";
 
@@ -134,6 +138,13 @@ pub fn json(value: &Value) -> Answer {
 /// 200 with JSON that is text already.
 pub fn json_text(text_of_json: String) -> Answer {
     text(JSON_TYPE, text_of_json)
+}
+
+/// 200 with public keys.
+pub fn keys(set: &Value) -> Answer {
+    let mut answer = text(KEYS_TYPE, set.to_string());
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(KEYS_CACHE));
+    answer
 }
 
 /// 200 with a scrape.

@@ -13,6 +13,8 @@ pub enum Endpoint {
     Readyz,
     /// One scrape.
     Metrics,
+    /// The public keys that tokens for services are verified with.
+    IdentityKeys,
     /// What runs, and how it fares.
     Status,
     /// Loads the policy again.
@@ -47,6 +49,7 @@ impl Endpoint {
             "/healthz" => read(Self::Healthz),
             "/readyz" => read(Self::Readyz),
             "/metrics" => read(Self::Metrics),
+            "/.well-known/jwks.json" => read(Self::IdentityKeys),
             "/v1/status" => read(Self::Status),
             "/v1/reload" => write(Self::Reload),
             "/v1/keys" => write(Self::Keys),
@@ -65,9 +68,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether callers on the same machine need no token for it: a monitor has none.
+    /// Whether callers on the same machine need no token for it: a monitor has none, nor has a
+    /// service that verifies who calls.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics)
+        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::IdentityKeys)
     }
 }
 
@@ -78,8 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_monitors_ask_is_open() {
-        for path in ["/healthz", "/readyz", "/metrics"] {
+    fn only_what_monitors_and_services_ask_is_open() {
+        for path in ["/healthz", "/readyz", "/metrics", "/.well-known/jwks.json"] {
             assert!(Endpoint::find(&Method::GET, path).unwrap().is_open(), "{path}");
         }
         for (method, path) in [

@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, Desk};
+use crate::clock::Now;
+use crate::forward::credential::Credential;
+use crate::forward::credential::oauth::OAuth;
 use crate::record::families;
 
 const TURN: Duration = Duration::from_secs(1);
@@ -53,11 +56,50 @@ impl Desk {
         }
         if turn.is_multiple_of(CERTIFICATE_TURNS) {
             self.look_at_certificates();
+            self.look_at_upstreams();
         }
         if turn.is_multiple_of(FORGET_TURNS) {
             // A failing disk is logged where it fails.
             let _ = self.bans.expire(now);
             self.reloads.forget_routes(now);
+            self.tend_identity(now);
+        }
+    }
+
+    /// Rotates the keys that tokens are signed with, where tokens are.
+    fn tend_identity(&self, now: Now) {
+        let issuer = &self.parts.issuer;
+        if issuer.count() == 0 {
+            return;
+        }
+        match issuer.tend(&self.parts.store, now) {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(published = issuer.count(), "the identity keys changed"),
+            Err(fault) => tracing::error!(%fault, "the identity keys stay as they are"),
+        }
+    }
+
+    fn look_at_upstreams(&self) {
+        let metrics = self.parts.shared.record.metrics();
+        for upstream in self.parts.upstreams.iter() {
+            let name = upstream.name();
+            let oauth = upstream.credential().and_then(Credential::oauth);
+            if let Some(says) = oauth.and_then(OAuth::take_fault) {
+                tracing::error!(upstream = %name, %says, "no token for the service was to be had");
+            }
+            upstream.reload_if_changed(|what, done| {
+                let result = match done {
+                    Ok(()) => {
+                        tracing::info!(upstream = %name, what, "changed files are in use");
+                        "applied"
+                    }
+                    Err(says) => {
+                        tracing::error!(upstream = %name, what, %says, "the changed files are refused; what is in use stays");
+                        "refused"
+                    }
+                };
+                metrics.add(families::UPSTREAM_RELOADS, [name, what, result], 1);
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::Desk;
 use crate::clock::Now;
+use crate::forward::credential::Credential;
 use crate::forward::upstream::Upstream;
 use crate::listen;
 use crate::record::families;
@@ -23,6 +24,8 @@ impl Desk {
         for upstream in self.parts.upstreams.iter() {
             tell_upstream(metrics, upstream);
         }
+        let published = self.parts.issuer.count() as f64;
+        metrics.set(families::IDENTITY_KEYS_PUBLISHED, [], published);
         self.tell_memory(metrics);
         self.tell_keys(metrics, now);
         metrics.set(families::BANS_IN_FORCE, ["manual"], self.bans.count(now) as f64);
@@ -111,6 +114,20 @@ fn tell_upstream(metrics: &Metrics, upstream: &Upstream) {
         }
     }
     let retries = upstream.retries();
+    if let Some(expiry_s) = upstream.certificate_not_after_s() {
+        metrics.set(families::CERTIFICATE_EXPIRY, [&*format!("upstream:{name}")], expiry_s as f64);
+    }
+    if let Some(oauth) = upstream.credential().and_then(Credential::oauth) {
+        for (result, counter) in [("ok", &oauth.fetched), ("error", &oauth.failed)] {
+            metrics.raise(families::UPSTREAM_TOKENS, [name, result], read(counter));
+        }
+        if let Some(end_s) = oauth.end_s() {
+            metrics.set(families::UPSTREAM_TOKEN_EXPIRY, [name], end_s as f64);
+        }
+    }
+    if let Some(tokens) = upstream.tokens() {
+        metrics.raise(families::IDENTITY_TOKENS_SIGNED, [name], tokens.signed());
+    }
     for (reason, counter) in [("connect", &retries.connect), ("stale", &retries.stale)] {
         metrics.raise(families::UPSTREAM_RETRIES, [name, reason], read(counter));
     }

@@ -1,7 +1,8 @@
 //! The administration: metrics, readiness, reload, keys, bans and decisions, on a listener of its own.
 //!
-//! `/healthz`, `/readyz` and `/metrics` are open to callers on the same machine while the listener
-//! is bound to loopback. Everything else, and those three on any other address, needs the token.
+//! `/healthz`, `/readyz`, `/metrics` and `/.well-known/jwks.json` are open to callers on the same
+//! machine while the listener is bound to loopback. Everything else, and those four on any other
+//! address, needs the token.
 
 pub mod answer;
 pub mod guard;
@@ -34,6 +35,7 @@ use crate::admin::reloads::{Reloads, result_name};
 use crate::admin::secrets::{MasterKey, Rekey};
 use crate::authenticate::directory::Directory;
 use crate::clock::Now;
+use crate::forward::identity::issuer::Issuer;
 use crate::forward::upstream::Upstreams;
 use crate::gateway::Shared;
 use crate::limit::buckets::Buckets;
@@ -71,6 +73,8 @@ pub struct Parts {
     pub watch: bool,
     /// The services behind.
     pub upstreams: Arc<Upstreams>,
+    /// Who signs tokens that tell services who calls.
+    pub issuer: Arc<Issuer>,
     /// The listeners.
     pub listeners: Vec<Arc<listen::Shared>>,
     /// What lets in; without it nobody gets further than the open endpoints.
@@ -104,6 +108,8 @@ struct Watched {
     buckets: Arc<Buckets>,
     watch: bool,
     upstreams: Arc<Upstreams>,
+    issuer: Arc<Issuer>,
+    store: Arc<Store>,
     listeners: Vec<Arc<listen::Shared>>,
     drain: Drain,
     expire_after: Duration,
@@ -121,6 +127,7 @@ impl Admin {
             reloader,
             watch,
             upstreams,
+            issuer,
             listeners,
             token,
             drain,
@@ -130,7 +137,7 @@ impl Admin {
         Self(Arc::new(Desk {
             guard: Guard::new(token),
             bans: Register::new(Arc::clone(&shared.bans), Arc::clone(&store)),
-            store,
+            store: Arc::clone(&store),
             master,
             reloads,
             started: shared.clock.now(),
@@ -142,6 +149,8 @@ impl Admin {
                 buckets,
                 watch,
                 upstreams,
+                issuer,
+                store,
                 listeners,
                 drain,
                 expire_after,
@@ -188,6 +197,7 @@ impl Desk {
             Endpoint::Healthz => Ok(answer::json(&json!({ "status": "alive" }))),
             Endpoint::Readyz => self.ready().map(|value| answer::json(&value)),
             Endpoint::Metrics => self.apart(|desk| Ok(answer::metrics(desk.scrape()))).await,
+            Endpoint::IdentityKeys => Ok(answer::keys(&self.parts.issuer.published())),
             Endpoint::Status => self.apart(|desk| Ok(answer::json(&desk.status()))).await,
             Endpoint::Reload => self.apart(|desk| Ok(desk.reloaded())).await,
             Endpoint::Keys => self.keys(body).await,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::connect::{self, Tried};
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::{Ended, Format, Globals};
 use crate::clock::{Clock, Now};
@@ -16,11 +17,14 @@ use crate::rehearse::Rehearsal;
 /// Options of `check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  portcullis check\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203"
+    after_help = "Examples:\n  portcullis check\n  portcullis check --connect\n  portcullis check --deny-warnings candidate/policies\n  portcullis check --explain P0203"
 )]
 pub struct Options {
     /// The policy directory; default: the one that the configuration names.
     path: Option<PathBuf>,
+    /// Also try the upstreams and token endpoints; without it no socket is opened.
+    #[arg(long)]
+    connect: bool,
     /// Count advice as errors.
     #[arg(long)]
     deny_warnings: bool,
@@ -43,10 +47,18 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
     let mut mistakes = Mistakes::default();
     let now = Clock::system().now();
     let rehearsal = look(globals, options.path.as_deref(), now, &mut mistakes);
+    let tried = if options.connect && !mistakes.any_error() {
+        tried(globals, rehearsal.as_ref(), &mut mistakes)?
+    } else {
+        Vec::new()
+    };
     mistakes.sort();
     match options.format {
-        Format::Text => show(&mistakes, globals),
-        Format::Json => print(&document(&mistakes).to_string()),
+        Format::Text => {
+            tried.iter().for_each(|tried| print(&tried.line()));
+            show(&mistakes, globals);
+        }
+        Format::Json => print(&document(&mistakes, &tried).to_string()),
     }
     let (errors, advice) = mistakes.count();
     if options.format == Format::Text {
@@ -61,7 +73,28 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
         }
     }
     let found = errors > 0 || (options.deny_warnings && advice > 0);
-    Ok(if found { Exit::Found } else { Exit::Fine })
+    let unreachable = tried.iter().filter(|tried| tried.is_unreachable()).count();
+    match (found, unreachable) {
+        (true, _) => Ok(Exit::Found),
+        (false, 0) => Ok(Exit::Fine),
+        (false, count) => Err(Exit::Unreachable(format!("{count} of the places were not reached"))),
+    }
+}
+
+/// Tries what the configuration names, and adds the advice that follows.
+fn tried(
+    globals: &Globals,
+    rehearsal: Option<&Rehearsal>,
+    mistakes: &mut Mistakes,
+) -> Result<Vec<Tried>, Exit> {
+    let clock = Clock::system();
+    let config =
+        Config::read(&globals.config, FirstRun::Assume, clock.now(), &mut Mistakes::default());
+    let Some(config) = config else { return Ok(Vec::new()) };
+    let policy = rehearsal.map(Rehearsal::policy).map(AsRef::as_ref);
+    let tried = connect::all(&config.upstreams, policy, &clock)?;
+    tried.iter().filter_map(Tried::advice).for_each(|mistake| mistakes.push(mistake));
+    Ok(tried)
 }
 
 /// Looks at the configuration and at the policy, whatever is wrong with the one or the other. The
@@ -121,7 +154,7 @@ pub fn stopped(mistakes: &mut Mistakes, globals: &Globals) -> Exit {
     Exit::CouldNot(format!("{}; nothing was started", mistakes.tally()))
 }
 
-fn document(mistakes: &Mistakes) -> Value {
+fn document(mistakes: &Mistakes, tried: &[Tried]) -> Value {
     let item = |mistake: &Mistake| {
         let place = mistake.place.as_ref().map(|place| {
             let (line, column) = place.source.line_and_column(place.span.start);
@@ -137,5 +170,6 @@ fn document(mistakes: &Mistakes) -> Value {
     json!({
         "schema": "portcullis.check/1", "errors": errors, "warnings": warnings,
         "mistakes": mistakes.iter().map(item).collect::<Vec<_>>(),
+        "connect": tried.iter().map(Tried::document).collect::<Vec<_>>(),
     })
 }

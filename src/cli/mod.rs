@@ -9,6 +9,7 @@ pub mod threads;
 pub mod start;
 pub mod run;
 pub mod check;
+pub mod connect;
 pub mod test;
 pub mod fmt;
 pub mod explain;

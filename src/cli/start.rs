@@ -97,6 +97,9 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let made = first_run::prepare(&config).map_err(could_not)?;
     let keyring = Keyring::read(&config).map_err(could_not)?;
     let (directory, store) = keyring.open(&config).map_err(could_not)?;
+    if config.upstreams.iter().any(|upstream| upstream.tokens().is_some()) {
+        config.issuer.open(&store, now).map_err(|fault| could_not(fault.to_string()))?;
+    }
     let record = record(&config, clock).map_err(could_not)?;
     let ground = Ground {
         upstreams: Arc::clone(&config.upstreams),
@@ -147,6 +150,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         reloader,
         watch: config.watch,
         upstreams: Arc::clone(&config.upstreams),
+        issuer: Arc::clone(&config.issuer),
         listeners,
         token: keyring.admin,
         drain: drain.clone(),

@@ -13,6 +13,7 @@ use crate::admin::{Admin, housekeeping};
 use crate::cli::start::Bound;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::forward::credential::oauth;
 use crate::forward::health;
 use crate::forward::identity::Verifier;
 use crate::forward::sender::Sender;
@@ -94,8 +95,8 @@ pub(in crate::cli) fn control(
             "the task service believes signed identities only; give its upstream an `identity`";
         return Err(says.to_owned());
     }
-    let (upstreams, admin, runtime) =
-        (Arc::clone(&config.upstreams), Arc::clone(admin), runtime()?);
+    let (upstreams, admin, runtime, clock) =
+        (Arc::clone(&config.upstreams), Arc::clone(admin), runtime()?, clock.clone());
     let thread = std::thread::Builder::new().name("control".to_owned());
     let thread = thread.spawn(move || {
         runtime.block_on(async {
@@ -111,7 +112,8 @@ pub(in crate::cli) fn control(
             if let (Some(socket), Some(service)) = (bound.tasks.and_then(listener), service) {
                 serving.spawn(plain::serve(socket, service, stop()));
             }
-            serving.spawn(health::watch(upstreams, stop()));
+            serving.spawn(health::watch(Arc::clone(&upstreams), stop()));
+            serving.spawn(oauth::watch(upstreams, clock, stop()));
             serving.spawn(housekeeping::keep(admin, stop()));
             while serving.join_next().await.is_some() {}
         });

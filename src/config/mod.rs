@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::config::sections::Sections;
+use crate::forward::identity::issuer::Issuer;
 use crate::forward::upstream::Upstreams;
 use crate::listen::settings::Settings;
 use crate::mistake::code::Code;
@@ -36,6 +37,8 @@ pub struct Config {
     pub listeners: Vec<Settings>,
     /// The upstreams.
     pub upstreams: Arc<Upstreams>,
+    /// Who signs tokens that tell services who calls.
+    pub issuer: Arc<Issuer>,
     /// The state directory.
     pub state_dir: PathBuf,
     /// Where the master key is, when not in the state directory.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::forward::identity::issuer::IssuerRule;
 use crate::forward::settings::UpstreamRule;
 use crate::listen::settings::ListenerRule;
 use crate::mistake::source::At;
@@ -26,6 +27,9 @@ pub struct GatewayFile {
     pub listener: Vec<ListenerRule>,
     /// The services behind the gateway, by name.
     pub upstreams: BTreeMap<String, UpstreamRule>,
+    /// How tokens are signed that tell services who calls.
+    #[serde(default)]
+    pub identity: IssuerRule,
     /// Where keys, bans and secrets are kept.
     #[serde(default)]
     pub state: StateRule,

@@ -16,6 +16,7 @@ use crate::config::rule::{
 use crate::config::{
     Ceilings, Config, FirstRun, at_rest, development, names, private_dir, state_files,
 };
+use crate::forward::identity::issuer::{Issuer, IssuerRule};
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{self as upstream, UpstreamRule};
 use crate::forward::upstream::Upstreams;
@@ -37,6 +38,7 @@ pub(in crate::config) struct Sections {
     /// How many `[[listener]]` there are, also those that have mistakes.
     listeners_written: usize,
     upstreams: Vec<(String, Range<usize>, UpstreamRule)>,
+    identity: IssuerRule,
     state: StateRule,
     keys: KeysRule,
     admin: Option<AdminRule>,
@@ -88,6 +90,7 @@ impl Sections {
                     self.upstreams.extend(rule.map(|rule| (member.name, member.span, rule)));
                 }
             }
+            "identity" => self.identity = or_default(entry, source, mistakes),
             "state" => self.state = or_default(entry, source, mistakes),
             "keys" => self.keys = or_default(entry, source, mistakes),
             "admin" => self.admin = read::rule("[admin]", entry.node, source, mistakes),
@@ -139,12 +142,14 @@ impl Sections {
             .iter()
             .filter_map(|rule| listener::compile(rule, &material, reading))
             .collect();
+        let issuer = Issuer::compile(&self.identity, reading);
         let forbidden: Vec<SocketAddr> = admin.into_iter().collect();
         let surroundings = Surroundings {
             base_dir: base,
             forbidden: &forbidden,
             environment: &environment,
             only_looking: first_run == FirstRun::Assume,
+            issuer: &issuer,
         };
         let upstreams = Upstreams::new(self.upstreams.iter().filter_map(|(name, span, rule)| {
             upstream::compile(rule, name, span, &surroundings, reading)
@@ -158,6 +163,7 @@ impl Sections {
             run_tests: self.policy.run_tests,
             listeners,
             upstreams: Arc::new(upstreams),
+            issuer,
             state_dir,
             master_key: self.state.master_key.as_ref().map(|at| at.value.clone()),
             pepper: self.state.pepper.as_ref().map(|at| at.value.clone()),

@@ -50,6 +50,7 @@ pub(in crate::forward) async fn exchange(
     let Some((speech, target)) = lease.connected() else {
         return Err(Lost::Final(Reason::GatewayFault.into()));
     };
+    departure.sign(upstream, target.address()).map_err(Lost::Final)?;
     let came = match speech {
         Speech::Http1 { link, .. } => {
             let (request, body) = departure.http1(target.address());

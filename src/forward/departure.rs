@@ -5,9 +5,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::authorize::Permit;
+use crate::clock::Now;
 use crate::forward::SendOptions;
 use crate::forward::address::Address;
 use crate::forward::attempt::unwritable;
+use crate::forward::credential::Credential;
+use crate::forward::credential::signing::Outgoing;
 use crate::forward::headers::{self, Unwritable};
 use crate::forward::http1;
 use crate::forward::identity::{Facts, IDENTITY};
@@ -26,6 +29,7 @@ pub(in crate::forward) struct Departure {
     headers: HeaderMap,
     pub(in crate::forward) body: Outbound,
     pub(in crate::forward) upgrade: bool,
+    now: Now,
 }
 
 impl Departure {
@@ -49,26 +53,51 @@ impl Departure {
         let host =
             headers::outgoing(&mut head, body.length(), settings.http, options.keep_credentials)
                 .map_err(|Unwritable| unwritable())?;
-        if let (true, Some((_, signer))) = (options.identity, &settings.identity) {
-            let grant = permit.principal().grant();
+        if let (true, Some(teller)) = (options.identity, &settings.identity) {
             let facts = Facts {
-                subject: grant.map(|grant| &*grant.subject),
-                roles: grant.map(|grant| &grant.roles),
-                tier: grant.and_then(|grant| grant.tier),
+                grant: permit.principal().grant(),
                 method: head.method.as_str(),
                 path: options.path.unwrap_or(&head.path),
+                query: head.query.as_deref().unwrap_or_default(),
                 request_id: head.id.as_str(),
             };
-            let identity = signer.sign(&facts, options.now).ok_or_else(unwritable)?;
+            let identity = teller.tell(&facts, options.now).ok_or_else(unwritable)?;
             head.headers.insert(IDENTITY, identity);
         }
         let host = match settings.host {
             HostSent::Callers => Some(host),
             HostSent::Targets => None,
         };
-        let path = path_and_query(&mut head, options.path)?;
+        let mut path = path_and_query(&mut head, options.path)?;
+        // Last, so that nothing that a caller sends can stand in its place.
+        if let Some(credential) = &settings.credential {
+            path = credential.inject(&mut head.headers, path, options.now)?;
+        }
         let Head { method, headers, upgrade, .. } = head;
-        Ok(Self { method, path, host, headers, body, upgrade: upgrade.is_some() })
+        let (upgrade, now) = (upgrade.is_some(), options.now);
+        Ok(Self { method, path, host, headers, body, upgrade, now })
+    }
+
+    /// Signs it for a target, where requests to the upstream are signed.
+    ///
+    /// # Errors
+    /// It cannot be signed, and must not leave then.
+    pub(in crate::forward) fn sign(
+        &mut self,
+        upstream: &Upstream,
+        address: &Address,
+    ) -> Result<(), Refusal> {
+        let Some(signing) = upstream.credential().and_then(Credential::signing) else {
+            return Ok(());
+        };
+        let outgoing = Outgoing {
+            method: &self.method,
+            path: &self.path,
+            host: self.host.as_ref().unwrap_or_else(|| address.host_value()),
+            secure: address.is_secure(),
+            body: &self.body,
+        };
+        signing.sign(&outgoing, &mut self.headers, self.now)
     }
 
     /// Whether the request may be sent again although the target may have seen it.

@@ -4,14 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::forward::connection::{Connection, Speech};
-use crate::forward::http1;
-use crate::forward::outbound::Outbound;
+use crate::forward::connection::Connection;
 use crate::forward::patience::Patience;
+use crate::forward::question;
 use crate::forward::upstream::{Target, Upstream, Upstreams};
 
 /// How long a target that is down waits for its next check, at most.
@@ -78,28 +76,6 @@ async fn check(upstream: &Upstream, target: &Arc<Target>) -> bool {
     let Ok(mut connection) = Connection::open(target, settings, limit).await else { return false };
     let Some(path) = &settings.health.path else { return true };
     let patience = Patience::new(Instant::now(), settings.health.timeout, limit);
-    let address = target.address();
-    let status = match connection.speech() {
-        Speech::Http1 { link, .. } => {
-            let request = http1::send::Request {
-                method: &Method::GET,
-                path,
-                host: address.host_value(),
-                headers: &HeaderMap::new(),
-            };
-            let answered = link.ask(request, &mut Outbound::empty(), patience).await;
-            answered.ok().map(|answered| answered.head.status)
-        }
-        Speech::Http2(link) => {
-            let Some(uri) = address.uri(address.authority().clone(), path.clone()) else {
-                return false;
-            };
-            let mut request = Request::new(Outbound::empty());
-            *request.uri_mut() = uri;
-            *request.version_mut() = http::Version::HTTP_2;
-            let answered = link.ask(request, patience).await;
-            answered.ok().map(|answer| answer.status())
-        }
-    };
+    let status = question::ask(&mut connection, target, path, patience).await;
     status.is_some_and(|status| status.is_success() || status.is_redirection())
 }

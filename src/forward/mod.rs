@@ -4,7 +4,9 @@ pub mod address;
 pub mod identity;
 mod tls;
 pub mod upstream;
+mod renewal;
 pub mod reference;
+pub mod credential;
 pub mod settings;
 mod dial;
 mod outbound;
@@ -17,6 +19,8 @@ mod headers;
 mod inbound;
 mod departure;
 mod attempt;
+mod question;
+pub mod probe;
 pub mod sender;
 pub mod health;
 
@@ -120,7 +124,12 @@ async fn travel(
             }
         };
         match exchange(lease, &mut departure, upstream, (now, deadline)).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                if answer.status == StatusCode::UNAUTHORIZED {
+                    upstream.doubt_credential();
+                }
+                return Ok(answer);
+            }
             // Nothing was sent: the connection had closed while it lay idle. A fresh one is asked
             // for next, so this happens once.
             Err(Lost::Unsent(_)) if reused && !fresh => {}

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::forward::identity::issuer::Issuer;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -23,6 +25,8 @@ pub struct Surroundings<'a> {
     /// Whether somebody only looks. Systemd's credentials are there when it starts the gateway, so
     /// they are then taken as there.
     pub only_looking: bool,
+    /// Who signs tokens that tell who calls.
+    pub issuer: &'a Arc<Issuer>,
 }
 
 /// The secret that `reference` points at, or a fresh one where it is `"generated"`.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::forward::address::{Address, compile_all};
-use crate::forward::identity::Signer;
-use crate::forward::reference::{Surroundings, file, secret};
-use crate::forward::tls::{Tls, public_roots, roots_from};
+use crate::forward::credential::rule::{self as credential_rule, CredentialRule};
+use crate::forward::identity::rule::{self as identity_rule, IdentityRule};
+use crate::forward::reference::Surroundings;
+use crate::forward::tls::{self, TlsRule};
 use crate::forward::upstream::{
     Balance, Health, HostSent, PoolBounds, Protocol, Retries, Settings, Target, Timeouts, Upstream,
 };
@@ -46,12 +46,32 @@ pub struct UpstreamRule {
     /// How the targets are watched.
     #[serde(default)]
     pub health: HealthRule,
-    /// How https targets are proved. Default: by a public authority, under the host of the target.
+    /// How https targets are proved, and what proves us to them. Default: by a public authority, under
+    /// the host of the target, and nothing.
     pub tls: Option<At<TlsRule>>,
-    /// The secret that the signed identity header is made with: `"env:NAME"`, `"file:PATH"`,
-    /// `"credential:NAME"` (at least 32 bytes) or `"generated"`, which only the bundled service can
-    /// know. Default: no header.
-    pub identity: Option<At<String>>,
+    /// How the service is told who calls, in a header that callers cannot write. Default: not at all.
+    pub identity: Option<At<IdentityRule>>,
+    /// What proves us to the service, such as a third party's API. Default: nothing.
+    pub credential: Option<At<CredentialRule>>,
+}
+
+impl UpstreamRule {
+    /// One target and nothing else that somebody wrote.
+    pub(in crate::forward) fn plain(target: At<String>, tls: Option<At<TlsRule>>) -> Self {
+        Self {
+            targets: vec![target],
+            balance: None,
+            http: None,
+            host: None,
+            pool: PoolRule::default(),
+            timeout: TimeoutRule::default(),
+            retry: RetryRule::default(),
+            health: HealthRule::default(),
+            tls,
+            identity: None,
+            credential: None,
+        }
+    }
 }
 
 /// Which healthy target is asked next.
@@ -141,16 +161,6 @@ pub struct HealthRule {
     pub down_after: Option<At<u32>>,
 }
 
-/// How https targets are proved.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsRule {
-    /// The authority that alone is trusted, `"file:PATH"` of a PEM file. Default: the public ones.
-    pub ca: Option<At<String>>,
-    /// The name that the certificate must hold. Default: the host of the target.
-    pub server_name: Option<At<String>>,
-}
-
 /// Makes the upstream `name`, whose name stands at `span`; reports all that is wrong with it.
 pub fn compile(
     rule: &UpstreamRule,
@@ -159,22 +169,32 @@ pub fn compile(
     surroundings: &Surroundings<'_>,
     reading: &mut Reading<'_>,
 ) -> Option<Upstream> {
-    let UpstreamRule { targets, balance, http, host, pool, timeout, retry, health, tls, identity } =
-        rule;
+    let UpstreamRule { targets, balance, http, host, pool, timeout, retry, health, .. } = rule;
     let http = match http {
         Some(HttpRule::Http2) => Protocol::Http2,
         Some(HttpRule::Http1) | None => Protocol::Http1,
     };
     let addresses = compile_all(targets, span, surroundings.forbidden, reading);
     let secure = addresses.iter().flatten().any(Address::is_secure);
-    let tls = tls_of(tls.as_ref(), secure, http, surroundings, reading);
-    let identity = match identity {
+    let tls = tls::compile(rule.tls.as_ref(), secure, http, surroundings, reading);
+    let identity = match &rule.identity {
         None => Some(None),
-        Some(reference) => secret(reference, surroundings, reading).map(|secret| {
-            let signer = Signer::new(&secret);
-            Some((secret, signer))
-        }),
+        Some(rule) => identity_rule::compile(rule, name, surroundings, reading).map(Some),
     };
+    let credential = match &rule.credential {
+        None => Some(None),
+        Some(rule) => credential_rule::compile(rule, name, surroundings, reading),
+    };
+    if let (Some(Some(teller)), Some(Some(credential)), Some(rule)) =
+        (&identity, &credential, &rule.credential)
+        && teller.binds_query()
+        && credential.is_in_query()
+    {
+        let says = "the identity would cover a query that holds a secret";
+        let help = "send the credential in a header, or write identity = { jwt = {} }";
+        reading.wrong(Code::WrongValue, &rule.span, says, help);
+        return None;
+    }
     let mut checks = Checks { reading, sound: true };
     let pool = checks.pool(pool);
     let timeout = checks.timeout(timeout);
@@ -197,6 +217,7 @@ pub fn compile(
         health,
         tls: tls?,
         identity: identity?,
+        credential: credential?,
         forbidden: surroundings.forbidden.into(),
     };
     let targets = addresses?.into_iter().map(|address| Arc::new(Target::new(address))).collect();
@@ -208,58 +229,6 @@ pub fn compile(
         turn: Default::default(),
         retries: Retries::default(),
     })
-}
-
-/// TLS for the upstream; nothing where no target wants it, and nothing at all when it is wrong.
-fn tls_of(
-    rule: Option<&At<TlsRule>>,
-    secure: bool,
-    http: Protocol,
-    surroundings: &Surroundings<'_>,
-    reading: &mut Reading<'_>,
-) -> Option<Option<Tls>> {
-    if !secure {
-        if let Some(rule) = rule {
-            let says = "`tls` is given, but no target is spoken to with TLS";
-            reading.wrong(Code::WrongValue, &rule.span, says, "write https:// for the targets");
-            return None;
-        }
-        return Some(None);
-    }
-    let (ca, server_name) =
-        rule.map_or((None, None), |rule| (rule.ca.as_ref(), rule.server_name.as_ref()));
-    let roots = match ca {
-        None => Some(public_roots()),
-        Some(ca) => match file(ca, surroundings.base_dir).and_then(|path| roots_from(&path)) {
-            Ok(roots) => Some(roots),
-            Err(says) => {
-                let help = "name a PEM file with the authority's certificate: \"file:PATH\"";
-                reading.wrong(Code::BadCertificate, &ca.span, says, help);
-                None
-            }
-        },
-    };
-    let server_name = match server_name {
-        None => Some(None),
-        Some(name) => match ServerName::try_from(name.value.clone()) {
-            Ok(name) => Some(Some(name)),
-            Err(_) => {
-                let says = format!("`{}` is not a server name", name.value);
-                reading.wrong(
-                    Code::WrongValue,
-                    &name.span,
-                    says,
-                    "write for example \"tasks.internal\"",
-                );
-                None
-            }
-        },
-    };
-    let protocol: &[u8] = match http {
-        Protocol::Http1 => b"http/1.1",
-        Protocol::Http2 => b"h2",
-    };
-    Tls::new(roots?, server_name?, protocol).ok().map(Some)
 }
 
 /// Holds values against their ranges, and remembers whether all of them fitted.

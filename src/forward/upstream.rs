@@ -10,7 +10,9 @@ use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 
 use crate::forward::address::Address;
-use crate::forward::identity::Signer;
+use crate::forward::credential::Credential;
+use crate::forward::identity::Teller;
+use crate::forward::identity::token::Tokens;
 use crate::forward::tls::Tls;
 use crate::secret::Secret;
 
@@ -85,7 +87,23 @@ impl Upstream {
 
     /// The secret that identities for this upstream are signed with, for the bundled service.
     pub fn identity_secret(&self) -> Option<&Secret> {
-        self.settings.identity.as_ref().map(|(secret, _)| secret)
+        match &self.settings.identity {
+            Some(Teller::Mac(secret, _)) => Some(secret),
+            Some(Teller::Token(_)) | None => None,
+        }
+    }
+
+    /// The tokens that tell this upstream who calls, where tokens do.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        match &self.settings.identity {
+            Some(Teller::Token(tokens)) => Some(tokens),
+            Some(Teller::Mac(..)) | None => None,
+        }
+    }
+
+    /// What proves us to the targets.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.settings.credential.as_ref()
     }
 
     /// The healthy target that is asked next, other than `avoid` where there is another.
@@ -140,7 +158,8 @@ pub struct Settings {
     pub(in crate::forward) retries_max: u32,
     pub(in crate::forward) health: Health,
     pub(in crate::forward) tls: Option<Tls>,
-    pub(in crate::forward) identity: Option<(Secret, Signer)>,
+    pub(in crate::forward) identity: Option<Teller>,
+    pub(in crate::forward) credential: Option<Credential>,
     pub(in crate::forward) forbidden: Box<[SocketAddr]>,
 }
 
@@ -217,7 +236,7 @@ pub struct Target {
     pub(in crate::forward) address: Address,
     name: Arc<str>,
     healthy: AtomicBool,
-    /// Counts how often the target went down. Connections of an earlier count are not used again.
+    /// Counts how often the target went down, or was to be proved anew. Connections of an earlier count are not used again.
     generation: AtomicU32,
     connect_failures: AtomicU32,
     pub(in crate::forward) in_flight: AtomicUsize,
@@ -297,6 +316,11 @@ impl Target {
 
     pub(in crate::forward) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Gives up its connections, each once its request has ended; it stays in rotation.
+    pub(in crate::forward) fn retire_connections(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes it into rotation.

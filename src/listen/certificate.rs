@@ -143,7 +143,7 @@ fn read_file(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, String> {
 
 /// When a certificate expires, in Unix seconds (RFC 5280, section 4.1). Nothing when the bytes are
 /// no certificate, or it expires before 1970.
-fn not_after(certificate: &[u8]) -> Option<u64> {
+pub fn not_after(certificate: &[u8]) -> Option<u64> {
     const INTEGER: u8 = 0x02;
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;

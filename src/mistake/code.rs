@@ -66,6 +66,7 @@ codes! {
     OpenAdmin "W0407" "The admin listener can be reached from other machines."
     UnusedName "W0408" "A name that is defined and never used."
     NoFilter "W0411" "A route that accepts a body is not inspected for attacks."
+    Unguarded "W0420" "An upstream that answers requests which do not come from the gateway. Whoever reaches it around the gateway is let in, so nothing that the policy says protects it."
     PlainUpstream "W0412" "An upstream on another machine is spoken to without TLS."
     MasterBesideStore "W0414" "The master key lies beside the store that it unlocks, and other machines reach the gateway. Whoever copies the directory then has both."
     OpenKey "W0415" "A private key of TLS that every user of the machine may read."

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::forward::identity::issuer::{Issuer, IssuerRule};
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{self, UpstreamRule};
 use crate::forward::upstream::Upstreams;
@@ -23,11 +24,13 @@ pub(in crate::rehearse) fn upstreams(files: &Files) -> Upstreams {
         sections.routes.iter().map(|route| route.rule.upstream.as_str()).collect();
     let source = Source::new("upstreams", STAND_IN);
     let Ok(rule) = toml::from_str::<UpstreamRule>(STAND_IN) else { return Upstreams::default() };
+    let mut reading = Reading { source: &source, mistakes: &mut ignored };
     let surroundings = Surroundings {
         base_dir: Path::new("."),
         forbidden: &[],
         environment: &|_| None,
         only_looking: false,
+        issuer: &Issuer::compile(&IssuerRule::default(), &mut reading),
     };
     let made = names.iter().filter_map(|name| {
         let mut reading = Reading { source: &source, mistakes: &mut ignored };

@@ -48,9 +48,9 @@ impl Answers for Service {
         }
         let now = self.clock.now();
         let identity = parts.headers.get(&IDENTITY).and_then(|value| {
-            self.verifier
-                .verify(value.as_bytes(), parts.method.as_str(), parts.uri.path(), now)
-                .ok()
+            let query = parts.uri.query().unwrap_or_default();
+            let here = (parts.method.as_str(), parts.uri.path(), query);
+            self.verifier.verify(value.as_bytes(), here, now).ok()
         });
         let Some(caller) = identity.as_ref().and_then(Caller::of) else {
             return Failure::unauthorized().response();

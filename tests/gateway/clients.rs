@@ -11,7 +11,7 @@ use crate::tour::Shipped;
 const INSTALL: &str = "run tests/run, which installs what the tests need";
 
 /// A tool under `target/tools`, where `tests/run` puts it.
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(path);
     assert!(path.exists(), "{} is not there: {INSTALL}", path.display());
     path

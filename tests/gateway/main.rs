@@ -22,5 +22,6 @@ mod review;
 mod revocation;
 mod secrets;
 mod series;
+mod services;
 mod silence;
 mod tour;

@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 
 use rcgen::{CertificateParams, KeyPair};
 
+use crate::harness::Service;
+
 /// Each example, with the codes that it shows. Codes that begin with W stop nothing.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-at-rest", &["W0414", "W0415"]),
@@ -179,8 +181,10 @@ fn every_folder_is_an_example_and_every_code_is_shown() {
     folders.remove("base");
     let named: BTreeSet<String> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(folders, named);
-    let shown: BTreeSet<&str> =
+    let mut shown: BTreeSet<&str> =
         EXAMPLES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
+    // It takes a service that runs, and has a test of its own below.
+    shown.insert("W0420");
     let known: BTreeSet<&str> =
         portcullis::mistake::code::Code::ALL.iter().map(|code| code.number()).collect();
     assert_eq!(shown, known);
@@ -323,4 +327,61 @@ fn another_directory_is_checked_where_it_stands() {
     let output = portcullis(dir.path(), &["check", "candidate"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(talk(&output).contains("candidate/broken.toml:"), "{}", talk(&output));
+}
+
+#[test]
+fn check_connects_to_upstreams_and_tells_which_let_strangers_in() {
+    let answering = |status: &'static str| {
+        Service::answering(move |_| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+    };
+    let (open, guarded) = (answering("200 OK"), answering("401 Unauthorized"));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let policies = dir.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let route = |name: &str| {
+        format!(
+            "[routes.{name}]\nsummary = \"x\"\nmatch = \"GET /v1/{name}\"\nupstream = \"{name}\"\nallow = [{{ anyone = true }}]\n"
+        )
+    };
+    let check = |upstreams: &[(&str, String)], arguments: &[&str]| {
+        let mut config = "version = 1\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n".to_owned();
+        let mut policy = "version = 1\nname = \"test\"\n".to_owned();
+        for (name, target) in upstreams {
+            config.push_str(&format!("[upstreams.{name}]\ntargets = [\"{target}\"]\n"));
+            policy.push_str(&route(name));
+        }
+        std::fs::write(dir.path().join("gateway.toml"), config).unwrap();
+        std::fs::write(policies.join("policy.toml"), policy).unwrap();
+        let arguments = [&["check", "--connect"], arguments].concat();
+        let output = portcullis(dir.path(), &arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let at = |address: std::net::SocketAddr| format!("http://{address}");
+    let both = [("guarded", at(guarded.address)), ("open", at(open.address))];
+
+    let (code, told, talk) = check(&both[..1], &[]);
+    assert_eq!(code, Some(0), "{told}{talk}");
+    assert!(told.contains("reached, and refuses strangers (GET /v1/guarded gets 401"), "{told}");
+    assert!(guarded.requests()[0].starts_with("GET /v1/guarded HTTP/1.1\r\n"));
+    assert!(!guarded.requests()[0].to_lowercase().contains("identity"));
+
+    let (code, told, talk) = check(&both, &[]);
+    assert_eq!(code, Some(0), "{told}{talk}");
+    assert!(
+        talk.contains("W0420") && talk.contains("`open` answers 200 to GET /v1/open"),
+        "{talk}"
+    );
+    assert!(!talk.contains("`guarded`"), "{talk}");
+    assert_eq!(check(&both, &["--deny-warnings"]).0, Some(1));
+
+    let away = [("away", at(nobody)), ("plain", format!("https://{}", open.address))];
+    let (code, told, talk) = check(&away, &[]);
+    assert_eq!(code, Some(3), "{told}{talk}");
+    assert!(told.contains("upstream away") && told.contains("it takes no connection"), "{told}");
+    assert!(told.contains("it does not speak TLS there; write http://"), "{told}");
+    let (code, told, _) = check(&away, &["--format", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &told["connect"][0]["result"]), (Some(3), &"unreachable".into()));
 }

@@ -645,6 +645,14 @@ const FORWARD: &[Row] = &[
     ("upstream-unhealthy", 503, "service_unavailable", "forward", "", Stage(unhealthy)),
     ("upstream-busy", 503, "service_unavailable", "forward", "", Stage(busy)),
     ("upstream-broken", 502, "bad_gateway", "forward", "", Stage(broken)),
+    (
+        "upstream-credential-missing",
+        503,
+        "service_unavailable",
+        "forward",
+        "",
+        Stage(no_credential),
+    ),
     ("upstream-timeout", 504, "gateway_timeout", "forward", "", Stage(timeout)),
 ];
 
@@ -1058,6 +1066,19 @@ pub fn nowhere() -> std::net::SocketAddr {
 
 fn unreachable() -> Staged {
     let gate = Gate::new(nowhere(), POLICY);
+    let reply = gate.send_bytes(&get("/v1/open", ""));
+    Staged { gate, reply: Some(reply) }
+}
+
+/// The token endpoint is not there, so nothing proves the gateway to the service.
+fn no_credential() -> Staged {
+    let service = Service::ok();
+    let url = format!("http://{}/token", nowhere());
+    let secret = "env:PATH";
+    let oauth = format!(
+        "credential.oauth = {{ token_url = \"{url}\", client_id = \"{secret}\", client_secret = \"{secret}\" }}\n"
+    );
+    let gate = Plan::new(service.address, POLICY).upstream(&oauth).start();
     let reply = gate.send_bytes(&get("/v1/open", ""));
     Staged { gate, reply: Some(reply) }
 }

@@ -104,6 +104,7 @@ fn bench() -> Bench {
         reloader,
         watch: true,
         upstreams: Arc::clone(&config.upstreams),
+        issuer: Arc::clone(&config.issuer),
         listeners: listeners.map(|one| listen::Shared::new(one.clone(), clock.clone())).collect(),
         token: Some(Secret::new(TOKEN.as_bytes().to_vec())),
         drain: drain.clone(),

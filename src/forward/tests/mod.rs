@@ -2,7 +2,9 @@
 
 mod answers;
 mod bounds;
+mod credentials;
 mod faults;
+mod mutual;
 mod protocols;
 mod rules;
 
@@ -23,6 +25,7 @@ use tokio::sync::mpsc;
 use crate::authenticate::{Grant, Principal};
 use crate::authorize::Permit;
 use crate::clock::Now;
+use crate::forward::identity::issuer::{Issuer, IssuerRule};
 use crate::forward::pool::Pool;
 use crate::forward::reference::Surroundings;
 use crate::forward::settings::{UpstreamRule, compile};
@@ -56,8 +59,13 @@ pub(super) fn compiled(text: &str, base_dir: &Path) -> (Option<Upstream>, Vec<St
     let mut mistakes = Mistakes::default();
     let entry = read::top(&source, &mut mistakes).remove(0);
     let rule: Option<UpstreamRule> = read::rule("an upstream", entry.node, &source, &mut mistakes);
+    let issuer = Issuer::compile(
+        &IssuerRule::default(),
+        &mut Reading { source: &source, mistakes: &mut mistakes },
+    );
     let surroundings = Surroundings {
         base_dir,
+        issuer: &issuer,
         forbidden: &["127.0.0.1:9901".parse().unwrap()],
         environment: &|name| (name == "SECRET").then(|| SECRET.to_owned()),
         only_looking: false,

@@ -177,7 +177,7 @@ async fn the_identity_is_signed_for_the_path_that_the_service_sees() {
     send(&rig.pool, &rig.upstream, get("/v1/tasks"), &rewritten).await.unwrap();
     let seen = receiver.recv().await.unwrap();
     let value = header(&seen, "x-portcullis-identity").unwrap().to_owned();
-    let identity = verifier.verify(value.as_bytes(), "GET", "/tasks", NOW).unwrap();
+    let identity = verifier.verify(value.as_bytes(), ("GET", "/tasks", ""), NOW).unwrap();
     assert_eq!(identity.subject.as_deref(), Some("user-1"));
     assert_eq!(&*identity.roles[0], "editor");
     assert_eq!(&*identity.request_id, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
