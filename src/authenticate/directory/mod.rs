@@ -232,7 +232,11 @@ impl Directory {
                     imported
                         .push((number, Arc::new(Entry::new(record, shared, before.as_deref()))));
                 }
-                Kind::Signing => signing.push((number, SigningEntry::new(record, shared))),
+                Kind::Signing | Kind::Verifying => {
+                    let before = self.signing.find(number);
+                    let entry = SigningEntry::new(record, shared, before.as_ref());
+                    signing.extend(entry.map(|entry| (number, entry)));
+                }
             }
         }
         self.keys.set(keys);
@@ -244,7 +248,7 @@ impl Directory {
         let entry = match record.described.kind {
             Kind::ApiKey => self.keys.find(record.described.id.number()),
             Kind::Imported => self.imported.find(number_of(&record.proof)),
-            Kind::Signing => None,
+            Kind::Signing | Kind::Verifying => None,
         };
         let last_used_s = entry.and_then(|entry| entry.last_used_s());
         Described { last_used_s, ..record.described }

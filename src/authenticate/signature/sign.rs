@@ -9,11 +9,12 @@ use http::{HeaderMap, HeaderValue};
 use ring::hmac;
 
 use crate::authenticate::digest::sha256_value;
+use crate::authenticate::signature::Choice;
+use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, field_text};
 use crate::authenticate::signature::input::{Input, Parameter, inputs};
-use crate::authenticate::signature::{ALGORITHM, Choice};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
@@ -86,7 +87,23 @@ pub fn sign(
     terms: &Terms<'_>,
     secret: &Secret,
 ) -> Result<SignedHeaders, Unsignable> {
-    let input = input_of(terms)?;
+    sign_with(request, terms, Algorithm::HmacSha256, |base| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+        Ok(hmac::sign(&key, base).as_ref().to_vec())
+    })
+}
+
+/// As [`sign`], by whatever makes the signature of a base for this algorithm.
+///
+/// # Errors
+/// As [`sign`], and when the signature cannot be made.
+pub fn sign_with(
+    request: &ToSign<'_>,
+    terms: &Terms<'_>,
+    algorithm: Algorithm,
+    by: impl FnOnce(&[u8]) -> Result<Vec<u8>, Unsignable>,
+) -> Result<SignedHeaders, Unsignable> {
+    let input = input_of(terms, algorithm)?;
     let covers_digest = input.components.iter().any(|part| part.is_field("content-digest"));
     let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
         .then(|| sha256_value(request.body));
@@ -111,8 +128,7 @@ pub fn sign(
     if read != [input] || signature_input.len() > FIELD_BYTES_MAX {
         return Err(Unsignable("the terms cannot be written as a header".to_owned()));
     }
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-    let signature = STANDARD.encode(hmac::sign(&key, &base));
+    let signature = STANDARD.encode(by(&base)?);
     let signature = format!("{}=:{signature}:", terms.label);
     Ok(SignedHeaders { content_digest, signature, base: lossy(&base), signature_input })
 }
@@ -135,7 +151,7 @@ pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal
     Ok(lossy(&base))
 }
 
-fn input_of<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
+fn input_of<'a>(terms: &Terms<'a>, algorithm: Algorithm) -> Result<Input<'a>, Unsignable> {
     let mut components: Vec<Component<'a>> = Vec::with_capacity(terms.components.len());
     for written in terms.components {
         let component = Component::read(written)
@@ -146,7 +162,7 @@ fn input_of<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
     parameters.extend(terms.expires.map(Parameter::Expires));
     parameters.extend(terms.nonce.map(|nonce| Parameter::Nonce(nonce.into())));
     parameters.push(Parameter::KeyId(terms.keyid.into()));
-    parameters.push(Parameter::Algorithm(ALGORITHM.into()));
+    parameters.push(Parameter::Algorithm(algorithm.name().into()));
     parameters.extend(terms.tag.map(|tag| Parameter::Tag(tag.into())));
     Ok(Input { label: terms.label, components, parameters, fault: None })
 }
