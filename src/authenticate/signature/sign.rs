@@ -13,8 +13,11 @@ use crate::authenticate::signature::Choice;
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::component::Component;
-use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, field_text};
+use crate::authenticate::signature::fields::{
+    FIELD_BYTES_MAX, Malformed, Texts, field_text, signature,
+};
 use crate::authenticate::signature::input::{Input, Parameter, inputs};
+use crate::authenticate::signature::verifier::Verifier;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
@@ -138,7 +141,7 @@ pub fn sign_with(
 ///
 /// # Errors
 /// As verifying would: the signature is missing or malformed, or a covered component is missing.
-pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal> {
+pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<Examined, Refusal> {
     let text = field_text(message.headers, "signature-input")?
         .ok_or(Malformed("there is no Signature-Input"))?;
     let inputs = inputs(&text)?;
@@ -148,7 +151,53 @@ pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal
     }
     let mut base = Vec::new();
     base::write(message, input, &mut base)?;
-    Ok(lossy(&base))
+    Ok(Examined {
+        label: input.label.to_owned(),
+        keyid: input.keyid().map(str::to_owned),
+        algorithm: input.algorithm().map(str::to_owned),
+        created: input.created(),
+        expires: input.expires(),
+        base,
+    })
+}
+
+/// Whether a key made the signature that `choice` picks from a request. Looks at nothing else:
+/// neither at what is covered nor at the time.
+///
+/// # Errors
+/// As [`explain`].
+pub fn check(message: &Message<'_>, choice: &Choice, verifier: &Verifier) -> Result<bool, Refusal> {
+    let Some(texts) = Texts::of(message.headers)? else {
+        return Err(Malformed("there is no Signature").into());
+    };
+    let inputs = inputs(&texts.inputs)?;
+    let input = choice.of(&inputs)?;
+    let signature = signature(&texts.signatures, input.label)?;
+    Ok(verifier.verify(message, input, &signature)?)
+}
+
+/// What the gateway makes of a signature that it received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// Its label.
+    pub label: String,
+    /// The key that it names.
+    pub keyid: Option<String>,
+    /// The algorithm that it names.
+    pub algorithm: Option<String>,
+    /// When it was made, in Unix seconds.
+    pub created: Option<u64>,
+    /// When it says that it ends, in Unix seconds.
+    pub expires: Option<u64>,
+    /// The signature base, byte for byte.
+    pub base: Vec<u8>,
+}
+
+impl Examined {
+    /// The base as text; what is no UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        lossy(&self.base)
+    }
 }
 
 fn input_of<'a>(terms: &Terms<'a>, algorithm: Algorithm) -> Result<Input<'a>, Unsignable> {

@@ -9,7 +9,8 @@ fn value_of(component: &str, target: &str, fields: &[(&str, &str)]) -> Result<St
     let mut head = head("GET", "www.example.com", None, target, fields, b"");
     put(&mut head, "signature-input", &format!("s=({component})"));
     match explain(&Message::of(&head), &Choice::default()) {
-        Ok(base) => {
+        Ok(examined) => {
+            let base = examined.text();
             let line = base.split('\n').next().unwrap();
             Ok(line.strip_prefix(&format!("{component}: ")).unwrap_or(line).to_owned())
         }
@@ -57,7 +58,7 @@ fn the_authority_has_no_default_port() {
         let mut head = head("GET", "www.example.com", port, "/", &[], b"");
         head.scheme = scheme;
         put(&mut head, "signature-input", "s=(\"@authority\")");
-        let base = explain(&Message::of(&head), &Choice::default()).unwrap();
+        let base = explain(&Message::of(&head), &Choice::default()).unwrap().text();
         assert_eq!(base.split('\n').next().unwrap(), format!("\"@authority\": {authority}"));
     }
 }
