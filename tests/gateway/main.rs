@@ -12,6 +12,7 @@
 
 mod browsers;
 mod clients;
+mod examples;
 mod harness;
 mod hostile;
 mod http2;
@@ -20,5 +21,6 @@ mod operations;
 mod refusals;
 mod review;
 mod series;
+mod signers;
 mod silence;
 mod tour;
