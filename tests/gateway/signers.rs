@@ -6,7 +6,9 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::harness::{Gate, POLICY, Plan, Service};
-use crate::operations::portcullis;
+use crate::operations::{Process, portcullis};
+use crate::refusals::{Signer, Signing};
+use crate::tour::Shipped;
 
 const INSTALL: &str = "run tests/run, which installs what the tests need";
 
@@ -183,8 +185,10 @@ fn the_npm_package_is_accepted_once_by_every_algorithm_that_it_does_right() {
 fn a_public_key_is_taken_by_the_command_listed_and_has_no_secret() {
     let (gate, _) = gate();
     let dir = gate.dir.path();
+    let admin = gate.admin().to_string();
     let make = |algorithm: &str, file: &str| {
-        let facts = ["--name", "bank", "--sub", "bank", "--algorithm", algorithm];
+        let facts =
+            ["--name", "bank", "--sub", "bank", "--algorithm", algorithm, "--admin", &admin];
         portcullis(
             dir,
             &[&["keys", "create", "--signing", "--public-key", file][..], &facts].concat(),
@@ -193,7 +197,7 @@ fn a_public_key_is_taken_by_the_command_listed_and_has_no_secret() {
     let (code, printed, talk) = make("ed25519", "ed25519.pub");
     assert_eq!(code, Some(0), "{talk}");
     let id = printed.trim();
-    let (_, listed, _) = portcullis(dir, &["keys", "list", "--format", "json"]);
+    let (_, listed, _) = portcullis(dir, &["keys", "list", "--format", "json", "--admin", &admin]);
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let key = listed.as_array().unwrap().iter().find(|key| key["id"] == id).unwrap();
     assert_eq!(
@@ -214,7 +218,7 @@ fn a_public_key_is_taken_by_the_command_listed_and_has_no_secret() {
         assert_eq!(code, Some(2), "{file}: {talk}");
         assert!(talk.contains(says), "{file}: {talk}");
     }
-    let (code, _, talk) = portcullis(dir, &["keys", "rotate", id]);
+    let (code, _, talk) = portcullis(dir, &["keys", "rotate", id, "--admin", &admin]);
     assert_ne!(code, Some(0));
     assert!(talk.contains("only its holder"), "{talk}");
 }
@@ -277,4 +281,158 @@ fn both_bases_are_shown_and_where_they_part() {
     let (code, _, talk) = verify(&[]);
     assert_eq!(code, Some(2));
     assert!(talk.contains("before it looks at signatures"), "{talk}");
+}
+
+/// Signs a GET of the tasks for curl: the line, which prints a status.
+fn line(shipped: &Shipped, id: &str) -> String {
+    let url = format!("https://localhost:{}/v1/tasks", shipped.ports[0]);
+    let sign = ["sign", "GET", &url, "--key-id", id, "--secret", "file:secret", "--curl"];
+    let (code, line, talk) = portcullis(shipped.dir.path(), &sign);
+    assert_eq!(code, Some(0), "{talk}");
+    let ca = shipped.dir.path().join(".portcullis/dev-ca.pem");
+    let call = format!("curl -sS -o /dev/null -w '%{{http_code}}' --cacert {} ", ca.display());
+    line.trim().replacen("curl ", &call, 1)
+}
+
+#[test]
+fn used_signatures_stay_used_over_a_clean_stop_and_over_a_crash() {
+    let shipped = Shipped::new();
+    shipped.edit("policies/policy.toml", |policy| {
+        policy.replace("{ any = [\"api-key\"] }", "{ any = [\"api-key\", \"signature.request\"] }")
+    });
+    let dir = shipped.dir.path();
+    let status = |line: &str| run(Path::new("bash"), &["-c", line], &[]);
+    let mut process = Process::start(dir);
+    let facts = ["--name", "me", "--role", "member", "--scope", "tasks:read", "--out", "secret"];
+    let (code, _, talk) = portcullis(dir, &[&["keys", "create", "--signing"][..], &facts].concat());
+    assert_eq!(code, Some(0), "{talk}");
+    let id = talk.lines().find_map(|line| line.strip_prefix("id ")).unwrap();
+    let id = id.split_whitespace().next().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+
+    let (used, unused, kept) = (line(&shipped, id), line(&shipped, id), line(&shipped, id));
+    assert_eq!(status(&used), "200");
+    process.signal("TERM");
+    assert!(process.ended().success());
+    let mut process = Process::start(dir);
+    assert_eq!(status(&used), "401", "it was used before the stop");
+    assert_eq!(status(&unused), "200", "the gate knows that it was not");
+
+    process.signal("KILL");
+    process.ended();
+    let _process = Process::start(dir);
+    for line in [&used, &unused, &kept] {
+        assert_eq!(status(line), "401", "nobody knows what was used before a crash");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(status(&line(&shipped, id)), "200");
+}
+
+#[test]
+fn a_401_says_exactly_what_to_sign() {
+    let policy = POLICY.replace(
+        "[signatures.request]\n",
+        "[signatures.request]\nalgorithm = \"hmac-sha256\"\nexpires = \"required\"\ntag = \"task-api\"\nlabel = \"gate\"\n",
+    );
+    let ask = |policy: &str, body: &str| {
+        let gate = Gate::new(Service::ok().address, policy);
+        let reply = match body {
+            "" => gate.send("GET /v1/signed HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            body => gate.put("POST", "/v1/signed", "no-key", body),
+        };
+        assert_eq!(reply.status, 401);
+        ["accept-signature", "want-content-digest"]
+            .map(|name| reply.header(name).unwrap_or("-").to_owned())
+    };
+    assert_eq!(ask(POLICY, ""), [r#"sig1=("@method" "@authority" "@path" "@query");created"#, "-"]);
+    assert_eq!(
+        ask(POLICY, "{}"),
+        [
+            r#"sig1=("@method" "@authority" "@path" "@query" "content-digest" "content-type");created"#,
+            "sha-256=10"
+        ]
+    );
+    assert_eq!(
+        ask(&policy, ""),
+        [
+            r#"gate=("@method" "@authority" "@path" "@query");created;expires;alg="hmac-sha256";tag="task-api""#,
+            "-"
+        ]
+    );
+    assert_eq!(
+        ask(&policy, "{}"),
+        [
+            r#"gate=("@method" "@authority" "@path" "@query" "content-digest" "content-type");created;expires;alg="hmac-sha256";tag="task-api""#,
+            "sha-256=10"
+        ]
+    );
+}
+
+#[test]
+fn a_digest_that_cannot_be_compared_is_answered_with_those_that_can() {
+    let policy = format!(
+        "{POLICY}\n[routes.digest]\nsummary = \"Needs a digest\"\nmatch = \"POST /v1/digest\"\nupstream = \"service\"\n\
+         allow = [{{ anyone = true }}]\nbody = {{ max = \"1KiB\", types = [\"application/json\"], digest = \"required\" }}\n"
+    );
+    let gate = Gate::new(Service::ok().address, &policy);
+    let key = gate.first_key();
+    let body = r#"{"hello": "world"}"#;
+    // RFC 9530, appendix D: the same body by every algorithm that is registered.
+    const SHA_512: &str = "sha-512=:WZDPaVn/7XgHaAy8pmojAkGWoRx2UFChF41A2svX+TaPm+AbwAgBWnrIiYllu7BNNyealdVLvRwEmTHWXvJwew==:";
+    const SHA_256: &str = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:";
+    const OTHER: &str = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:";
+    const WANTED: &str = "sha-256=10, sha-512=3";
+    let both = format!("{SHA_512}, {SHA_256}");
+    let one_wrong = format!("{SHA_512}, {OTHER}");
+    for (digest, status, reason, wanted) in [
+        (SHA_512, 200, "-", "-"),
+        (SHA_256, 200, "-", "-"),
+        (&both, 200, "-", "-"),
+        (
+            "md5=:Sd/dVLAcvNLSq16eXua5uQ==:, sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
+            200,
+            "-",
+            "-",
+        ),
+        (&one_wrong, 400, "digest-mismatch", "-"),
+        (OTHER, 400, "digest-mismatch", "-"),
+        ("md5=:Sd/dVLAcvNLSq16eXua5uQ==:", 400, "digest-unsupported", WANTED),
+        ("sha=:07CavjDP4u3/TungoUHJO/Wzr4c=:", 400, "digest-unsupported", WANTED),
+        ("unixsum=:GQU=:", 400, "digest-unsupported", WANTED),
+        ("unixcksum=:7zsHAA==:", 400, "digest-unsupported", WANTED),
+        ("adler=:OZkGFw==:", 400, "digest-unsupported", WANTED),
+        ("crc32c=:Q3lHIA==:", 400, "digest-unsupported", WANTED),
+        ("", 400, "digest-missing", WANTED),
+    ] {
+        let digest =
+            if digest.is_empty() { String::new() } else { format!("Content-Digest: {digest}\r\n") };
+        let reply = gate.send(&format!(
+            "POST /v1/digest HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+             {digest}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let told = if reply.status == 200 { "-".to_owned() } else { reply.reason() };
+        assert_eq!((reply.status, told.as_str()), (status, reason), "{digest}");
+        assert_eq!(reply.header("want-content-digest").unwrap_or("-"), wanted, "{digest}");
+    }
+}
+
+#[test]
+fn several_signatures_pass_only_by_a_rule_that_chooses() {
+    let tagged =
+        POLICY.replace("[signatures.request]\n", "[signatures.request]\nlabel = \"sig\"\n");
+    for (policy, status) in [(POLICY, 401), (tagged.as_str(), 200)] {
+        let gate = Gate::new(Service::ok().address, policy);
+        let (id, secret) = gate.signing_key(r#""name":"a","subject":"user_1""#);
+        gate.hand.advance(std::time::Duration::from_secs(1));
+        let signing = Signing {
+            created: crate::harness::NOON_MS / 1000 + 1,
+            ..Signing::of("GET", "/v1/signed")
+        };
+        let lines = Signer { id, secret }.sign(&signing);
+        let first = "Signature-Input: other=(\"@method\");created=1;keyid=\"x\"\r\nSignature: other=:AAAA:\r\n";
+        let reply =
+            gate.send(&format!("GET /v1/signed HTTP/1.1\r\nHost: localhost\r\n{first}{lines}\r\n"));
+        assert_eq!(reply.status, status, "{}", gate.log("signed"));
+    }
 }

@@ -116,9 +116,44 @@ fn fields_are_trimmed_and_joined() {
     ] {
         assert_eq!(value_of(component, "/", &fields).unwrap(), value, "{component}");
     }
+    // Lists and items, as their types are known.
+    let fields = [
+        ("accept", "text/html;q=0.5"),
+        ("accept", "*/*   ;q=0.10"),
+        ("client-cert", ":AA==:"),
+        ("content-length", "0018"),
+        ("idempotency-key", "\"a\\\\b\"  ;x"),
+    ];
+    for (component, value) in [
+        ("\"accept\";sf", "text/html;q=0.5, */*;q=0.1"),
+        ("\"client-cert\";sf", ":AA==:"),
+        ("\"content-length\";sf", "18"),
+        ("\"idempotency-key\";sf", "\"a\\\\b\";x"),
+    ] {
+        assert_eq!(value_of(component, "/", &fields).unwrap(), value, "{component}");
+    }
+    value_of("\"accept\";key=\"text/html\"", "/", &fields).unwrap_err();
+    value_of("\"client-cert\";sf", "/", &[("client-cert", ":AA==:, :AA==:")]).unwrap_err();
+    let fields = [("priority", "u=1,    i;x=1,   s=(a   b   c), d=?1")];
     value_of("\"priority\";key=\"z\"", "/", &fields).unwrap_err();
     value_of("\"x-unknown\";sf", "/", &[("x-unknown", "a=1")]).unwrap_err();
     value_of("\"priority\";sf", "/", &[("priority", "u=")]).unwrap_err();
+}
+
+#[test]
+fn trailers_and_other_messages_are_refused_with_the_reason() {
+    let fields = [("expires", "now"), ("trailer", "expires")];
+    for (component, says) in [
+        ("\"expires\";tr", "trailers"),
+        ("\"expires\";bs;tr", "trailers"),
+        ("\"expires\";tr;bs", "trailers"),
+        ("\"@method\";req", "responses"),
+        ("\"expires\";req", "responses"),
+        ("\"@query-param\";name=\"a\";req", "responses"),
+    ] {
+        let told = value_of(component, "/?a=1", &fields).unwrap_err();
+        assert!(told.contains(says), "{component}: {told}");
+    }
 }
 
 #[test]

@@ -251,6 +251,28 @@ fn a_full_store_refuses() {
 }
 
 #[test]
+fn one_key_cannot_use_up_the_nonces_of_others() {
+    // Four may be remembered, and one of each key.
+    let (scheme, _) = compile("", Nonces::new(4, at(CREATED)));
+    let scheme = scheme.unwrap();
+    accepted(scheme.attempt(&Draft::default().head(), at(CREATED)));
+    let head = Draft { nonce: Some("another nonce"), ..Draft::default() }.head();
+    let refusal = rejected(scheme.attempt(&head, at(CREATED)));
+    assert_eq!(refusal.reason, Reason::NonceStoreFull);
+    assert!(refusal.private.contains("whole share"), "{}", refusal.private);
+    let other = Draft { keyid: "test-shared-secret", ..Draft::default() }.head();
+    accepted(scheme.attempt(&other, at(CREATED)));
+}
+
+#[test]
+fn a_demanded_end_must_be_there() {
+    let draft = Draft { expires: None, ..Draft::default() };
+    let refusal = rejected(scheme("expires = 'required'").attempt(&draft.head(), at(CREATED)));
+    assert_eq!(refusal.reason, Reason::SignatureCoverage);
+    accepted(scheme("expires = 'required'").attempt(&Draft::default().head(), at(CREATED)));
+}
+
+#[test]
 fn after_a_start_signatures_from_before_it_are_refused() {
     let (scheme, _) = compile("", Nonces::new(100, at(CREATED + 1)));
     let scheme = scheme.unwrap();
