@@ -104,28 +104,7 @@ impl SignatureRule {
         let always = covered(components.as_ref(), &DEFAULT, &[], reading);
         let earlier = always.as_deref().unwrap_or_default();
         let with_body = covered(body_components.as_ref(), &DEFAULT_WITH_BODY, earlier, reading);
-        if let Some(written) = components
-            && written.is_empty()
-        {
-            reading.wrong(
-                Code::WrongValue,
-                &written.span,
-                "a signature that covers nothing proves nothing",
-                "leave the key out for the default: @method, @authority, @path, @query",
-            );
-        }
-        if let (Some(written), Some(with_body)) = (body_components, &with_body)
-            && !earlier
-                .iter()
-                .chain(with_body)
-                .any(|component| component.is_field("content-digest"))
-        {
-            reading.mistakes.push(
-                Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")
-                    .at(reading.source.place(written.span.clone()))
-                    .help("add \"content-digest\", which binds the body to the signature"),
-            );
-        }
+        self.judge_coverage(earlier, with_body.as_deref(), reading);
         let second = Duration::from_secs(1);
         let max_age_s = seconds(max_age.as_ref(), 60, second..=60 * 60 * second, reading);
         let skew_s = seconds(skew.as_ref(), 5, Duration::ZERO..=5 * 60 * second, reading);
@@ -159,6 +138,34 @@ impl SignatureRule {
             accept,
             decoys: Decoys::new(),
         })
+    }
+
+    /// Objects to a coverage that proves nothing, and advises against one without the body.
+    fn judge_coverage(
+        &self,
+        always: &[Component<'static>],
+        with_body: Option<&[Component<'static>]>,
+        reading: &mut Reading<'_>,
+    ) {
+        if let Some(written) = &self.components
+            && written.is_empty()
+        {
+            reading.wrong(
+                Code::WrongValue,
+                &written.span,
+                "a signature that covers nothing proves nothing",
+                "leave the key out for the default: @method, @authority, @path, @query",
+            );
+        }
+        if let (Some(written), Some(with_body)) = (&self.body_components, with_body)
+            && !always.iter().chain(with_body).any(|component| component.is_field("content-digest"))
+        {
+            reading.mistakes.push(
+                Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")
+                    .at(reading.source.place(written.span.clone()))
+                    .help("add \"content-digest\", which binds the body to the signature"),
+            );
+        }
     }
 }
 

@@ -29,7 +29,6 @@ const ROW: usize = 16;
 
 /// Shows what the gateway makes of a signature.
 pub(in crate::cli::sign) fn run(options: &Options, file: Option<&Path>) -> Ended {
-    let told = |options: &Options| Request::of(options);
     let choice = Choice {
         label: options.label.as_deref().map(Into::into),
         tag: options.tag.as_deref().map(Into::into),
@@ -46,7 +45,7 @@ pub(in crate::cli::sign) fn run(options: &Options, file: Option<&Path>) -> Ended
             )
         }
         None => {
-            let request = told(options)?;
+            let request = Request::of(options)?;
             let message = request.message();
             (explain(&message, &choice), verified(&message, &choice, verifier.as_ref()), None)
         }
