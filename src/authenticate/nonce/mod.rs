@@ -179,12 +179,15 @@ impl Nonces {
     /// milliseconds, where the rule that it is under accepts it for `window_s` seconds. Nothing
     /// when nobody can know whether it was used: see [`Nonces::remembers`].
     pub fn until_ms(&self, created_s: u64, window_s: u64, now: Now) -> Option<u64> {
-        let before = self.window_s.fetch_max(window_s, Ordering::AcqRel);
-        if before > 0 && window_s > before {
-            // A rule that accepts signatures for longer is new: what is older than any earlier rule
-            // accepted may have been used, and forgotten.
-            let known_from_s = now.unix_s().saturating_sub(before);
-            self.history_from_s.fetch_max(known_from_s, Ordering::AcqRel);
+        let before = self.window_s.load(Ordering::Acquire);
+        if window_s > before {
+            if before > 0 {
+                // A rule that accepts signatures for longer is new: what is older than any earlier
+                // rule accepted may have been used, and forgotten.
+                let known_from_s = now.unix_s().saturating_sub(before);
+                self.history_from_s.fetch_max(known_from_s, Ordering::AcqRel);
+            }
+            self.window_s.fetch_max(window_s, Ordering::AcqRel);
         }
         if !self.remembers(created_s) {
             return None;

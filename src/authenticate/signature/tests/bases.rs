@@ -119,10 +119,10 @@ fn fields_are_trimmed_and_joined() {
     // Lists and items, as their types are known.
     let fields = [
         ("accept", "text/html;q=0.5"),
-        ("accept", "*/*   ;q=0.10"),
+        ("accept", "*/*;   q=0.10"),
         ("client-cert", ":AA==:"),
         ("content-length", "0018"),
-        ("idempotency-key", "\"a\\\\b\"  ;x"),
+        ("idempotency-key", "\"a\\\\b\";  x"),
     ];
     for (component, value) in [
         ("\"accept\";sf", "text/html;q=0.5, */*;q=0.1"),
