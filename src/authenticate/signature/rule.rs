@@ -136,7 +136,7 @@ impl SignatureRule {
             nonce_required: nonce.as_ref().is_none_or(|nonce| nonce.value == NonceUse::Required),
             expires_required,
             accept,
-            decoys: Decoys::new(),
+            decoys: Decoys::make(),
         })
     }
 

@@ -83,7 +83,7 @@ pub struct Decoys([Verifier; 5]);
 impl Decoys {
     /// Makes them. What they verify is never accepted, so it does not matter who could sign for
     /// them: they only have to be keys that the arithmetic takes.
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let public = |algorithm, text| match PublicKey::read(algorithm, text) {
             Ok(key) => Verifier::public(key),
             // Unreachable while the tests hold; another cost, and still no way in.

@@ -176,7 +176,7 @@ fn what_a_partner_signs_is_accepted_once_and_only_as_it_was_signed() {
 
 #[test]
 fn every_algorithm_has_a_decoy_that_does_the_whole_arithmetic() {
-    let decoys = Decoys::new();
+    let decoys = Decoys::make();
     for algorithm in Algorithm::ALL {
         assert_eq!(decoys.like(Some(algorithm), &[]).algorithm(), algorithm);
     }
