@@ -29,8 +29,10 @@ use http_body::Body as _;
 use portcullis::authenticate::directory::Directory;
 use portcullis::authenticate::directory::record::NewKey;
 use portcullis::authenticate::nonce::Nonces;
+use portcullis::authenticate::signature::algorithm::Algorithm;
 use portcullis::authenticate::signature::base::Message;
-use portcullis::authenticate::signature::sign::{Terms, ToSign, sign};
+use portcullis::authenticate::signature::public_key::PublicKey;
+use portcullis::authenticate::signature::sign::{Terms, ToSign, sign_with};
 use portcullis::clock::{Clock, Hand, Now};
 use portcullis::forward::identity::issuer::{Issuer, IssuerRule};
 use portcullis::forward::reference::Surroundings;
@@ -63,6 +65,12 @@ use portcullis::route::Parameters;
 use portcullis::secret::Secret;
 use portcullis::store::Store;
 use portcullis::units::Size;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair as _, UnparsedPublicKey, VerificationAlgorithm,
+};
 
 /// The key that the policies of `peers/` know.
 const KEY: &str = "a-key-that-only-measures";
@@ -477,37 +485,104 @@ fn keys(bench: &Bench) {
     bench.stage(unknown, next, |head| route.authenticate.who(&head, now).map(drop).unwrap_err());
 }
 
+/// Makes the signature of a base.
+type By<'a> = Box<dyn Fn(&[u8]) -> Vec<u8> + 'a>;
+/// Verifies one, with the primitive and nothing else.
+type Alone<'a> = Box<dyn Fn(&[u8], &[u8]) + 'a>;
+
+/// Each algorithm: a whole request by the scheme, the primitive alone over the same base, and a
+/// request by a key that nobody knows.
 fn signatures(bench: &Bench) {
     let bed = Bed::of("signed");
+    let random = SystemRandom::new();
     let made = bed.directory.create_signing(wish(), bed.now()).unwrap();
-    let secret = Secret::new(STANDARD.decode(made.secret.expose()).unwrap());
-    let keyid = made.id.as_str().to_owned();
+    let secret = STANDARD.decode(made.secret.expose()).unwrap();
+    let mac = &hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    let ed25519 = &Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let p256 = &EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+        .unwrap();
+    let taken = |algorithm, key: &[u8]| {
+        let key = PublicKey::read(algorithm, &STANDARD.encode(key)).unwrap();
+        bed.directory.create_verifying(wish(), key, bed.now()).unwrap().to_string()
+    };
+    let (of_ed25519, of_p256) = (ed25519.public_key().as_ref(), p256.public_key().as_ref());
+    let alone = |by: &'static dyn VerificationAlgorithm, key: &'static [u8]| -> Alone<'static> {
+        Box::new(move |base, signature| {
+            UnparsedPublicKey::new(by, key).verify(base, signature).unwrap();
+        })
+    };
+    let algorithms: [(Algorithm, String, By<'_>, Alone<'_>); 3] = [
+        (
+            Algorithm::HmacSha256,
+            made.id.to_string(),
+            Box::new(|base| hmac::sign(mac, base).as_ref().to_vec()),
+            Box::new(|base, signature| hmac::verify(mac, base, signature).unwrap()),
+        ),
+        (
+            Algorithm::Ed25519,
+            taken(Algorithm::Ed25519, of_ed25519),
+            Box::new(|base| ed25519.sign(base).as_ref().to_vec()),
+            alone(&ED25519, of_ed25519.to_vec().leak()),
+        ),
+        (
+            Algorithm::EcdsaP256Sha256,
+            taken(Algorithm::EcdsaP256Sha256, of_p256),
+            Box::new(|base| p256.sign(&random, base).unwrap().as_ref().to_vec()),
+            alone(&ECDSA_P256_SHA256_FIXED, of_p256.to_vec().leak()),
+        ),
+    ];
+    for (algorithm, keyid, by, alone) in &algorithms {
+        signatures_by(bench, &bed, (*algorithm, keyid, by), alone);
+    }
+}
+
+fn signatures_by(
+    bench: &Bench,
+    bed: &Bed,
+    (algorithm, keyid, by): (Algorithm, &str, &By<'_>),
+    alone: &Alone<'_>,
+) {
+    let name = algorithm.name();
     let mut number = 0_u64;
-    let signed = || {
+    let mut signed = |keyid: &str| {
         let mut head = bed.head(get("/api/tasks", None));
         number += 1;
         let nonce = format!("nonce-{number:016x}");
         let terms = Terms {
             label: "sig1",
             components: &["@method", "@authority", "@path", "@query"],
-            keyid: &keyid,
+            keyid,
             created: bed.now().unix_s(),
             expires: None,
             nonce: Some(&nonce),
             tag: None,
         };
-        let headers =
-            sign(&ToSign { message: Message::of(&head), body: &[] }, &terms, &secret).unwrap();
+        let request = ToSign { message: Message::of(&head), body: &[] };
+        let headers = sign_with(&request, &terms, algorithm, |base| Ok(by(base))).unwrap();
         head.headers
             .insert(HeaderName::from_static("signature-input"), value(&headers.signature_input));
         head.headers.insert(HeaderName::from_static("signature"), value(&headers.signature));
-        head
+        (head, headers.base)
     };
     let head = bed.head(get("/api/tasks", None));
     let (route, _) = bed.find(&head);
-    bench.stage("authenticate: a signature with nonce", signed, |head| {
-        route.authenticate.who(&head, bed.now()).map(drop).unwrap()
-    });
+    let whole = format!("authenticate: {name} with nonce");
+    bench.stage(
+        &whole,
+        || signed(keyid).0,
+        |head| route.authenticate.who(&head, bed.now()).map(drop).unwrap(),
+    );
+    let unknown = format!("authenticate: {name}, an unknown key");
+    bench.stage(
+        &unknown,
+        || signed("nobody00").0,
+        |head| route.authenticate.who(&head, bed.now()).map(drop).unwrap_err(),
+    );
+    let base = signed(keyid).1.into_bytes();
+    let signature = by(&base);
+    let primitive = format!("the primitive alone: {name} over {} bytes", base.len());
+    bench.stage(&primitive, || (), |()| alone(&base, &signature));
 }
 
 fn budgets(bench: &Bench) {
@@ -585,7 +660,9 @@ fn answers(bench: &Bench) {
         bench.stage(
             &format!("respond: refuse, {}", reason.status().as_str()),
             refusals,
-            |refusal| respond::refuse(&refusal, &facts, bed.policy.challenge(None, reason), rules),
+            |refusal| {
+                respond::refuse(&refusal, &facts, bed.policy.challenge(None, reason, false), rules)
+            },
         );
     }
     let head = bed.head(get("/api/tasks", Some(KEY)));

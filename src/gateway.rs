@@ -32,7 +32,7 @@ use crate::head::{self, RequestId};
 use crate::inspect::Observed;
 use crate::inspect::room::Room;
 use crate::listen::body::Body;
-use crate::listen::{Arrival, Handler, Outgoing, Peer, Stream, Tunnel};
+use crate::listen::{Arrival, Handler, Length, Outgoing, Peer, Stream, Tunnel};
 use crate::mistake::source::Origin;
 use crate::policy::Policy;
 use crate::policy::route::Route;
@@ -75,6 +75,7 @@ struct Seen<'p> {
     authenticated: bool,
     origin: Option<HeaderValue>,
     budget: Option<(Origin, Spent)>,
+    with_body: bool,
 }
 
 /// How the way ended, when it did not end in a refusal.
@@ -106,6 +107,7 @@ impl Gateway {
         let head = head::read(raw, peer, &peer.trusted, now)?;
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
         seen.origin = head.header(&ORIGIN).cloned();
+        seen.with_body = head.length != Length::None;
         entry.headed(&head);
         if let Some(location) = head.redirect() {
             return Ok(Passed::Redirected(location));
@@ -198,7 +200,7 @@ impl Handler for Gateway {
             Err(refusal) => {
                 entry.refused(&refusal);
                 entry.answered(refusal.reason.status(), AnsweredBy::Gateway, ended);
-                let challenge = policy.challenge(seen.route, refusal.reason);
+                let challenge = policy.challenge(seen.route, refusal.reason, seen.with_body);
                 respond::refuse(&refusal, &facts, challenge, rules)
             }
         };

@@ -10,6 +10,7 @@ use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::fault::DirectoryFault;
 use crate::authenticate::directory::record::{Described, NewKey};
 use crate::authenticate::key_format::KeyId;
+use crate::authenticate::signature::public_key::PublicKey;
 use crate::clock::Now;
 use crate::units::Network;
 
@@ -24,6 +25,9 @@ pub enum Call {
         /// Whether it signs requests instead of being sent with them.
         #[serde(default)]
         signing: bool,
+        /// The public key of somebody who signs and keeps the private one; no secret is made then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public_key: Option<PublicKey>,
     },
     /// Lists all.
     List,
@@ -137,7 +141,18 @@ fn change(
     now: Now,
 ) -> Result<Value, DirectoryFault> {
     match call {
-        Call::Create { template, signing } => {
+        Call::Create { signing: false, public_key: Some(_), .. } => Err(DirectoryFault::Invalid {
+            field: "public_key",
+            says: "is for a credential that signs; say `signing` too".to_owned(),
+        }),
+        Call::Create { template, public_key: Some(key), .. } => {
+            let new = new_key(template, expire_after, now)?;
+            let id = directory.create_verifying(new, key.clone(), now)?;
+            tracing::info!(%id, algorithm = key.algorithm().name(), "a public key was taken");
+            let expires = directory.describe(id)?.expires_ms.map(rfc3339);
+            Ok(json!({ "id": id, "algorithm": key.algorithm(), "expires": expires }))
+        }
+        Call::Create { template, signing, public_key: None } => {
             let new = new_key(template, expire_after, now)?;
             let created = if *signing {
                 directory.create_signing(new, now)?
@@ -230,6 +245,7 @@ fn shown(key: &Described, now: Now) -> Value {
         "rotated_to": key.rotated_to,
         "last_used": key.last_used_s.map(|seconds| rfc3339(seconds.saturating_mul(1000))),
         "note": key.note,
+        "public_key": key.public_key,
     })
 }
 

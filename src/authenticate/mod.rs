@@ -20,6 +20,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::standing::{Keeper, Standing, Standings, Ticket};
+use crate::authenticate::nonce::Share;
+use crate::authenticate::signature::verifier::Verifier;
 use crate::clock::Now;
 use crate::head::Head;
 use crate::name::{Name, Names};
@@ -40,8 +42,9 @@ pub struct Authenticate {
     schemes: Box<[Member]>,
     /// What is refused when nothing at all is shown.
     missing: Reason,
-    /// For those who showed nothing, and for those who showed something that did not do.
-    challenges: Option<(Challenge, Challenge)>,
+    /// For requests without a body and with one; of each, for those who showed nothing, and for those
+    /// who showed something that did not do.
+    challenges: Option<[(Challenge, Challenge); 2]>,
 }
 
 /// How many of the schemes a caller has to satisfy.
@@ -130,8 +133,10 @@ impl Authenticate {
     ///
     /// Only those who showed nothing are spared `error`. It also stands where a good key came
     /// without its signature, so that a stolen key cannot be tried out without one.
-    pub fn challenge(&self, reason: Reason) -> Option<&Challenge> {
-        let (first, failed) = self.challenges.as_ref()?;
+    /// What a signature has to cover depends on whether there is a body, so the challenge does too.
+    pub fn challenge(&self, reason: Reason, with_body: bool) -> Option<&Challenge> {
+        let [bare, whole] = self.challenges.as_ref()?;
+        let (first, failed) = if with_body { whole } else { bare };
         if reason.status() != StatusCode::UNAUTHORIZED {
             return None;
         }
@@ -238,8 +243,9 @@ pub trait Scheme: Send + Sync {
     /// Looks at a head for this kind of credential.
     fn attempt(&self, head: &Head, now: Now) -> Attempt;
 
-    /// What `Accept-Signature` says for this scheme (RFC 9421 section 5.1); only signatures do.
-    fn challenge(&self) -> Option<HeaderValue> {
+    /// What `Accept-Signature` says for this scheme (RFC 9421 section 5.1) to requests with or
+    /// without a body; only signatures do.
+    fn challenge(&self, _with_body: bool) -> Option<HeaderValue> {
         None
     }
 }
@@ -321,15 +327,17 @@ impl Holding<'_> {
     }
 }
 
-/// A shared secret that signs requests (RFC 9421, hmac-sha256).
+/// A key that requests are signed with (RFC 9421): a shared secret, or a partner's public key.
 #[derive(Debug)]
 pub struct SigningKey {
-    /// The prepared key.
-    pub mac: ring::hmac::Key,
+    /// What checks its signatures; it knows the key's one algorithm.
+    pub verifier: Verifier,
     /// What its signatures give.
     pub grant: Arc<Grant>,
     /// When and whence it holds.
     pub bounds: Bounds,
+    /// How many nonces are remembered for it.
+    pub share: Share,
 }
 
 /// Where signing keys are found, by their `keyid`. Reads memory only.

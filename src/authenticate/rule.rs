@@ -101,7 +101,7 @@ impl Authenticate {
         Some(Self {
             demand,
             missing: missing.unwrap_or(Reason::CredentialMissing),
-            challenges: Some(challenges(&members, realm)),
+            challenges: Some([false, true].map(|with_body| challenges(&members, realm, with_body))),
             schemes: members.into(),
         })
     }
@@ -152,10 +152,10 @@ fn members(
 }
 
 /// What a route with these schemes asks for at first, and after something that did not do.
-fn challenges(members: &[Member], realm: &str) -> (Challenge, Challenge) {
+fn challenges(members: &[Member], realm: &str, with_body: bool) -> (Challenge, Challenge) {
     let bearer = members.iter().any(|member| member.family == api_key::NAME);
     let signatures: Vec<HeaderValue> =
-        members.iter().filter_map(|member| member.scheme.challenge()).collect();
+        members.iter().filter_map(|member| member.scheme.challenge(with_body)).collect();
     (
         Challenge::new(realm, bearer, None, &signatures),
         Challenge::new(realm, bearer, Some("invalid_token"), &signatures),

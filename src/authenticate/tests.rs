@@ -84,8 +84,11 @@ impl Scheme for Signature {
         }
     }
 
-    fn challenge(&self) -> Option<HeaderValue> {
-        Some(HeaderValue::from_static("sig=(\"@method\" \"content-digest\");created"))
+    fn challenge(&self, with_body: bool) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static(match with_body {
+            true => "sig=(\"@method\" \"content-digest\");created",
+            false => "sig=(\"@method\");created",
+        }))
     }
 }
 
@@ -197,24 +200,26 @@ fn every_way_to_combine_schemes_is_answered_as_the_table_says() {
 fn the_challenge_says_error_only_to_those_who_showed_something() {
     let (schemes, _) = schemes();
     let all = compiled(&schemes, "{ all = [\"api-key\", \"signature.request\"] }").0.unwrap();
-    let told = |reason| all.challenge(reason).map(|asked| asked.www_authenticate.clone());
+    let told = |reason| all.challenge(reason, true).map(|asked| asked.www_authenticate.clone());
     assert_eq!(told(Reason::CredentialMissing).unwrap(), "Bearer realm=\"tasks\"");
     for reason in [Reason::CredentialUnknown, Reason::SignatureMissing, Reason::SignatureWrong] {
         assert_eq!(told(reason).unwrap(), "Bearer realm=\"tasks\", error=\"invalid_token\"");
     }
     assert_eq!(told(Reason::CredentialRepeated), None);
     assert_eq!(told(Reason::NonceStoreFull), None);
-    let asked = all.challenge(Reason::CredentialMissing).unwrap();
+    let asked = all.challenge(Reason::CredentialMissing, true).unwrap();
     assert_eq!(asked.accept_signature.len(), 1);
     assert_eq!(asked.want_content_digest.as_ref().unwrap(), "sha-256=10");
     let key = compiled(&schemes, "{ any = [\"api-key\"] }").0.unwrap();
-    let asked = key.challenge(Reason::CredentialUnknown).unwrap();
+    let asked = key.challenge(Reason::CredentialUnknown, true).unwrap();
     assert!(asked.accept_signature.is_empty() && asked.want_content_digest.is_none());
     let signature = compiled(&schemes, "{ any = [\"signature.request\"] }").0.unwrap();
-    let asked = signature.challenge(Reason::SignatureMissing).unwrap();
+    let asked = signature.challenge(Reason::SignatureMissing, true).unwrap();
     assert_eq!(asked.www_authenticate, "Signature realm=\"tasks\"");
+    let bare = all.challenge(Reason::CredentialMissing, false).unwrap();
+    assert!(bare.want_content_digest.is_none(), "there is nothing to digest");
     let open = compiled(&schemes, "\"none\"").0.unwrap();
-    assert!(open.is_open() && open.challenge(Reason::CredentialMissing).is_none());
+    assert!(open.is_open() && open.challenge(Reason::CredentialMissing, true).is_none());
 }
 
 #[test]

@@ -12,6 +12,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::admin::keys::{Call, Template, perform};
+use crate::authenticate::signature::algorithm::Algorithm;
+use crate::authenticate::signature::public_key::PublicKey;
 use crate::cli::admin::Admin;
 use crate::cli::check::stopped;
 use crate::cli::exit::{Exit, print, say};
@@ -20,7 +22,7 @@ use crate::cli::{Ended, Format, Globals, first_run};
 use crate::clock::Clock;
 use crate::config::development::write_made;
 use crate::config::{Config, FirstRun};
-use crate::mistake::Mistakes;
+use crate::mistake::{Mistakes, suggest};
 use crate::units::{Network, Span};
 
 /// What to do with keys.
@@ -28,7 +30,7 @@ use crate::units::{Network, Span};
 pub enum Command {
     /// Make a key and print it, once
     #[command(
-        after_help = "Examples:\n  portcullis keys create --name ci-exporter --role member --scope tasks:read --tier free --expires 90d\n  portcullis keys create --name partner --sub user_7 --role member --signing --out partner.secret"
+        after_help = "Examples:\n  portcullis keys create --name ci-exporter --role member --scope tasks:read --tier free --expires 90d\n  portcullis keys create --name partner --sub user_7 --role member --signing --out partner.secret\n  portcullis keys create --name bank --sub bank --signing --algorithm ed25519 --public-key bank.pem"
     )]
     Create {
         /// What it gives.
@@ -37,6 +39,13 @@ pub enum Command {
         /// Make a secret that signs requests (RFC 9421) instead of a key that is sent with them.
         #[arg(long)]
         signing: bool,
+        /// With --signing: the public key of a partner who shares no secret, as PEM, JWK or base64.
+        #[arg(long, value_name = "FILE", requires_all = ["signing", "algorithm"], conflicts_with = "out")]
+        public_key: Option<PathBuf>,
+        /// The algorithm of the public key: ed25519, ecdsa-p256-sha256, rsa-pss-sha512 or
+        /// rsa-v1_5-sha256.
+        #[arg(long, value_name = "NAME", requires = "public_key", value_parser = algorithm)]
+        algorithm: Option<Algorithm>,
         /// Write the key to a new file with mode 0600 instead of printing it.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -136,8 +145,30 @@ impl From<Facts> for Template {
 /// Does it.
 pub fn run(globals: &Globals, command: Command) -> Ended {
     match command {
-        Command::Create { template, signing, out } => {
-            hand_over(globals, &Call::Create { template: template.into(), signing }, out.as_deref())
+        Command::Create {
+            template, public_key: Some(file), algorithm: Some(algorithm), ..
+        } => {
+            let text = read(&file)?;
+            let key = PublicKey::read(algorithm, &text).map_err(|fault| {
+                Exit::CouldNot(format!(
+                    "{} is no {} key: {fault}",
+                    file.display(),
+                    algorithm.name()
+                ))
+            })?;
+            let template = template.into();
+            let make = Call::Create { template, signing: true, public_key: Some(key) };
+            let made = call(globals, &make)?;
+            print(text_of(&made, "id"));
+            say(&format!(
+                "its holder signs with this keyid   expires {}",
+                text_of(&made, "expires")
+            ));
+            Ok(Exit::Fine)
+        }
+        Command::Create { template, signing, out, .. } => {
+            let make = Call::Create { template: template.into(), signing, public_key: None };
+            hand_over(globals, &make, out.as_deref())
         }
         Command::List { format } => {
             let keys = call(globals, &Call::List)?;
@@ -196,23 +227,23 @@ fn hand_over(globals: &Globals, make: &Call, out: Option<&Path>) -> Ended {
     let make = || call(globals, make);
     let made = match out {
         Some(path) => {
-            let line = |made: &Value| format!("{}\n", text(made, "secret")).into_bytes();
+            let line = |made: &Value| format!("{}\n", text_of(made, "secret")).into_bytes();
             let made = write_made(path, make, |made| Zeroizing::new(line(made)))?;
             say(&format!("written to {} (0600)", path.display()));
             made
         }
         None => {
             let made = make()?;
-            print(text(&made, "secret"));
+            print(text_of(&made, "secret"));
             say("shown once; it is not kept anywhere");
             made
         }
     };
-    say(&format!("id {}   expires {}", text(&made, "id"), text(&made, "expires")));
+    say(&format!("id {}   expires {}", text_of(&made, "id"), text_of(&made, "expires")));
     Ok(Exit::Fine)
 }
 
-fn text<'v>(made: &'v Value, key: &str) -> &'v str {
+fn text_of<'v>(made: &'v Value, key: &str) -> &'v str {
     made.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -246,6 +277,12 @@ fn list(keys: &Value, format: Format) {
 }
 
 fn lines(file: &Path) -> Result<Vec<String>, Exit> {
+    let text = read(file)?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+/// The text of a file, or of standard input for `-`.
+fn read(file: &Path) -> Result<String, Exit> {
     let wrong = |error: std::io::Error| {
         Exit::CouldNot(format!("{} cannot be read: {error}", file.display()))
     };
@@ -255,7 +292,12 @@ fn lines(file: &Path) -> Result<Vec<String>, Exit> {
     } else {
         text = std::fs::read_to_string(file).map_err(wrong)?;
     }
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    Ok(text)
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    Algorithm::by_name(name)
+        .ok_or_else(|| suggest(name, Algorithm::ALL.map(Algorithm::name).into_iter().skip(1)))
 }
 
 /// Asks on a terminal; elsewhere the command itself is the confirmation.

@@ -44,8 +44,26 @@ pub struct Started {
     drain_time: Duration,
     admin: Arc<Admin>,
     stop_control: tokio::sync::watch::Sender<bool>,
+    memory: Memory,
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
+}
+
+/// What a clean stop keeps of the requests that were served, for the next start.
+struct Memory {
+    nonces: Arc<Nonces>,
+    store: Arc<Store>,
+    clock: Clock,
+}
+
+impl Memory {
+    /// Keeps the nonces, so that the next start knows which signatures were used.
+    fn save(&self) {
+        match self.nonces.save(&self.store, self.clock.now()) {
+            Ok(nonces) => tracing::info!(nonces, "the nonces of signatures are kept"),
+            Err(fault) => tracing::warn!(%fault, "the nonces of signatures are not kept"),
+        }
+    }
 }
 
 impl Started {
@@ -82,6 +100,8 @@ impl Started {
         for worker in self.workers.drain(..).chain(self.control.take()) {
             let _ = worker.join();
         }
+        // Nobody can claim a nonce any more.
+        self.memory.save();
         drained
     }
 }
@@ -101,10 +121,12 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         config.issuer.open(&store, now).map_err(|fault| could_not(fault.to_string()))?;
     }
     let record = record(&config, clock).map_err(could_not)?;
+    let nonces = Nonces::restored(config.ceilings.nonces, &store, now);
+    let nonces = Arc::new(nonces.map_err(|fault| could_not(fault.to_string()))?);
     let ground = Ground {
         upstreams: Arc::clone(&config.upstreams),
         directory: Arc::clone(&directory),
-        nonces: Arc::new(Nonces::new(config.ceilings.nonces, now)),
+        nonces: Arc::clone(&nonces),
         buckets: Arc::new(Buckets::new(config.ceilings.buckets)),
         record: Arc::clone(&record),
         clock: clock.clone(),
@@ -141,6 +163,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let listeners: Vec<Arc<listen::Shared>> = config.listeners.iter().map(listener).collect();
     let workers = workers(&config, &bound, &listeners, &shared, &drain).map_err(could_not)?;
     let facts = facts(&config, &bound, made.0, first_key, size);
+    let memory = Memory { nonces, store: Arc::clone(&store), clock: clock.clone() };
     let admin = Arc::new(Admin::new(Parts {
         shared,
         directory,
@@ -159,7 +182,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
     let control = control(&config, &admin, bound, stopped, clock).map_err(could_not)?;
     let (drain_time, control) = (config.drain, Some(control));
-    Ok(Started { facts, record, drain, drain_time, admin, stop_control, workers, control })
+    Ok(Started { facts, record, drain, drain_time, admin, stop_control, memory, workers, control })
 }
 
 /// Every address of the process, taken.

@@ -168,12 +168,15 @@ impl Policy {
         self.address.failed(head.client, now).err().unwrap_or(refusal)
     }
 
-    /// What a 401 asks for.
+    /// What a 401 to a request with or without a body asks for.
     pub fn challenge<'p>(
         &'p self,
         route: Option<&'p Route>,
         reason: Reason,
+        with_body: bool,
     ) -> Option<&'p Challenge> {
-        route.map_or(&self.unmatched.authenticate, |route| &route.authenticate).challenge(reason)
+        route
+            .map_or(&self.unmatched.authenticate, |route| &route.authenticate)
+            .challenge(reason, with_body)
     }
 }

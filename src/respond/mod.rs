@@ -12,7 +12,7 @@ use crate::authenticate::challenge::Challenge;
 use crate::forward::Answer;
 use crate::head::RequestId;
 use crate::listen::body::Body;
-use crate::refusal::{Extra, Refusal, Spent};
+use crate::refusal::{Extra, Reason, Refusal, Spent};
 use crate::respond::body::Shape;
 use crate::respond::headers::Rules;
 
@@ -95,6 +95,11 @@ pub fn refuse(
         if let Some(wanted) = &challenge.want_content_digest {
             headers.insert(headers::WANT_CONTENT_DIGEST, wanted.clone());
         }
+    }
+    if matches!(refusal.reason, Reason::DigestMissing | Reason::DigestUnsupported) {
+        // RFC 9530, section 4: what would have done.
+        let wanted = HeaderValue::from_static("sha-256=10, sha-512=3");
+        headers.insert(headers::WANT_CONTENT_DIGEST, wanted);
     }
     if let (Some((name, spent)), false) = (facts.budget, matches!(refusal.extra, Extra::Budget(_)))
     {

@@ -12,6 +12,7 @@
 
 mod browsers;
 mod clients;
+mod examples;
 mod harness;
 mod hostile;
 mod http2;
@@ -23,5 +24,6 @@ mod revocation;
 mod secrets;
 mod series;
 mod services;
+mod signers;
 mod silence;
 mod tour;

@@ -11,6 +11,7 @@ use crate::authenticate::directory::fault::DirectoryFault;
 use crate::authenticate::directory::record::{Kind, NewKey, PROOF_BYTES, Record, State};
 use crate::authenticate::directory::{Directory, Writer, hash, number_of};
 use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token};
+use crate::authenticate::signature::public_key::PublicKey;
 use crate::clock::Now;
 use crate::secret::{Secret, fill_random};
 use crate::store::{Batch, StoreFault, Table};
@@ -49,6 +50,29 @@ impl Directory {
         self.create_of_kind(Kind::Signing, new, now)
     }
 
+    /// Takes the public key of somebody who signs requests and keeps the private one. There is no
+    /// secret, so nothing of it has to be handed over but its id.
+    ///
+    /// # Errors
+    /// As [`Directory::create`].
+    pub fn create_verifying(
+        &self,
+        new: NewKey,
+        key: PublicKey,
+        now: Now,
+    ) -> Result<KeyId, DirectoryFault> {
+        new.check(now)?;
+        let mut writer = self.turn();
+        writer.room_for(1)?;
+        let id = writer.free_id()?;
+        let no_secret = Zeroizing::new([0; PROOF_BYTES]);
+        let mut record = self.record(id, Kind::Verifying, new, now, no_secret);
+        record.described.public_key = Some(key);
+        self.commit(&mut writer, &[record])?;
+        writer.count += 1;
+        Ok(id)
+    }
+
     /// Makes a successor that gives the same for as long again. The old credential holds beside
     /// it for `overlap`, or until its own end if that comes first. The successor of an imported
     /// key is one of ours.
@@ -73,6 +97,12 @@ impl Directory {
         let kind = match old.described.kind {
             Kind::ApiKey | Kind::Imported => Kind::ApiKey,
             Kind::Signing => Kind::Signing,
+            Kind::Verifying => {
+                return Err(DirectoryFault::Invalid {
+                    field: "id",
+                    says: "names a public key, whose successor only its holder can make: create a key with the new one, then revoke this".to_owned(),
+                });
+            }
         };
         let (fresh, created) = self.make(&writer, kind, old.described.again(now), now)?;
         let overlap_ms = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ring::hmac;
-use zeroize::Zeroizing;
-
-use crate::authenticate::directory::record::{Described, PROOF_BYTES, Record, State};
+use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record, State};
+use crate::authenticate::nonce::Share;
+use crate::authenticate::signature::verifier::Verifier;
 use crate::authenticate::{Bounds, Grant, Holding, SigningKey};
 use crate::clock::Now;
 use crate::name::{Name, Names};
@@ -110,12 +109,22 @@ pub(in crate::authenticate) struct SigningEntry {
 }
 
 impl SigningEntry {
-    /// The record, made ready.
-    pub(in crate::authenticate) fn new(record: &Record, shared: &mut Shared) -> Self {
+    /// The record, made ready; `before` is the entry that it replaces, whose nonces still count.
+    /// Nothing when there is no key in it.
+    pub(in crate::authenticate) fn new(
+        record: &Record,
+        shared: &mut Shared,
+        before: Option<&Self>,
+    ) -> Option<Self> {
         let described = &record.described;
-        let secret: &Zeroizing<[u8; PROOF_BYTES]> = &record.proof;
+        let verifier = match (described.kind, &described.public_key) {
+            (Kind::Signing, None) => Verifier::hmac(record.proof.as_slice()),
+            (Kind::Verifying, Some(key)) => Verifier::public(key.clone()),
+            // Such a record is refused when it is read; were it to come here, nobody holds it.
+            _ => return None,
+        };
         let key = SigningKey {
-            mac: hmac::Key::new(hmac::HMAC_SHA256, secret.as_slice()),
+            verifier,
             grant: shared.grant(described),
             bounds: Bounds {
                 not_before_ms: described.not_before_ms,
@@ -123,12 +132,13 @@ impl SigningEntry {
                 revoked: described.revoked_ms.is_some(),
                 networks: described.networks.as_slice().into(),
             },
+            share: before.map_or_else(Share::default, |before| before.key.share.clone()),
         };
-        Self {
+        Some(Self {
             key: Arc::new(key),
             environment: Name::new(&described.environment),
             rotating: described.rotated_to.is_some(),
-        }
+        })
     }
 
     /// Where it stands in its life, and when that ends.

@@ -249,7 +249,11 @@ impl Directory {
                 let number = number_of(&record.proof);
                 fresh.imported.push(entry(&self.imported, number, shared));
             }
-            Kind::Signing => fresh.signing.push((number, SigningEntry::new(record, shared))),
+            Kind::Signing | Kind::Verifying => {
+                let before = self.signing.find(number);
+                let entry = SigningEntry::new(record, shared, before.as_ref());
+                fresh.signing.extend(entry.map(|entry| (number, entry)));
+            }
         }
     }
 
@@ -263,7 +267,7 @@ impl Directory {
         let entry = match record.described.kind {
             Kind::ApiKey => self.keys.find(record.described.id.number()),
             Kind::Imported => self.imported.find(number_of(&record.proof)),
-            Kind::Signing => None,
+            Kind::Signing | Kind::Verifying => None,
         };
         let last_used_s = entry.and_then(|entry| entry.last_used_s());
         Described { last_used_s, ..record.described }

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::authenticate::directory::fault::DirectoryFault;
 use crate::authenticate::key_format::KeyId;
+use crate::authenticate::signature::public_key::PublicKey;
 use crate::clock::Now;
 use crate::store::Table;
 use crate::units::Network;
@@ -109,6 +110,8 @@ pub enum Kind {
     Imported,
     /// A secret that signs requests.
     Signing,
+    /// The public key of somebody who signs requests and keeps the private one.
+    Verifying,
 }
 
 impl Kind {
@@ -116,7 +119,7 @@ impl Kind {
     pub(in crate::authenticate) fn table(self) -> Table {
         match self {
             Self::ApiKey | Self::Imported => Table::Keys,
-            Self::Signing => Table::Signing,
+            Self::Signing | Self::Verifying => Table::Signing,
         }
     }
 }
@@ -199,6 +202,9 @@ pub struct Described {
     /// Anything worth knowing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The public key that verifies signatures; only those of the kind `verifying` have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<PublicKey>,
     /// Unix seconds of its last use since the gateway started. Never stored; signing keys have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_s: Option<u64>,
@@ -271,6 +277,7 @@ impl Record {
             rotated_to: None,
             rotating_until_ms: None,
             note,
+            public_key: None,
             last_used_s: None,
         };
         Self { proof, described }
@@ -299,6 +306,9 @@ impl Record {
             serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
         if described.id.as_str() != id {
             return Err(unreadable("it names another id".to_owned()));
+        }
+        if (described.kind == Kind::Verifying) != described.public_key.is_some() {
+            return Err(unreadable("its kind and its public key do not agree".to_owned()));
         }
         Ok(Self { proof: Zeroizing::new(*proof), described })
     }

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::*;
 use crate::authenticate::Grant;
 use crate::authenticate::directory::change::{CREDENTIALS_MAX, Created};
 use crate::authenticate::directory::record::{EXPIRING_MS, NewKey};
+use crate::authenticate::signature::algorithm::Algorithm;
+use crate::authenticate::signature::base::Message;
+use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::tests::{NOW, pepper};
 use crate::store::FILE_NAME;
 
@@ -94,6 +99,60 @@ fn revocation_rotation_and_import_last() {
     assert_eq!(now_of("legacy-key-0123456789"), State::Revoked);
 }
 
+/// Whether this is the key's signature over nothing.
+fn verifies(key: &SigningKey, signature: &[u8]) -> bool {
+    let input = Input { label: "s", components: vec![], parameters: vec![], fault: None };
+    let headers = http::HeaderMap::new();
+    let message = Message {
+        method: "GET",
+        scheme: "https",
+        host: "localhost",
+        port: None,
+        target: "/",
+        headers: &headers,
+    };
+    key.verifier.verify(&message, &input, signature).unwrap()
+}
+
+#[test]
+fn public_keys_outlive_the_process_and_have_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = open(dir.path());
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let text = BASE64.encode(pair.public_key());
+    let key = PublicKey::read(Algorithm::Ed25519, &text).unwrap();
+    let id = directory.create_verifying(wish(), key.clone(), NOW).unwrap();
+    drop(directory);
+    let directory = open(dir.path());
+    let described = directory.describe(id).unwrap();
+    assert_eq!((described.kind, described.public_key), (Kind::Verifying, Some(key)));
+    let found = SigningKeys::find(&directory, id.as_str()).unwrap();
+    assert_eq!(found.verifier.algorithm(), Algorithm::Ed25519);
+    let signature = pair.sign(b"\"@signature-params\": ()");
+    assert!(verifies(&found, signature.as_ref()));
+    // What stands in place of a secret signs nothing.
+    let zeros = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
+    assert!(!verifies(&found, hmac::sign(&zeros, b"\"@signature-params\": ()").as_ref()));
+
+    let refused = directory.rotate(id, Duration::from_secs(60), NOW).unwrap_err();
+    assert!(refused.to_string().contains("only its holder"), "{refused}");
+    directory.revoke(id, NOW).unwrap();
+    assert!(SigningKeys::find(&directory, id.as_str()).unwrap().bounds.revoked);
+}
+
+#[test]
+fn a_record_whose_kind_and_public_key_do_not_agree_is_unreadable() {
+    let key = PublicKey::read(Algorithm::Ed25519, &BASE64.encode([1; 32])).unwrap();
+    for (kind, key) in [(Kind::Verifying, None), (Kind::Signing, Some(key))] {
+        let id = KeyId::random().unwrap();
+        let mut record = Record::new(id, kind, wish(), "live", NOW, [0; 32].into());
+        record.described.public_key = key;
+        assert!(SigningEntry::new(&record, &mut Shared::default(), None).is_none());
+        let bytes = record.to_bytes().unwrap();
+        assert!(Record::from_bytes(id.as_str(), &bytes).is_err());
+    }
+}
+
 #[test]
 fn signing_secrets_are_shown_once_and_found_by_their_id() {
     let dir = tempfile::tempdir().unwrap();
@@ -101,11 +160,13 @@ fn signing_secrets_are_shown_once_and_found_by_their_id() {
     let created = directory.create_signing(wish(), NOW).unwrap();
     let secret = BASE64.decode(created.secret.expose()).unwrap();
     assert_eq!(secret.len(), 32);
-    let expected = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"base");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    let expected = hmac::sign(&key, b"\"@signature-params\": ()");
     drop(directory);
     let directory = open(dir.path());
     let found = SigningKeys::find(&directory, created.id.as_str()).unwrap();
-    hmac::verify(&found.mac, b"base", expected.as_ref()).unwrap();
+    assert!(verifies(&found, expected.as_ref()));
+    assert!(!verifies(&found, &[0; 32]));
     assert_eq!(&*found.grant.subject, "user-1");
     assert_eq!(found.bounds.expires_ms, wish().expires_ms);
     assert_eq!(*found.bounds.networks, *wish().networks);

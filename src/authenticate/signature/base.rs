@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use sfv::{Dictionary, FieldType as _, Parser};
+use sfv::{Dictionary, FieldType as _, Item, List, Parser};
 
 use crate::authenticate::signature::component::{Component, Derived, Form};
 use crate::authenticate::signature::fields::{Malformed, field_text};
@@ -254,9 +254,7 @@ fn field(
             sink.put(b":");
         }),
         Form::Structured => {
-            let members = dictionary(name, headers)?;
-            let text = members.serialize().ok_or(Malformed("a covered field is empty"))?;
-            sink.put(text.as_bytes());
+            sink.put(structured(name, headers)?.as_bytes());
         }
         Form::Member(key) => {
             let mut members = dictionary(name, headers)?;
@@ -281,20 +279,54 @@ fn lines<S: Sink>(name: &str, headers: &HeaderMap, sink: &mut S, each: impl Fn(&
     }
 }
 
-/// The request fields that are known to be Dictionaries. `sf` is not for others: whoever does not
-/// know the type of a field cannot serialise it (RFC 9421, 2.1.1).
-const DICTIONARIES: [&str; 7] = [
-    "content-digest",
-    "repr-digest",
-    "want-content-digest",
-    "want-repr-digest",
-    "priority",
-    "signature",
-    "signature-input",
-];
+/// The types of structured fields (RFC 9651, section 3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Dictionary,
+    List,
+    Item,
+}
+
+/// The type of a request field that is known to be structured, by its own standard or by the
+/// registry that maps older fields to these types. `sf` and `key` are not for others: whoever does
+/// not know the type of a field cannot serialise it (RFC 9421, 2.1.1).
+fn type_of(name: &str) -> Option<Type> {
+    Some(match name {
+        "content-digest"
+        | "repr-digest"
+        | "want-content-digest"
+        | "want-repr-digest"
+        | "priority"
+        | "signature"
+        | "signature-input"
+        | "accept-signature"
+        | "cache-control"
+        | "prefer" => Type::Dictionary,
+        "accept" | "accept-encoding" | "accept-language" | "client-cert-chain"
+        | "content-encoding" | "content-language" | "sec-ch-ua" => Type::List,
+        "client-cert" | "content-length" | "content-type" | "idempotency-key"
+        | "sec-ch-ua-mobile" | "sec-ch-ua-platform" | "sec-fetch-dest" | "sec-fetch-mode"
+        | "sec-fetch-site" => Type::Item,
+        _ => return None,
+    })
+}
+
+/// A field, serialised anew as what it is known to be.
+fn structured(name: &str, headers: &HeaderMap) -> Result<String, Malformed> {
+    const MALFORMED: Malformed = Malformed("a covered field is not of its structured type");
+    let text = field_text(headers, name)?.ok_or(Malformed("a covered field is missing"))?;
+    let parser = Parser::new(text.as_ref());
+    let written = match type_of(name) {
+        None => return Err(Malformed("the structured type of a covered field is not known")),
+        Some(Type::Dictionary) => parser.parse::<Dictionary>().map_err(|_| MALFORMED)?.serialize(),
+        Some(Type::List) => parser.parse::<List>().map_err(|_| MALFORMED)?.serialize(),
+        Some(Type::Item) => Some(parser.parse::<Item>().map_err(|_| MALFORMED)?.serialize()),
+    };
+    written.ok_or(Malformed("a covered field is empty"))
+}
 
 fn dictionary(name: &str, headers: &HeaderMap) -> Result<Dictionary, Malformed> {
-    if !DICTIONARIES.contains(&name) {
+    if type_of(name) != Some(Type::Dictionary) {
         return Err(Malformed("a covered field is not known to be a dictionary"));
     }
     let text: Cow<'_, str> =

@@ -99,6 +99,10 @@ impl<'a> Component<'a> {
             Some(("sf", None)) => Form::Structured,
             Some(("bs", None)) => Form::Bytes,
             Some(("key", Some(key))) => Form::Member(key),
+            Some(("tr", None)) => {
+                return Err(Malformed("trailers come after the head that is verified: no tr"));
+            }
+            Some(("req", None)) => return Err(Malformed("req is for signatures of responses")),
             Some(_) => return Err(Malformed("a field has an unknown component parameter")),
         };
         Ok(Self::Field(name, form))

@@ -209,8 +209,15 @@ impl<'a> ParameterVisitor<'a> for Identifier<'_, 'a> {
         key: &'a KeyRef,
         value: BareItemFromInput<'a>,
     ) -> Result<(), Malformed> {
-        // `sf`, `key`, `bs` and `name` exclude each other here, and `tr` and `req` mean nothing in
-        // a request without trailers, so no accepted component has two parameters.
+        match key.as_str() {
+            "tr" => {
+                self.input.object(Malformed("trailers come after the head that is verified: no tr"))
+            }
+            "req" => self.input.object(Malformed("req is for signatures of responses")),
+            _ => {}
+        }
+        // `sf`, `key`, `bs` and `name` exclude each other here, so no accepted component has two
+        // parameters. (RFC 9421 lets `sf` stand beside `key`, where it says nothing more.)
         if self.parameter.replace((key.as_str(), value)).is_some() {
             self.input.object(Malformed("a component has more than one parameter"));
         }

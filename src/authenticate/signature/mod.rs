@@ -1,9 +1,12 @@
-//! Proves callers by the HMAC signatures on their requests (RFC 9421, hmac-sha256).
+//! Proves callers by the signatures on their requests (RFC 9421).
 
+pub mod algorithm;
 pub mod fields;
 pub mod component;
 pub mod input;
 pub mod base;
+pub mod public_key;
+pub mod verifier;
 pub mod rule;
 pub mod sign;
 
@@ -14,24 +17,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use ring::hmac;
 
 use crate::authenticate::nonce::{Claim, Nonces};
+use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::fields::{Malformed, Texts};
 use crate::authenticate::signature::input::Input;
 use crate::authenticate::standing::{Standing, Ticket};
 use crate::authenticate::{Attempt, Evidence, Scheme, SigningKeeper, SigningKey, SigningKeys};
+use crate::authenticate::signature::verifier::Decoys;
 use crate::clock::Now;
 use crate::head::Head;
 use crate::listen::Length;
 use crate::mistake::source::Origin;
 use crate::refusal::{Reason, Refusal};
-use crate::secret;
-
-/// The one algorithm, as the registry of RFC 9421 names it.
-pub const ALGORITHM: &str = "hmac-sha256";
 
 /// Accepts requests that are signed as a policy's `[signatures.NAME]` demands.
 pub struct SignatureScheme {
@@ -41,16 +41,19 @@ pub struct SignatureScheme {
     keys: Arc<dyn SigningKeys>,
     nonces: Arc<Nonces>,
     choice: Choice,
+    /// The only algorithm whose keys are accepted; nothing accepts whatever a key is for.
+    algorithm: Option<Algorithm>,
     /// What must be covered always, and with a body also.
     components: Box<[Component<'static>]>,
     body_components: Box<[Component<'static>]>,
     max_age_s: u64,
     skew_s: u64,
     nonce_required: bool,
-    /// What a caller is asked for when it did not sign.
-    accept: HeaderValue,
-    /// The key that is used in place of an unknown one, so that both cost the same.
-    decoy: hmac::Key,
+    expires_required: bool,
+    /// What a caller is asked for when it did not sign: without a body, and with one.
+    accept: [HeaderValue; 2],
+    /// The keys that are used in place of an unknown one, so that both cost the same.
+    decoys: Decoys,
 }
 
 /// Which of a request's signatures counts.
@@ -97,17 +100,18 @@ impl Scheme for SignatureScheme {
         }
     }
 
-    fn challenge(&self) -> Option<HeaderValue> {
-        Some(self.accept_signature())
+    fn challenge(&self, with_body: bool) -> Option<HeaderValue> {
+        Some(self.accept_signature(with_body).clone())
     }
 }
 
 impl SignatureScheme {
-    /// The value of `Accept-Signature` (RFC 9421, 5.1) that asks for what the policy demands. It
-    /// names only what a caller must send and may choose itself: a nonce cannot be asked for
-    /// without giving its value.
-    pub fn accept_signature(&self) -> HeaderValue {
-        self.accept.clone()
+    /// The value of `Accept-Signature` (RFC 9421, 5.1) that asks for what the policy demands of a
+    /// request with or without a body. It names only what a caller must send and may choose
+    /// itself: a nonce cannot be asked for without giving its value, and the key is the caller's.
+    pub fn accept_signature(&self, with_body: bool) -> &HeaderValue {
+        let [bare, whole] = &self.accept;
+        if with_body { whole } else { bare }
     }
 
     /// The rule that this scheme was compiled from.
@@ -139,25 +143,35 @@ impl SignatureScheme {
         }
 
         let keyid = input.keyid().ok_or(Malformed("the signature has no keyid"))?;
-        let key = self.keys.find(keyid);
-        self.check_algorithm(input, key.as_deref())?;
         self.check_coverage(input, head)?;
-        let until_ms = self.check_times(input, now)?;
+        self.check_times(input, now)?;
 
-        // The MAC before the nonce: who holds no key can use up nobody's nonce.
-        let mac = key.as_deref().map_or(&self.decoy, |key| &key.mac);
-        let mut context = hmac::Context::with_key(mac);
-        base::write(&Message::of(head), input, &mut context)?;
-        let is_equal = secret::equal(context.sign().as_ref(), &signature);
-        let Some(key) = key else {
+        // The signature before the nonce: who holds no key can use up nobody's nonce. What cannot
+        // be by the key that it names is verified all the same, with a decoy, so that the time
+        // tells nobody which keys there are.
+        let key = self.keys.find(keyid);
+        let claimed = input.algorithm().map(Algorithm::by_name);
+        let agreed = key.as_deref().map(|key| self.check_algorithm(key, claimed));
+        let fitting = match (key.as_deref(), &agreed) {
+            (Some(key), Some(Ok(()))) if key.verifier.signature_bytes() == signature.len() => {
+                Some(&key.verifier)
+            }
+            _ => None,
+        };
+        let pretended = claimed.flatten().or(self.algorithm);
+        let verifier = fitting.unwrap_or_else(|| self.decoys.like(pretended, &signature));
+        let is_verified = verifier.verify(&Message::of(head), input, &signature)?;
+        let is_good = fitting.is_some() && is_verified;
+        let (Some(key), Some(agreed)) = (&key, agreed) else {
             return Err(Refusal::new(Reason::SignatureKeyUnknown));
         };
-        if !is_equal {
+        agreed?;
+        if !is_good {
             return Err(Refusal::new(Reason::SignatureWrong));
         }
         // A key that no longer holds must not fill the store of nonces either.
         key.bounds.check(head.client, now)?;
-        self.claim_nonce(input, keyid, until_ms, now)?;
+        self.claim_nonce(input, key, now)?;
 
         let digest_covered =
             input.components.iter().any(|component| component.is_field("content-digest"));
@@ -168,14 +182,21 @@ impl SignatureScheme {
 
     /// The algorithm is the key's. What the message says of it may only agree: a caller that could
     /// choose would choose the weakest.
-    fn check_algorithm(&self, input: &Input<'_>, key: Option<&SigningKey>) -> Result<(), Refusal> {
-        if input.algorithm().is_some_and(|algorithm| algorithm != ALGORITHM) {
+    fn check_algorithm(
+        &self,
+        key: &SigningKey,
+        claimed: Option<Option<Algorithm>>,
+    ) -> Result<(), Refusal> {
+        let own = key.verifier.algorithm();
+        if claimed.is_some_and(|claimed| claimed != Some(own)) {
             return Err(Refusal::new(Reason::SignatureAlgorithm)
                 .because("alg names another algorithm than the key's"));
         }
-        if key.is_some_and(|key| key.mac.algorithm() != hmac::HMAC_SHA256) {
-            return Err(Refusal::new(Reason::SignatureAlgorithm)
-                .because("the key is for another algorithm than hmac-sha256"));
+        if self.algorithm.is_some_and(|demanded| demanded != own) {
+            return Err(Refusal::new(Reason::SignatureAlgorithm).because(format!(
+                "the key is for {}, which the policy does not take",
+                own.name()
+            )));
         }
         Ok(())
     }
@@ -189,12 +210,14 @@ impl SignatureScheme {
         if self.nonce_required && input.nonce().is_none() {
             return Err(Refusal::new(Reason::SignatureCoverage).because("there is no nonce"));
         }
+        if self.expires_required && input.expires().is_none() {
+            return Err(Refusal::new(Reason::SignatureCoverage).because("there is no expires"));
+        }
         Ok(())
     }
 
-    /// Checks when the signature was made and when it ends. Gives the Unix milliseconds from which
-    /// on it cannot be accepted any more, whatever the clocks.
-    fn check_times(&self, input: &Input<'_>, now: Now) -> Result<u64, Refusal> {
+    /// Checks when the signature was made and when it ends.
+    fn check_times(&self, input: &Input<'_>, now: Now) -> Result<(), Refusal> {
         let now_s = now.unix_s();
         let created = input.created().ok_or(Malformed("the signature has no created"))?;
         if created > now_s.saturating_add(self.skew_s) {
@@ -218,27 +241,25 @@ impl SignatureScheme {
                 return Err(Malformed("expires lies before created or too far behind it").into());
             }
         }
-        let seconds = created.saturating_add(self.max_age_s).saturating_add(self.skew_s);
-        Ok(seconds.saturating_add(1).saturating_mul(1000))
+        Ok(())
     }
 
     /// Claims the nonce, last of all: from here on it is spent, whatever follows.
-    fn claim_nonce(
-        &self,
-        input: &Input<'_>,
-        keyid: &str,
-        until_ms: u64,
-        now: Now,
-    ) -> Result<(), Refusal> {
+    fn claim_nonce(&self, input: &Input<'_>, key: &SigningKey, now: Now) -> Result<(), Refusal> {
         let Some(nonce) = input.nonce() else { return Ok(()) };
-        if !input.created().is_some_and(|created| self.nonces.remembers(created)) {
+        let window_s = self.max_age_s.saturating_add(self.skew_s);
+        let until_ms =
+            input.created().and_then(|created| self.nonces.until_ms(created, window_s, now));
+        let Some(until_ms) = until_ms else {
             return Err(Refusal::new(Reason::SignatureReplayed)
-                .because("signed before the gateway started, which knows no earlier nonces"));
-        }
-        match self.nonces.claim(keyid, nonce, until_ms, now) {
+                .because("signed at a time of which the gateway knows no nonces"));
+        };
+        match self.nonces.claim(&key.grant.credential, &key.share, nonce, until_ms, now) {
             Claim::Claimed => Ok(()),
             Claim::Seen => Err(Refusal::new(Reason::SignatureReplayed)),
             Claim::Full => Err(Refusal::new(Reason::NonceStoreFull)),
+            Claim::OverShare => Err(Refusal::new(Reason::NonceStoreFull)
+                .because("the key holds its whole share of the nonces that can be remembered")),
         }
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use ring::hmac;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sfv::KeyRef;
 
 use crate::authenticate::SigningKeys;
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::{identifier, quoted};
 use crate::authenticate::signature::component::{Component, Derived};
 use crate::authenticate::signature::input::{COMPONENTS_MAX, TAG_BYTES_MAX};
-use crate::authenticate::signature::{ALGORITHM, Choice, SignatureScheme};
+use crate::authenticate::signature::verifier::Decoys;
+use crate::authenticate::signature::{Choice, SignatureScheme};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::mistake::{Mistake, Reading, suggest};
@@ -25,7 +26,8 @@ use crate::units::Span;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureRule {
-    /// The algorithm. Default: `hmac-sha256`, the only one there is.
+    /// The only algorithm whose keys are accepted. Default: whatever a key is for; the message
+    /// never chooses.
     #[serde(default)]
     pub algorithm: Option<Algorithm>,
     /// What every signature must cover. Default: `@method`, `@authority`, `@path`, `@query`.
@@ -44,20 +46,16 @@ pub struct SignatureRule {
     /// Whether each signature needs a nonce, which is accepted once. Default: `required`.
     #[serde(default)]
     pub nonce: Option<At<NonceUse>>,
+    /// Whether each signature must say itself when it ends. Default: `optional`; it ends with
+    /// `max_age` in any case.
+    #[serde(default)]
+    pub expires: Option<ExpiresUse>,
     /// The tag that a signature must have. It also says which of several signatures counts.
     #[serde(default)]
     pub tag: Option<At<String>>,
     /// The label of the signature that counts. Default: any, if there is only one.
     #[serde(default)]
     pub label: Option<At<String>>,
-}
-
-/// An algorithm to sign with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum Algorithm {
-    /// HMAC with SHA-256 (RFC 9421, 3.3.3).
-    #[serde(rename = "hmac-sha256")]
-    HmacSha256,
 }
 
 /// Whether signatures need a nonce.
@@ -67,6 +65,16 @@ pub enum NonceUse {
     /// Each needs one.
     Required,
     /// Without one a request can be sent again for as long as its signature holds.
+    Optional,
+}
+
+/// Whether signatures must carry `expires`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpiresUse {
+    /// Each must.
+    Required,
+    /// One may.
     Optional,
 }
 
@@ -82,36 +90,21 @@ impl SignatureRule {
         nonces: Arc<Nonces>,
         reading: &mut Reading<'_>,
     ) -> Option<SignatureScheme> {
-        let Self { algorithm, components, body_components, max_age, skew, nonce, tag, label } =
-            self;
-        match algorithm {
-            None | Some(Algorithm::HmacSha256) => {}
-        }
+        let Self {
+            algorithm,
+            components,
+            body_components,
+            max_age,
+            skew,
+            nonce,
+            expires,
+            tag,
+            label,
+        } = self;
         let always = covered(components.as_ref(), &DEFAULT, &[], reading);
         let earlier = always.as_deref().unwrap_or_default();
         let with_body = covered(body_components.as_ref(), &DEFAULT_WITH_BODY, earlier, reading);
-        if let Some(written) = components
-            && written.is_empty()
-        {
-            reading.wrong(
-                Code::WrongValue,
-                &written.span,
-                "a signature that covers nothing proves nothing",
-                "leave the key out for the default: @method, @authority, @path, @query",
-            );
-        }
-        if let (Some(written), Some(with_body)) = (body_components, &with_body)
-            && !earlier
-                .iter()
-                .chain(with_body)
-                .any(|component| component.is_field("content-digest"))
-        {
-            reading.mistakes.push(
-                Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")
-                    .at(reading.source.place(written.span.clone()))
-                    .help("add \"content-digest\", which binds the body to the signature"),
-            );
-        }
+        self.judge_coverage(earlier, with_body.as_deref(), reading);
         let second = Duration::from_secs(1);
         let max_age_s = seconds(max_age.as_ref(), 60, second..=60 * 60 * second, reading);
         let skew_s = seconds(skew.as_ref(), 5, Duration::ZERO..=5 * 60 * second, reading);
@@ -120,7 +113,12 @@ impl SignatureRule {
 
         let (components, body_components) = (always?, with_body?);
         let choice = Choice { label: label?, tag: tag? };
-        let accept = accept_signature(&choice, components.iter().chain(&body_components))?;
+        let expires_required = *expires == Some(ExpiresUse::Required);
+        let terms = AcceptTerms { choice: &choice, algorithm: *algorithm, expires_required };
+        let accept = [
+            terms.written(components.iter())?,
+            terms.written(components.iter().chain(&body_components))?,
+        ];
         if components.is_empty() {
             return None;
         }
@@ -130,14 +128,44 @@ impl SignatureRule {
             keys,
             nonces,
             choice,
+            algorithm: *algorithm,
             components: components.into(),
             body_components: body_components.into(),
             max_age_s: max_age_s?,
             skew_s: skew_s?,
             nonce_required: nonce.as_ref().is_none_or(|nonce| nonce.value == NonceUse::Required),
+            expires_required,
             accept,
-            decoy: hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]),
+            decoys: Decoys::make(),
         })
+    }
+
+    /// Objects to a coverage that proves nothing, and advises against one without the body.
+    fn judge_coverage(
+        &self,
+        always: &[Component<'static>],
+        with_body: Option<&[Component<'static>]>,
+        reading: &mut Reading<'_>,
+    ) {
+        if let Some(written) = &self.components
+            && written.is_empty()
+        {
+            reading.wrong(
+                Code::WrongValue,
+                &written.span,
+                "a signature that covers nothing proves nothing",
+                "leave the key out for the default: @method, @authority, @path, @query",
+            );
+        }
+        if let (Some(written), Some(with_body)) = (&self.body_components, with_body)
+            && !always.iter().chain(with_body).any(|component| component.is_field("content-digest"))
+        {
+            reading.mistakes.push(
+                Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")
+                    .at(reading.source.place(written.span.clone()))
+                    .help("add \"content-digest\", which binds the body to the signature"),
+            );
+        }
     }
 }
 
@@ -248,25 +276,39 @@ fn is_label(text: &str) -> bool {
     text.len() <= TAG_BYTES_MAX && KeyRef::from_str(text).is_ok()
 }
 
-/// Builds `sig1=("@method" …);created;alg="hmac-sha256";tag="…"` (RFC 9421, 5.1).
-fn accept_signature<'c>(
-    choice: &Choice,
-    components: impl Iterator<Item = &'c Component<'static>>,
-) -> Option<HeaderValue> {
-    let mut value = choice.label.as_deref().unwrap_or("sig1").as_bytes().to_vec();
-    value.extend_from_slice(b"=(");
-    for (number, component) in components.enumerate() {
-        if number > 0 {
-            value.push(b' ');
+/// What `Accept-Signature` says beside the components.
+struct AcceptTerms<'r> {
+    choice: &'r Choice,
+    algorithm: Option<Algorithm>,
+    expires_required: bool,
+}
+
+impl AcceptTerms<'_> {
+    /// Builds `sig1=("@method" …);created;expires;alg="hmac-sha256";tag="…"` (RFC 9421, 5.1).
+    fn written<'c>(
+        &self,
+        components: impl Iterator<Item = &'c Component<'static>>,
+    ) -> Option<HeaderValue> {
+        let mut value = self.choice.label.as_deref().unwrap_or("sig1").as_bytes().to_vec();
+        value.extend_from_slice(b"=(");
+        for (number, component) in components.enumerate() {
+            if number > 0 {
+                value.push(b' ');
+            }
+            identifier(component, &mut value);
         }
-        identifier(component, &mut value);
+        value.extend_from_slice(b");created");
+        if self.expires_required {
+            value.extend_from_slice(b";expires");
+        }
+        if let Some(algorithm) = self.algorithm {
+            value.extend_from_slice(b";alg=");
+            quoted(algorithm.name(), &mut value);
+        }
+        if let Some(tag) = &self.choice.tag {
+            value.extend_from_slice(b";tag=");
+            quoted(tag, &mut value);
+        }
+        HeaderValue::from_bytes(&value).ok()
     }
-    value.extend_from_slice(b");created;alg=\"");
-    value.extend_from_slice(ALGORITHM.as_bytes());
-    value.push(b'"');
-    if let Some(tag) = &choice.tag {
-        value.extend_from_slice(b";tag=");
-        quoted(tag, &mut value);
-    }
-    HeaderValue::from_bytes(&value).ok()
 }

@@ -9,11 +9,15 @@ use http::{HeaderMap, HeaderValue};
 use ring::hmac;
 
 use crate::authenticate::digest::sha256_value;
+use crate::authenticate::signature::Choice;
+use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::component::Component;
-use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, field_text};
+use crate::authenticate::signature::fields::{
+    FIELD_BYTES_MAX, Malformed, Texts, field_text, signature,
+};
 use crate::authenticate::signature::input::{Input, Parameter, inputs};
-use crate::authenticate::signature::{ALGORITHM, Choice};
+use crate::authenticate::signature::verifier::Verifier;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
@@ -86,7 +90,23 @@ pub fn sign(
     terms: &Terms<'_>,
     secret: &Secret,
 ) -> Result<SignedHeaders, Unsignable> {
-    let input = input_of(terms)?;
+    sign_with(request, terms, Algorithm::HmacSha256, |base| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+        Ok(hmac::sign(&key, base).as_ref().to_vec())
+    })
+}
+
+/// As [`sign`], by whatever makes the signature of a base for this algorithm.
+///
+/// # Errors
+/// As [`sign`], and when the signature cannot be made.
+pub fn sign_with(
+    request: &ToSign<'_>,
+    terms: &Terms<'_>,
+    algorithm: Algorithm,
+    by: impl FnOnce(&[u8]) -> Result<Vec<u8>, Unsignable>,
+) -> Result<SignedHeaders, Unsignable> {
+    let input = input_of(terms, algorithm)?;
     let covers_digest = input.components.iter().any(|part| part.is_field("content-digest"));
     let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
         .then(|| sha256_value(request.body));
@@ -111,8 +131,7 @@ pub fn sign(
     if read != [input] || signature_input.len() > FIELD_BYTES_MAX {
         return Err(Unsignable("the terms cannot be written as a header".to_owned()));
     }
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-    let signature = STANDARD.encode(hmac::sign(&key, &base));
+    let signature = STANDARD.encode(by(&base)?);
     let signature = format!("{}=:{signature}:", terms.label);
     Ok(SignedHeaders { content_digest, signature, base: lossy(&base), signature_input })
 }
@@ -122,7 +141,7 @@ pub fn sign(
 ///
 /// # Errors
 /// As verifying would: the signature is missing or malformed, or a covered component is missing.
-pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal> {
+pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<Examined, Refusal> {
     let text = field_text(message.headers, "signature-input")?
         .ok_or(Malformed("there is no Signature-Input"))?;
     let inputs = inputs(&text)?;
@@ -132,10 +151,56 @@ pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<String, Refusal
     }
     let mut base = Vec::new();
     base::write(message, input, &mut base)?;
-    Ok(lossy(&base))
+    Ok(Examined {
+        label: input.label.to_owned(),
+        keyid: input.keyid().map(str::to_owned),
+        algorithm: input.algorithm().map(str::to_owned),
+        created: input.created(),
+        expires: input.expires(),
+        base,
+    })
 }
 
-fn input_of<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
+/// Whether a key made the signature that `choice` picks from a request. Looks at nothing else:
+/// neither at what is covered nor at the time.
+///
+/// # Errors
+/// As [`explain`].
+pub fn check(message: &Message<'_>, choice: &Choice, verifier: &Verifier) -> Result<bool, Refusal> {
+    let Some(texts) = Texts::of(message.headers)? else {
+        return Err(Malformed("there is no Signature").into());
+    };
+    let inputs = inputs(&texts.inputs)?;
+    let input = choice.of(&inputs)?;
+    let signature = signature(&texts.signatures, input.label)?;
+    Ok(verifier.verify(message, input, &signature)?)
+}
+
+/// What the gateway makes of a signature that it received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// Its label.
+    pub label: String,
+    /// The key that it names.
+    pub keyid: Option<String>,
+    /// The algorithm that it names.
+    pub algorithm: Option<String>,
+    /// When it was made, in Unix seconds.
+    pub created: Option<u64>,
+    /// When it says that it ends, in Unix seconds.
+    pub expires: Option<u64>,
+    /// The signature base, byte for byte.
+    pub base: Vec<u8>,
+}
+
+impl Examined {
+    /// The base as text; what is no UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        lossy(&self.base)
+    }
+}
+
+fn input_of<'a>(terms: &Terms<'a>, algorithm: Algorithm) -> Result<Input<'a>, Unsignable> {
     let mut components: Vec<Component<'a>> = Vec::with_capacity(terms.components.len());
     for written in terms.components {
         let component = Component::read(written)
@@ -146,7 +211,7 @@ fn input_of<'a>(terms: &Terms<'a>) -> Result<Input<'a>, Unsignable> {
     parameters.extend(terms.expires.map(Parameter::Expires));
     parameters.extend(terms.nonce.map(|nonce| Parameter::Nonce(nonce.into())));
     parameters.push(Parameter::KeyId(terms.keyid.into()));
-    parameters.push(Parameter::Algorithm(ALGORITHM.into()));
+    parameters.push(Parameter::Algorithm(algorithm.name().into()));
     parameters.extend(terms.tag.map(|tag| Parameter::Tag(tag.into())));
     Ok(Input { label: terms.label, components, parameters, fault: None })
 }

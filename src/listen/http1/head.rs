@@ -7,8 +7,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use memchr::memchr;
 
-use crate::listen::bounds::Bounds;
+use crate::listen::bounds::{self, Bounds, BoundsRule};
 use crate::listen::{Length, RawHead};
+use crate::mistake::source::Source;
+use crate::mistake::{Mistakes, Reading};
 use crate::refusal::Reason;
 
 const METHOD_BYTES_MAX: usize = 32;
@@ -131,6 +133,22 @@ impl Scan {
             expects_continue: framing.expects_continue && is_1_1 && length != Length::None,
         })
     }
+}
+
+/// Reads the first part of a request that somebody kept, as it would be read from a connection with
+/// the usual bounds; and tells at which byte its body begins.
+///
+/// # Errors
+/// What is wrong with it; [`Reason::HeadTimeout`] when its end is missing.
+pub(crate) fn kept(bytes: &Bytes) -> Result<(RawHead, usize), Reason> {
+    let (source, mut mistakes) = (Source::new("request", ""), Mistakes::default());
+    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
+    let bounds = bounds::compile(&BoundsRule::default(), &mut reading);
+    let mut scan = Scan::default();
+    let end = scan.advance(bytes, &bounds.ok_or(Reason::GatewayFault)?)?;
+    let end = end.ok_or(Reason::HeadTimeout)?;
+    let parsed = scan.read(&bytes.slice(..end))?;
+    Ok((*parsed.raw, end))
 }
 
 /// What the headers say about where the message ends and what becomes of the connection.

@@ -9,7 +9,8 @@ fn value_of(component: &str, target: &str, fields: &[(&str, &str)]) -> Result<St
     let mut head = head("GET", "www.example.com", None, target, fields, b"");
     put(&mut head, "signature-input", &format!("s=({component})"));
     match explain(&Message::of(&head), &Choice::default()) {
-        Ok(base) => {
+        Ok(examined) => {
+            let base = examined.text();
             let line = base.split('\n').next().unwrap();
             Ok(line.strip_prefix(&format!("{component}: ")).unwrap_or(line).to_owned())
         }
@@ -57,7 +58,7 @@ fn the_authority_has_no_default_port() {
         let mut head = head("GET", "www.example.com", port, "/", &[], b"");
         head.scheme = scheme;
         put(&mut head, "signature-input", "s=(\"@authority\")");
-        let base = explain(&Message::of(&head), &Choice::default()).unwrap();
+        let base = explain(&Message::of(&head), &Choice::default()).unwrap().text();
         assert_eq!(base.split('\n').next().unwrap(), format!("\"@authority\": {authority}"));
     }
 }
@@ -115,9 +116,44 @@ fn fields_are_trimmed_and_joined() {
     ] {
         assert_eq!(value_of(component, "/", &fields).unwrap(), value, "{component}");
     }
+    // Lists and items, as their types are known.
+    let fields = [
+        ("accept", "text/html;q=0.5"),
+        ("accept", "*/*;   q=0.10"),
+        ("client-cert", ":AA==:"),
+        ("content-length", "0018"),
+        ("idempotency-key", "\"a\\\\b\";  x"),
+    ];
+    for (component, value) in [
+        ("\"accept\";sf", "text/html;q=0.5, */*;q=0.1"),
+        ("\"client-cert\";sf", ":AA==:"),
+        ("\"content-length\";sf", "18"),
+        ("\"idempotency-key\";sf", "\"a\\\\b\";x"),
+    ] {
+        assert_eq!(value_of(component, "/", &fields).unwrap(), value, "{component}");
+    }
+    value_of("\"accept\";key=\"text/html\"", "/", &fields).unwrap_err();
+    value_of("\"client-cert\";sf", "/", &[("client-cert", ":AA==:, :AA==:")]).unwrap_err();
+    let fields = [("priority", "u=1,    i;x=1,   s=(a   b   c), d=?1")];
     value_of("\"priority\";key=\"z\"", "/", &fields).unwrap_err();
     value_of("\"x-unknown\";sf", "/", &[("x-unknown", "a=1")]).unwrap_err();
     value_of("\"priority\";sf", "/", &[("priority", "u=")]).unwrap_err();
+}
+
+#[test]
+fn trailers_and_other_messages_are_refused_with_the_reason() {
+    let fields = [("expires", "now"), ("trailer", "expires")];
+    for (component, says) in [
+        ("\"expires\";tr", "trailers"),
+        ("\"expires\";bs;tr", "trailers"),
+        ("\"expires\";tr;bs", "trailers"),
+        ("\"@method\";req", "responses"),
+        ("\"expires\";req", "responses"),
+        ("\"@query-param\";name=\"a\";req", "responses"),
+    ] {
+        let told = value_of(component, "/?a=1", &fields).unwrap_err();
+        assert!(told.contains(says), "{component}: {told}");
+    }
 }
 
 #[test]

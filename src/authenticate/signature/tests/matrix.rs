@@ -160,8 +160,8 @@ fn an_unknown_key_goes_the_same_way_as_a_known_one() {
 #[test]
 fn nobody_signs_with_the_decoy() {
     let (mut head, signed) = Draft { keyid: "nobody", ..Draft::default() }.sign();
-    let decoy = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
-    let mac = STANDARD.encode(hmac::sign(&decoy, signed.base.as_bytes()));
+    let decoy = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[0; 32]);
+    let mac = STANDARD.encode(ring::hmac::sign(&decoy, signed.base.as_bytes()));
     put(&mut head, "signature", &format!("sig1=:{mac}:"));
     assert_eq!(reason(&head), Reason::SignatureKeyUnknown);
 }
@@ -174,7 +174,9 @@ fn the_algorithm_is_the_keys() {
         put(&mut head, "signature-input", &input);
         assert_eq!(reason(&head), Reason::SignatureAlgorithm, "{other}");
     }
-    let draft = Draft { keyid: "sha512", ..Draft::default() };
+    // A secret is not the public key of somebody else, and what a public key verifies is no MAC by
+    // it: the confusion that JSON Web Tokens suffered from has no place to happen.
+    let draft = Draft { keyid: "test-key-ed25519", ..Draft::default() };
     assert_eq!(reason(&draft.head()), Reason::SignatureAlgorithm);
 }
 
@@ -246,6 +248,28 @@ fn a_full_store_refuses() {
     let refusal = rejected(scheme.attempt(&head, at(CREATED)));
     assert_eq!(refusal.reason, Reason::NonceStoreFull);
     assert_eq!(refusal.reason.status(), 503);
+}
+
+#[test]
+fn one_key_cannot_use_up_the_nonces_of_others() {
+    // Four may be remembered, and one of each key.
+    let (scheme, _) = compile("", Nonces::new(4, at(CREATED)));
+    let scheme = scheme.unwrap();
+    accepted(scheme.attempt(&Draft::default().head(), at(CREATED)));
+    let head = Draft { nonce: Some("another nonce"), ..Draft::default() }.head();
+    let refusal = rejected(scheme.attempt(&head, at(CREATED)));
+    assert_eq!(refusal.reason, Reason::NonceStoreFull);
+    assert!(refusal.private.contains("whole share"), "{}", refusal.private);
+    let other = Draft { keyid: "test-shared-secret", ..Draft::default() }.head();
+    accepted(scheme.attempt(&other, at(CREATED)));
+}
+
+#[test]
+fn a_demanded_end_must_be_there() {
+    let draft = Draft { expires: None, ..Draft::default() };
+    let refusal = rejected(scheme("expires = 'required'").attempt(&draft.head(), at(CREATED)));
+    assert_eq!(refusal.reason, Reason::SignatureCoverage);
+    accepted(scheme("expires = 'required'").attempt(&Draft::default().head(), at(CREATED)));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod bases;
 mod matrix;
 mod properties;
+mod public;
 mod rules;
+mod standard;
 mod vectors;
 
 use std::collections::HashMap;
@@ -12,13 +14,15 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use ring::hmac;
 
-use crate::authenticate::nonce::Nonces;
+use crate::authenticate::nonce::{Nonces, Share};
 use crate::authenticate::signature::SignatureScheme;
+use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
+use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authenticate::signature::sign::{SignedHeaders, Terms, ToSign, sign};
+use crate::authenticate::signature::verifier::Verifier;
 use crate::authenticate::{Attempt, Bounds, Evidence, Grant, Scheme, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::head::{Head, RequestId, Trace};
@@ -53,22 +57,29 @@ fn secret() -> Secret {
 
 fn key(id: &str, bounds: Bounds) -> (String, Arc<SigningKey>) {
     let grant = Arc::new(Grant { credential: id.into(), ..Grant::default() });
-    let mac = hmac::Key::new(hmac::HMAC_SHA256, secret().expose());
-    (id.to_owned(), Arc::new(SigningKey { mac, grant, bounds }))
+    let verifier = Verifier::hmac(secret().expose());
+    let share = Share::default();
+    (id.to_owned(), Arc::new(SigningKey { verifier, grant, bounds, share }))
 }
 
-/// Keys for every case: one that holds, the standard's, a revoked one, and one for another algorithm.
+/// A public key of the standard (RFC 9421, appendix B.1), under its name there.
+fn public(id: &str, algorithm: Algorithm, text: &str) -> (String, Arc<SigningKey>) {
+    let grant = Arc::new(Grant { credential: id.into(), ..Grant::default() });
+    let verifier = Verifier::public(PublicKey::read(algorithm, text).unwrap());
+    let (bounds, share) = (Bounds::default(), Share::default());
+    (id.to_owned(), Arc::new(SigningKey { verifier, grant, bounds, share }))
+}
+
+/// Keys for every case: one that holds, a revoked one, and the standard's.
 fn keys() -> Arc<Keys> {
-    let other = SigningKey {
-        mac: hmac::Key::new(hmac::HMAC_SHA512, secret().expose()),
-        grant: Arc::default(),
-        bounds: Bounds::default(),
-    };
     Arc::new(Keys(HashMap::from([
         key(KEYID, Bounds::default()),
         key("test-shared-secret", Bounds::default()),
         key("revoked", Bounds { revoked: true, ..Bounds::default() }),
-        ("sha512".to_owned(), Arc::new(other)),
+        public("test-key-ed25519", Algorithm::Ed25519, standard::ED25519),
+        public("test-key-ecc-p256", Algorithm::EcdsaP256Sha256, standard::P256),
+        public("test-key-rsa-pss", Algorithm::RsaPssSha512, standard::RSA_PSS),
+        public("test-key-rsa", Algorithm::RsaV1_5Sha256, standard::RSA),
     ])))
 }
 

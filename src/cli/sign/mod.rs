@@ -1,6 +1,8 @@
-//! `sign`: signs a request (RFC 9421) as clients must, and prints its headers or a line for curl.
+//! `sign`: signs a request (RFC 9421) as clients must, and shows why a signature does not verify.
 
-use std::path::Path;
+mod verify;
+
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,6 +10,7 @@ use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
+use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::rule::{DEFAULT, DEFAULT_WITH_BODY};
 use crate::authenticate::signature::sign::{SignedHeaders, Terms, ToSign, sign};
@@ -15,6 +18,7 @@ use crate::cli::exit::{Exit, print};
 use crate::cli::explain::{Header, body_bytes};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
+use crate::mistake::suggest;
 use crate::secret::Secret;
 use crate::secret::reference::Reference;
 
@@ -25,20 +29,21 @@ const NONCE_BYTES: usize = 16;
 /// Options of `sign`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  portcullis sign DELETE https://localhost:8443/v1/tasks/task_1 --key-id 7Fq2kT9x --secret file:partner.secret --curl\n  portcullis sign POST https://localhost:8443/v1/tasks --key-id 7Fq2kT9x --secret env:SECRET --body @task.json --explain"
+    after_help = "Examples:\n  portcullis sign DELETE https://localhost:8443/v1/tasks/task_1 --key-id 7Fq2kT9x --secret file:partner.secret --curl\n  portcullis sign POST https://localhost:8443/v1/tasks --key-id 7Fq2kT9x --secret env:SECRET --body @task.json --explain\n  portcullis sign --verify request.http --explain\n  portcullis sign --verify request.http --secret file:partner.secret --theirs base.txt --explain"
 )]
 pub struct Options {
     /// The method.
-    method: Method,
+    #[arg(required_unless_present = "verify", requires = "url")]
+    method: Option<Method>,
     /// The whole URL, as it will be sent.
-    url: Uri,
+    url: Option<Uri>,
     /// The id of the signing key, as `keys create --signing` said it.
-    #[arg(long, value_name = "ID")]
-    key_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "verify")]
+    key_id: Option<String>,
     /// Where its secret is: file:PATH or env:NAME. Never the secret itself, which other users of
     /// this machine would see.
-    #[arg(long, value_name = "REFERENCE")]
-    secret: Reference,
+    #[arg(long, value_name = "REFERENCE", required_unless_present = "verify")]
+    secret: Option<Reference>,
     /// The body, or @FILE.
     #[arg(long, value_name = "TEXT")]
     body: Option<String>,
@@ -64,11 +69,36 @@ pub struct Options {
     /// Print the signature base too: the text that both sides compute.
     #[arg(long)]
     explain: bool,
+    /// Do not sign: show what the gateway makes of the signature of a request that came. FILE holds
+    /// it as it was sent over HTTP/1.1; without FILE the method, the URL and -H tell it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key_id", "curl", "components"])]
+    verify: Option<Option<PathBuf>>,
+    /// With --verify: the signature base that the client says it signed.
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    theirs: Option<PathBuf>,
+    /// With --verify: the label of the signature, if there are several.
+    #[arg(long, requires = "verify")]
+    label: Option<String>,
+    /// With --verify: the request came without TLS.
+    #[arg(long, requires = "verify")]
+    plain: bool,
+    /// With --verify: a public key to verify with, as PEM, JWK or base64.
+    #[arg(long, value_name = "FILE", requires_all = ["verify", "algorithm"], conflicts_with = "secret")]
+    public_key: Option<PathBuf>,
+    /// The algorithm of the public key.
+    #[arg(long, value_name = "NAME", requires = "public_key", value_parser = algorithm)]
+    algorithm: Option<Algorithm>,
 }
 
 /// Signs.
 pub fn run(_globals: &Globals, options: &Options) -> Ended {
-    let secret = secret(&options.secret)?;
+    if let Some(file) = &options.verify {
+        return verify::run(options, file.as_deref());
+    }
+    let (Some(key_id), Some(reference)) = (&options.key_id, &options.secret) else {
+        return Err(Exit::CouldNot("name a key and its secret".to_owned()));
+    };
+    let secret = secret(reference)?;
     let request = Request::of(options)?;
     let nonce = match &options.nonce {
         Some(nonce) => nonce.clone(),
@@ -87,13 +117,13 @@ pub fn run(_globals: &Globals, options: &Options) -> Ended {
     let terms = Terms {
         label: "sig1",
         components: &components,
-        keyid: &options.key_id,
+        keyid: key_id,
         created: options.created.unwrap_or_else(|| Clock::system().now().unix_s()),
         expires: None,
         nonce: Some(&nonce),
         tag: options.tag.as_deref(),
     };
-    let to_sign = ToSign { message: request.message(options), body: &request.body };
+    let to_sign = ToSign { message: request.message(), body: &request.body };
     let signed = sign(&to_sign, &terms, &secret)
         .map_err(|fault| Exit::CouldNot(format!("the request cannot be signed: {fault}")))?;
     if options.explain {
@@ -103,7 +133,7 @@ pub fn run(_globals: &Globals, options: &Options) -> Ended {
     }
     let headers = request.written(&signed);
     if options.curl {
-        print(&curl(options, &headers));
+        print(&curl(options, &request, &headers));
     } else {
         headers.iter().for_each(|(name, value)| print(&format!("{name}: {value}")));
     }
@@ -123,8 +153,15 @@ fn secret(reference: &Reference) -> Result<Secret, Exit> {
     bytes.ok().filter(|secret| secret.expose().len() == SECRET_BYTES).ok_or_else(wrong)
 }
 
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let names = Algorithm::ALL.map(Algorithm::name);
+    Algorithm::by_name(name).ok_or_else(|| suggest(name, names.into_iter().skip(1)))
+}
+
 /// The request that is signed.
 struct Request {
+    method: Method,
+    scheme: &'static str,
     host: String,
     port: Option<u16>,
     target: String,
@@ -141,9 +178,14 @@ impl Request {
                 "write a whole URL, for example https://localhost:8443/v1/tasks".to_owned(),
             )
         };
-        if !matches!(options.url.scheme_str(), Some("https" | "http")) {
+        let (Some(method), Some(url)) = (&options.method, &options.url) else {
             return Err(wrong());
-        }
+        };
+        let scheme = match url.scheme_str() {
+            Some("https") => "https",
+            Some("http") => "http",
+            _ => return Err(wrong()),
+        };
         let mut headers = HeaderMap::new();
         for Header(name, value) in &options.headers {
             headers.append(name.clone(), value.clone());
@@ -157,11 +199,13 @@ impl Request {
         // Clients send the host that the URL names; another one is signed when it is sent.
         let authority = match headers.remove(HOST) {
             Some(host) => host.to_str().ok().and_then(|host| host.parse().ok()),
-            None => options.url.authority().cloned(),
+            None => url.authority().cloned(),
         };
         let authority: http::uri::Authority = authority.ok_or_else(wrong)?;
-        let target = options.url.path_and_query().map_or("/", |target| target.as_str());
+        let target = url.path_and_query().map_or("/", |target| target.as_str());
         Ok(Self {
+            method: method.clone(),
+            scheme,
             host: authority.host().to_ascii_lowercase(),
             port: authority.port_u16(),
             target: target.to_owned(),
@@ -171,10 +215,10 @@ impl Request {
         })
     }
 
-    fn message<'a>(&'a self, options: &'a Options) -> Message<'a> {
+    fn message(&self) -> Message<'_> {
         Message {
-            method: options.method.as_str(),
-            scheme: options.url.scheme_str().unwrap_or("https"),
+            method: self.method.as_str(),
+            scheme: self.scheme,
             host: &self.host,
             port: self.port,
             target: &self.target,
@@ -194,9 +238,9 @@ impl Request {
 }
 
 /// The request as a line for a POSIX shell.
-fn curl(options: &Options, signed: &[(String, String)]) -> String {
-    let mut words =
-        vec![format!("curl -X {} {}", options.method, quoted(&options.url.to_string()))];
+fn curl(options: &Options, request: &Request, signed: &[(String, String)]) -> String {
+    let url = options.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut words = vec![format!("curl -X {} {}", request.method, quoted(&url))];
     for Header(name, value) in &options.headers {
         words.push(format!(
             "-H {}",
@@ -240,7 +284,7 @@ mod tests {
         let options =
             options(&["POST", "https://API.example.com:8443/v1/tasks?x=1", "--body", "{}"]);
         let request = Request::of(&options).unwrap();
-        let message = request.message(&options);
+        let message = request.message();
         assert_eq!((message.host, message.port), ("api.example.com", Some(8443)));
         assert_eq!((message.target, message.scheme), ("/v1/tasks?x=1", "https"));
         assert_eq!(request.headers[CONTENT_TYPE], "application/json");
@@ -255,7 +299,8 @@ mod tests {
     fn a_line_for_curl_survives_the_shell() {
         let options =
             options(&["POST", "https://localhost/v1/tasks", "--body", "{\"title\": \"it's\"}"]);
-        let line = curl(&options, &[("Signature".to_owned(), "sig1=:AA==:".to_owned())]);
+        let request = Request::of(&options).unwrap();
+        let line = curl(&options, &request, &[("Signature".to_owned(), "sig1=:AA==:".to_owned())]);
         assert_eq!(
             line,
             "curl -X POST 'https://localhost/v1/tasks' \\\n  -H 'Signature: sig1=:AA==:' \\\n  --data-binary '{\"title\": \"it'\\''s\"}'"
