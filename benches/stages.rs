@@ -237,6 +237,7 @@ impl Bed {
                 server_name: Some("localhost".into()),
                 version: "TLSv1.3",
                 certificate: None,
+                name_binds: false,
             }),
             trusted: Arc::new([]),
             redirect_port: None,

@@ -51,7 +51,7 @@ codes! {
     BadExpression "P0213" "A regular expression that does not compile within its size limit. All expressions run in linear time."
     // The process.
     BadAddress "P0301" "An address that cannot be used here: not an IP address with a port, a host that is missing, or the gateway's own admin listener as an upstream."
-    BadCertificate "P0302" "A certificate or key that cannot be read, does not fit its pair, or has expired. TLS never starts without them."
+    BadCertificate "P0302" "A certificate, key, authority or revocation list that cannot be read, does not fit, or has expired. TLS never starts without what is named."
     InlineSecret "P0303" "A secret that stands in a file others can read. Write `env:NAME`, `file:PATH` or `credential:NAME` instead."
     OpenSecret "P0304" "A file with a secret that others may read. Its mode must be 0600."
     NoListener "P0305" "A gateway without a listener would serve nobody."
@@ -62,7 +62,7 @@ codes! {
     NoSchema "W0403" "A route that accepts JSON has no schema, so any shape of body reaches the service."
     ObserveOnly "W0404" "A rule that only watches. It refuses nothing until somebody makes it enforce."
     WeakerThanDefault "W0405" "A route replaces a default by something weaker."
-    ExpiringCertificate "W0406" "A certificate that expires within thirty days."
+    ExpiringCertificate "W0406" "A certificate or authority that expires within thirty days, or a revocation list that has ended."
     OpenAdmin "W0407" "The admin listener can be reached from other machines."
     UnusedName "W0408" "A name that is defined and never used."
     NoFilter "W0411" "A route that accepts a body is not inspected for attacks."

@@ -231,7 +231,12 @@ pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
         address: SocketAddr::new(case.request.from, 40_000),
         local: SocketAddr::from(([127, 0, 0, 1], 8443)),
         listener: LISTENER.into(),
-        tls: Some(TlsFacts { server_name: None, version: "TLSv1.3", certificate: None }),
+        tls: Some(TlsFacts {
+            server_name: None,
+            version: "TLSv1.3",
+            certificate: None,
+            name_binds: false,
+        }),
         trusted: Arc::new([]),
         redirect_port: None,
     })
