@@ -118,9 +118,10 @@ impl ClientCertificate {
         }
     }
 
-    /// The serial number in hex, as records tell it.
+    /// The serial number in hex, as records tell it: the 20 bytes that it may have at most (RFC 5280,
+    /// section 4.1.2.2).
     pub fn serial_hex(&self) -> String {
-        self.serial.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.serial.iter().take(20).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -59,6 +59,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         limits,
         filters,
         signatures,
+        certificates,
         routes,
         cases,
         ..
@@ -87,6 +88,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
+    shop.certificates(&certificates, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
     let written = routes;

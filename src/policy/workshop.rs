@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::api_key::ApiKeyScheme;
+use crate::authenticate::certificate::CertificateRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{Authenticate, Scheme};
@@ -94,6 +95,23 @@ impl Workshop<'_> {
                     self.signatures.insert(name, scheme);
                 }
                 None => mistakes.broke(format!("signatures.{}", name.value)),
+            }
+        }
+    }
+
+    pub(in crate::policy) fn certificates(
+        &mut self,
+        written: &[Named<CertificateRule>],
+        mistakes: &mut Mistakes,
+    ) {
+        for Named { name, rule, source } in written {
+            let mut reading = Reading { source, mistakes };
+            match rule.compile(&name.value, &name.span, self.vocabulary, &mut reading) {
+                Some(scheme) => {
+                    let name = format!("certificate.{}", name.value);
+                    self.schemes.insert(name, Arc::new(scheme));
+                }
+                None => mistakes.broke(format!("certificates.{}", name.value)),
             }
         }
     }
