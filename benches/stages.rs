@@ -273,7 +273,7 @@ impl Bed {
         let head = self.head(raw);
         let (route, parameters) = self.find(&head);
         let principal = route.authenticate.who(&head, self.now()).unwrap();
-        let permit = route.doors.allow(principal, &head, &parameters).unwrap();
+        let permit = route.doors.allow(principal, &head, &parameters, self.now()).unwrap();
         let admission = route.budgets.spend(permit, &head, self.now()).unwrap();
         (head, admission)
     }
@@ -505,7 +505,7 @@ fn budgets(bench: &Bench) {
     let now = bed.now();
     let principals = || route.authenticate.who(&example, now).unwrap();
     bench.stage("authorize: scopes", principals, |principal| {
-        route.doors.allow(principal, &example, &parameters).unwrap()
+        route.doors.allow(principal, &example, &parameters, bed.now()).unwrap()
     });
     bench.stage(
         "limit: the address",
@@ -514,7 +514,7 @@ fn budgets(bench: &Bench) {
     );
     let permits = || {
         let principal = route.authenticate.who(&example, now).unwrap();
-        (route.doors.allow(principal, &example, &parameters).unwrap(), bed.now())
+        (route.doors.allow(principal, &example, &parameters, bed.now()).unwrap(), bed.now())
     };
     bench.stage("limit: three budgets", permits, |(permit, now)| {
         route.budgets.spend(permit, &example, now).unwrap()

@@ -15,6 +15,8 @@ use crate::mistake::source::Source;
 use crate::name::Name;
 use crate::refusal::Reason;
 
+const NOW: crate::clock::Now = crate::clock::Now { steady_ns: 0, unix_ms: 1_764_000_000_000 };
+
 /// A head for the tests of this and later stages.
 pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
     Head {
@@ -61,6 +63,8 @@ struct Written {
     tiers: std::collections::BTreeMap<String, At<vocabulary::TierRule>>,
     #[serde(default)]
     allow: Option<At<Vec<At<DoorRule>>>>,
+    #[serde(default)]
+    deny: Option<At<Vec<At<DoorRule>>>>,
 }
 
 const NAMES: &str = r#"
@@ -89,8 +93,9 @@ fn compile_all(text: &str) -> (Option<Doors>, String) {
     let rule =
         VocabularyRule { roles: written.roles, scopes: written.scopes, tiers: written.tiers };
     let vocabulary = Vocabulary::compile(&rule, &mut reading);
-    let frame = Frame { vocabulary: &vocabulary, parameters: &["id"], route: &route };
+    let frame = Frame { vocabulary: &vocabulary, parameters: &["id"], route: &route, now: NOW };
     let doors = written.allow.and_then(|allow| Doors::compile(&allow, frame, &mut reading));
+    let doors = Doors::denying(doors, written.deny.as_ref(), frame, &mut reading);
     let shown: Vec<String> = mistakes
         .iter()
         .map(|m| format!("{} {} ({})", m.code.number(), m.says, m.help.as_deref().unwrap_or("")))
@@ -109,8 +114,8 @@ fn parameters(id: &str) -> Parameters {
 
 /// `ok`, or the reason and the door that said it.
 fn verdict(doors: &Doors, who: Principal, head: &Head, id: &str) -> String {
-    let told = doors.explain(&who, head, &parameters(id));
-    match doors.allow(who, head, &parameters(id)) {
+    let told = doors.explain(&who, head, &parameters(id), NOW);
+    match doors.allow(who, head, &parameters(id), NOW) {
         Ok(_) => {
             assert!(told.iter().any(|door| door.opens));
             "ok".to_owned()
@@ -167,7 +172,7 @@ fn one_door_is_enough_and_the_furthest_one_speaks() {
 fn the_private_detail_says_what_is_held_instead() {
     let doors = doors(r#"[{ scopes = ["users:write"] }]"#);
     let who = key("u-7", "member", "users:read", "free");
-    let refusal = doors.allow(who, &head("192.0.2.9", None), &parameters("u-7")).unwrap_err();
+    let refusal = doors.allow(who, &head("192.0.2.9", None), &parameters("u-7"), NOW).unwrap_err();
     assert_eq!(refusal.reason, Reason::ScopeMissing);
     assert_eq!(refusal.private, "asks for scopes users:write; the key has users:read");
     assert_eq!(refusal.rule.unwrap().line(), 1);
@@ -186,10 +191,10 @@ fn anonymous_callers_pass_only_doors_that_ask_for_no_identity() {
         (r#"[{ owner = "path.id" }]"#, false),
         (r#"[{ tiers = ["free"] }]"#, false),
     ] {
-        let passed = doors(allow).allow(nobody(), &head, &parameters("")).is_ok();
+        let passed = doors(allow).allow(nobody(), &head, &parameters(""), NOW).is_ok();
         assert_eq!(passed, wanted, "{allow}");
     }
-    assert!(Doors::open().allow(nobody(), &head, &parameters("")).unwrap().door().is_none());
+    assert!(Doors::open().allow(nobody(), &head, &parameters(""), NOW).unwrap().door().is_none());
 }
 
 #[test]
@@ -211,14 +216,18 @@ fn an_owner_in_the_query_is_beyond_doubt_or_nobody() {
         (None, false),
     ] {
         let who = key("u-7", "", "", "");
-        let passed = doors.allow(who, &head("10.1.2.3", query), &parameters("x")).is_ok();
+        let passed = doors.allow(who, &head("10.1.2.3", query), &parameters("x"), NOW).is_ok();
         assert_eq!(passed, wanted, "{query:?}");
     }
-    let plus =
-        doors.allow(key("a b", "", "", ""), &head("10.1.2.3", Some("user=a+b")), &parameters("x"));
+    let plus = doors.allow(
+        key("a b", "", "", ""),
+        &head("10.1.2.3", Some("user=a+b")),
+        &parameters("x"),
+        NOW,
+    );
     assert!(plus.is_err(), "a plus may be a space to one and a plus to another");
     let nameless =
-        doors.allow(key("", "", "", ""), &head("10.1.2.3", Some("user=")), &parameters(""));
+        doors.allow(key("", "", "", ""), &head("10.1.2.3", Some("user=")), &parameters(""), NOW);
     assert!(nameless.is_err(), "no subject owns nothing");
 }
 
@@ -226,7 +235,7 @@ fn an_owner_in_the_query_is_beyond_doubt_or_nobody() {
 fn an_owner_in_the_path_is_compared_decoded() {
     let doors = doors(r#"[{ owner = "path.id" }]"#);
     let passes = |subject: &str, id: &str| {
-        doors.allow(key(subject, "", "", ""), &head("10.1.2.3", None), &parameters(id)).is_ok()
+        doors.allow(key(subject, "", "", ""), &head("10.1.2.3", None), &parameters(id), NOW).is_ok()
     };
     assert!(passes("ada@example.com", "ada%40example.com"));
     assert!(passes("u-7", "u-7"));
@@ -283,4 +292,139 @@ Big = { summary = "" }
         assert!(mistakes.contains(wanted), "{wanted} is not in\n{mistakes}");
     }
     assert_eq!(mistakes.lines().count(), 6, "{mistakes}");
+}
+
+/// What `allow` and `deny` say at this time: `ok` with what was only observed, or the reason.
+fn said(text: &str, who: Principal, head: &Head, now: Now) -> String {
+    let (doors, mistakes) = compile_all(&format!("{text}\n{NAMES}"));
+    let doors = doors.unwrap_or_else(|| panic!("{mistakes}"));
+    match doors.allow(who, head, &parameters("u-7"), now) {
+        Ok(permit) => {
+            let observed = permit.observed().iter().map(|refusal| {
+                format!(" {} {}", refusal.reason.name(), refusal.rule.as_ref().unwrap().rule())
+            });
+            format!("ok{}", observed.collect::<String>())
+        }
+        Err(refusal) => format!("{} {}", refusal.reason.name(), refusal.rule.unwrap().rule()),
+    }
+}
+
+#[test]
+fn a_door_that_denies_refuses_whatever_else_allows() {
+    let text = r#"
+allow = [{ anyone = true }, { roles = ["admin"] }]
+deny = [{ tiers = ["free"], from = ["192.0.2.0/24"] }, { scopes = ["users:write"] }]
+"#;
+    let (inside, outside) = (head("10.1.2.3", None), head("192.0.2.9", None));
+    for (who, head, wanted) in [
+        (key("u-7", "admin", "", "free"), &inside, "ok"),
+        (key("u-7", "admin", "", "free"), &outside, "door-denied routes.users-read.deny[0]"),
+        (key("u-7", "admin", "", "pro"), &outside, "ok"),
+        (
+            key("u-7", "admin", "users:write", "pro"),
+            &outside,
+            "door-denied routes.users-read.deny[1]",
+        ),
+        (Principal::unproved(None), &outside, "ok"),
+    ] {
+        assert_eq!(said(text, who, head, NOW), wanted);
+    }
+    let closed = "allow = [{ anyone = true }]\ndeny = [{ anyone = true }]";
+    let told = said(closed, key("u-7", "admin", "", ""), &inside, NOW);
+    assert_eq!(told, "door-denied routes.users-read.deny[0]");
+    let (none, mistakes) = compile_all(&format!(
+        "allow = [{{ anyone = true }}]\ndeny = [{{ owner = \"path.id\" }}]\n{NAMES}"
+    ));
+    assert!(none.is_none() && mistakes.starts_with("P0103 a door that denies"), "{mistakes}");
+}
+
+#[test]
+fn a_door_that_is_only_watched_lets_in_until_its_day_and_tells() {
+    // The clock of these tests stands at 2025-11-24.
+    let text = |observe: &str| {
+        format!(
+            r#"
+allow = [{{ roles = ["admin"], {observe} }}]
+deny = [{{ tiers = ["free"], {observe} }}]
+"#
+        )
+    };
+    let watched = text("observe = { until = 2025-12-01 }");
+    let inside = head("10.1.2.3", None);
+    let later = Now { steady_ns: 0, unix_ms: 1_764_547_200_000 };
+    let before = Now { unix_ms: later.unix_ms - 1, ..later };
+    let (allow, deny) = ("routes.users-read.allow[0]", "routes.users-read.deny[0]");
+    let member = || key("u-7", "member", "", "free");
+    let admin = |tier| key("u-7", "admin", "", tier);
+    let both = format!("ok door-denied {deny} role-missing {allow}");
+    for (who, now, wanted) in [
+        (member(), NOW, both.clone()),
+        (member(), before, both),
+        (member(), later, format!("door-denied {deny}")),
+        (admin("free"), NOW, format!("ok door-denied {deny}")),
+        (admin("pro"), NOW, "ok".to_owned()),
+        (admin("free"), later, format!("door-denied {deny}")),
+        (key("u-7", "member", "", "pro"), later, format!("role-missing {allow}")),
+    ] {
+        assert_eq!(said(&watched, who, &inside, now), wanted);
+    }
+    let past = text("observe = { until = \"2025-11-24\" }");
+    assert_eq!(said(&past, member(), &inside, NOW), format!("door-denied {deny}"));
+    let told = |observe| compile_all(&format!("{}\n{NAMES}", text(observe))).1;
+    assert!(
+        told("observe = { until = 2025-12-01 }").starts_with("W0404 this door is only watched")
+    );
+    assert!(told("observe = { until = 2025-11-24 }").starts_with("W0430 2025-11-24 has come"));
+    assert!(told("observe = {}").starts_with("P0209 an observation without an end"));
+    let (doors, _) = compile_all(&format!("{watched}\n{NAMES}"));
+    let doors = doors.unwrap();
+    let watching: Vec<_> =
+        doors.watching().map(|(rule, until)| (rule.to_string(), until)).collect();
+    assert_eq!(watching, [(deny.to_owned(), 1_764_547_200), (allow.to_owned(), 1_764_547_200)]);
+    assert!(doors.let_anyone_in(), "others must see that it is open");
+    let verdicts = doors.explain(&member(), &inside, &parameters("u-7"), NOW);
+    let kinds: Vec<_> =
+        verdicts.iter().map(|verdict| (verdict.denies, verdict.opens, verdict.observed)).collect();
+    assert_eq!(kinds, [(true, true, true), (false, false, true)]);
+}
+
+#[test]
+fn a_door_may_ask_for_a_time_and_for_a_name_in_the_certificate() {
+    let mut certified = head("10.1.2.3", None);
+    let shown = crate::listen::ClientCertificate::rehearsed("spiffe://example.org/ns/prod/api");
+    certified.peer = Arc::new(Peer {
+        tls: Some(crate::listen::TlsFacts {
+            server_name: None,
+            version: "TLSv1.3",
+            certificate: Some(Arc::new(shown)),
+            name_binds: false,
+        }),
+        ..(*certified.peer).clone()
+    });
+    let plain = head("10.1.2.3", None);
+    let at = "routes.users-read.allow[0]";
+    let (missing, late) = (format!("certificate-missing {at}"), format!("time-refused {at}"));
+    // 2025-11-24, a Monday, 16:00 UTC.
+    for (allow, head, wanted) in [
+        (r#"certificates = ["spiffe://example.org/*"]"#, &certified, "ok"),
+        (r#"certificates = ["spiffe://example.org/*"]"#, &plain, missing.as_str()),
+        (r#"certificates = ["spiffe://example.org/ns/prod/api", "*.a.example"]"#, &certified, "ok"),
+        (r#"certificates = ["spiffe://example.org/ns/*"]"#, &certified, "ok"),
+        (r#"certificates = ["spiffe://example.org/ns/prod/api/*"]"#, &certified, &missing),
+        (r#"certificates = ["spiffe://example.or/*"]"#, &certified, &missing),
+        (r#"certificates = ["*.example.org"]"#, &certified, &missing),
+        (r#"hours = ["16:00-16:01"], days = ["mon"]"#, &plain, "ok"),
+        (r#"hours = ["08:00-16:00"]"#, &plain, &late),
+        (r#"days = ["tue"]"#, &plain, &late),
+        (r#"hours = ["22:00-16:01"]"#, &plain, "ok"),
+    ] {
+        let text = format!("allow = [{{ {allow} }}]");
+        let who = key("u-7", "", "", "");
+        assert_eq!(said(&text, who, head, NOW), wanted, "{allow}");
+    }
+    let (none, mistakes) = compile(
+        r#"[{ hours = ["8-18"] }, { days = ["monday"] }, { certificates = ["a b", "spiffe://A"] }, { hours = [] }, { hours = ["24:00-01:00", "01:00-01:00"] }]"#,
+    );
+    assert!(none.is_none());
+    assert_eq!(mistakes.lines().count(), 7, "{mistakes}");
 }

@@ -61,6 +61,7 @@ codes! {
     NoLimit "W0402" "A route that changes things has no budget of its own."
     NoSchema "W0403" "A route that accepts JSON has no schema, so any shape of body reaches the service."
     ObserveOnly "W0404" "A rule that only watches. It refuses nothing until somebody makes it enforce."
+    ObserveEnded "W0430" "The day until which a door was only watched has come. The door enforces; the key means nothing any more."
     WeakerThanDefault "W0405" "A route replaces a default by something weaker."
     ExpiringCertificate "W0406" "A certificate or authority that expires within thirty days, or a revocation list that has ended."
     OpenAdmin "W0407" "The admin listener can be reached from other machines."

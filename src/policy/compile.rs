@@ -95,6 +95,8 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let (routes, shapes) = shop.routes(&written, mistakes);
     weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
     let table = Table::compile(shapes, mistakes);
+    let doors = routes.iter().flat_map(|route| route.doors.watching());
+    let watching = filters.iter().filter_map(watching).chain(doors).collect();
     let signatures = shop.signatures;
     let cases = cases
         .iter()
@@ -115,7 +117,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         cases,
         vocabulary,
         signatures,
-        watching: filters.iter().filter_map(watching).collect(),
+        watching,
     })
 }
 

@@ -110,6 +110,8 @@ pub struct RouteRule {
     pub auth: Option<At<AuthRule>>,
     /// Doors. Any one that opens lets the request in; within a door everything must hold.
     pub allow: Option<At<Vec<At<DoorRule>>>>,
+    /// Doors that refuse: whoever fits one stays outside, whatever `allow` says.
+    pub deny: Option<At<Vec<At<DoorRule>>>>,
     /// The budgets that are spent, all or none.
     pub limits: Option<At<Vec<At<String>>>>,
     /// Attack detection: the name of a filter, or "none".

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::api_key::ApiKeyScheme;
-use crate::authenticate::certificate::CertificateRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{Authenticate, Scheme};
@@ -95,23 +94,6 @@ impl Workshop<'_> {
                     self.signatures.insert(name, scheme);
                 }
                 None => mistakes.broke(format!("signatures.{}", name.value)),
-            }
-        }
-    }
-
-    pub(in crate::policy) fn certificates(
-        &mut self,
-        written: &[Named<CertificateRule>],
-        mistakes: &mut Mistakes,
-    ) {
-        for Named { name, rule, source } in written {
-            let mut reading = Reading { source, mistakes };
-            match rule.compile(&name.value, &name.span, self.vocabulary, &mut reading) {
-                Some(scheme) => {
-                    let name = format!("certificate.{}", name.value);
-                    self.schemes.insert(name, Arc::new(scheme));
-                }
-                None => mistakes.broke(format!("certificates.{}", name.value)),
             }
         }
     }
@@ -284,23 +266,29 @@ impl Workshop<'_> {
         reading: &mut Reading<'_>,
     ) -> Option<Doors> {
         let open = authenticate.is_some_and(Authenticate::is_open);
-        let Some(allow) = &rule.allow else {
-            if open {
-                return Some(Doors::open());
-            }
-            reading.wrong(
-                Code::NoDoor,
-                &rule.pattern.span,
-                format!("nobody may use `{}`", origin.rule()),
-                "add allow = [{ scopes = [\"…\"] }], or open it to every caller who is authenticated with allow = [{ anyone = true }]",
-            );
-            return None;
-        };
         let parameters: Vec<&str> = pattern
             .map(|pattern| pattern.parameters().map(|(name, _)| &**name).collect())
             .unwrap_or_default();
-        let frame = Frame { vocabulary: self.vocabulary, parameters: &parameters, route: origin };
-        Doors::compile(allow, frame, reading)
+        let frame = Frame {
+            vocabulary: self.vocabulary,
+            parameters: &parameters,
+            route: origin,
+            now: self.ground.clock.now(),
+        };
+        let doors = match &rule.allow {
+            Some(allow) => Doors::compile(allow, frame, reading),
+            None if open => Some(Doors::open()),
+            None => {
+                reading.wrong(
+                    Code::NoDoor,
+                    &rule.pattern.span,
+                    format!("nobody may use `{}`", origin.rule()),
+                    "add allow = [{ scopes = [\"…\"] }], or open it to every caller who is authenticated with allow = [{ anyone = true }]",
+                );
+                None
+            }
+        };
+        Doors::denying(doors, rule.deny.as_ref(), frame, reading)
     }
 
     fn budgets(
