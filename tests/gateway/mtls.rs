@@ -552,3 +552,33 @@ fn what_callers_say_of_certificates_never_reaches_the_service() {
     }
     assert!(seen.contains("x-other: kept"), "{seen}");
 }
+
+#[test]
+fn the_example_is_sound_and_passes_its_own_tests() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/client-certificates");
+    fs::create_dir_all(dir.path().join("policies")).unwrap();
+    fs::create_dir(dir.path().join("tls")).unwrap();
+    for name in ["gateway.toml", "policies/policy.toml"] {
+        fs::copy(example.join(name), dir.path().join(name)).unwrap();
+    }
+    for (from, to) in [
+        ("site.pem", "server.pem"),
+        ("site.key", "server.key"),
+        ("one.pem", "services-ca.pem"),
+        ("lists.crl", "services.crl"),
+        ("two.pem", "partners-ca.pem"),
+    ] {
+        fs::copy(file(from), dir.path().join("tls").join(to)).unwrap();
+    }
+    for arguments in [&["check"][..], &["test"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(arguments)
+            .current_dir(dir.path())
+            .env_remove("PORTCULLIS_CONFIG")
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+    }
+}
