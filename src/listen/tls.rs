@@ -131,7 +131,9 @@ impl HostTls {
     pub fn reload_if_changed(&self) -> Result<bool, String> {
         let shown = self.certificates.reload_if_changed();
         let Some(clients) = &self.clients else { return shown };
-        if clients.reload_if_changed()? {
+        clients.reload_if_changed()?;
+        // Hosts that demand the same share what judges, and another one may have read it first.
+        if clients.trusted().generation != self.current.load().generation {
             let fresh = current(&self.certificates, Some(clients), &self.manner)
                 .map_err(|fault| format!("TLS cannot go on: {fault}"))?;
             self.current.store(Arc::new(fresh));

@@ -582,3 +582,26 @@ fn the_example_is_sound_and_passes_its_own_tests() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
     }
 }
+
+#[test]
+fn a_new_authority_is_believed_at_every_host_that_shares_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    fs::copy(file("one.pem"), &path).unwrap();
+    let at = pki().display();
+    let tls = format!(
+        "client_ca = \"{}\"\n[[listener.tls.hosts]]\nnames = [\"strict.example.com\"]\ncert = \"{at}/site.pem\"\nkey = \"{at}/site.key\"\n",
+        path.display()
+    );
+    let gate = Plan::new(Service::ok().address, &policy()).tls(&tls).real_time().start();
+    let hosts = ["localhost", "strict.example.com"];
+    for host in hosts {
+        assert_eq!(told(&gate, host, Some("theirs"), "/v1/shown", &[]), "-", "{host}");
+    }
+    let both = [fs::read(file("one.pem")).unwrap(), fs::read(file("two.pem")).unwrap()].concat();
+    fs::write(&path, both).unwrap();
+    assert!(eventually(|| reloads(&gate, "applied") == 2.0), "one for each host");
+    for host in hosts {
+        assert_eq!(told(&gate, host, Some("theirs"), "/v1/shown", &[]), "200", "{host}");
+    }
+}
