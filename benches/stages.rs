@@ -246,6 +246,7 @@ impl Bed {
                 server_name: Some("localhost".into()),
                 version: "TLSv1.3",
                 certificate: None,
+                name_binds: false,
             }),
             trusted: Arc::new([]),
             redirect_port: None,
@@ -281,7 +282,7 @@ impl Bed {
         let head = self.head(raw);
         let (route, parameters) = self.find(&head);
         let principal = route.authenticate.who(&head, self.now()).unwrap();
-        let permit = route.doors.allow(principal, &head, &parameters).unwrap();
+        let permit = route.doors.allow(principal, &head, &parameters, self.now()).unwrap();
         let admission = route.budgets.spend(permit, &head, self.now()).unwrap();
         (head, admission)
     }
@@ -592,7 +593,7 @@ fn budgets(bench: &Bench) {
     let now = bed.now();
     let principals = || route.authenticate.who(&example, now).unwrap();
     bench.stage("authorize: scopes", principals, |principal| {
-        route.doors.allow(principal, &example, &parameters).unwrap()
+        route.doors.allow(principal, &example, &parameters, bed.now()).unwrap()
     });
     bench.stage(
         "limit: the address",
@@ -601,7 +602,7 @@ fn budgets(bench: &Bench) {
     );
     let permits = || {
         let principal = route.authenticate.who(&example, now).unwrap();
-        (route.doors.allow(principal, &example, &parameters).unwrap(), bed.now())
+        (route.doors.allow(principal, &example, &parameters, bed.now()).unwrap(), bed.now())
     };
     bench.stage("limit: three budgets", permits, |(permit, now)| {
         route.budgets.spend(permit, &example, now).unwrap()

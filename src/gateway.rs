@@ -131,7 +131,8 @@ impl Gateway {
         entry.identified(&mut principal);
         entry.passed(Stage::Authenticate, None);
 
-        let permit = route.doors.allow(principal, &head, &parameters)?;
+        let permit = route.doors.allow(principal, &head, &parameters, now)?;
+        permit.observed().iter().for_each(|refusal| entry.observed(refusal));
         entry.passed(Stage::Authorize, permit.door());
 
         let admission = route.budgets.spend(permit, &head, now)?;

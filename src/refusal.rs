@@ -195,6 +195,9 @@ reasons! {
     TierMissing "tier-missing" Authorize 403 Caller "The credential does not allow this"
     NotOwner "not-owner" Authorize 403 Caller "The credential does not allow this"
     NetworkRefused "network-refused" Authorize 403 Caller "The credential does not allow this"
+    CertificateMissing "certificate-missing" Authorize 403 Caller "The credential does not allow this"
+    TimeRefused "time-refused" Authorize 403 Caller "This is not allowed at this time"
+    DoorDenied "door-denied" Authorize 403 Caller "The credential does not allow this"
     // limit.
     AddressBudgetEmpty "address-budget-empty" Limit 429 Caller "Too many requests"
     BudgetEmpty "budget-empty" Limit 429 Caller "Too many requests"

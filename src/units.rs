@@ -8,6 +8,8 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
+use crate::clock::Now;
+
 /// A number of bytes: `"512B"`, `"64KiB"`, `"10MiB"`, `"1GiB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -33,6 +35,64 @@ impl Network {
     /// Whether `address` lies in this network. An IPv4 address written as IPv6 counts as IPv4.
     pub fn contains(&self, address: std::net::IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
+    }
+}
+
+/// A day, as TOML writes it: `2026-12-15`, with or without quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day(pub jiff::civil::Date);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl Day {
+    /// When it begins in UTC, in Unix seconds; nothing for a day before 1970.
+    pub fn begins_unix_s(self) -> Option<u64> {
+        let begins = self.0.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+        u64::try_from(begins).ok()
+    }
+
+    /// Whether this day has begun, in UTC.
+    pub fn has_come(self, now: Now) -> bool {
+        let seconds = i64::try_from(now.unix_s()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds)
+            .is_ok_and(|now| jiff::tz::TimeZone::UTC.to_datetime(now).date() >= self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Date(toml::value::Datetime),
+            Text(String),
+        }
+        let text = match Written::deserialize(from) {
+            Ok(Written::Date(date)) => date.to_string(),
+            Ok(Written::Text(text)) => text,
+            Err(_) => String::new(),
+        };
+        text.parse().map(Self).map_err(|_| {
+            serde::de::Error::custom("this is not a day; write for example 2026-12-15")
+        })
+    }
+}
+
+impl JsonSchema for Day {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Day".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date", "examples": ["2026-12-15"] })
     }
 }
 

@@ -107,19 +107,20 @@ impl Desk {
         let metrics = self.parts.shared.record.metrics();
         for listener in &self.parts.listeners {
             let name = listener.settings.name();
-            let Some(certificates) = listener.settings.certificates() else { continue };
-            let result = match certificates.reload_if_changed() {
-                Ok(false) => continue,
-                Ok(true) => {
-                    tracing::info!(listener = %name, "a new certificate is in use");
-                    "applied"
-                }
-                Err(says) => {
-                    tracing::error!(listener = %name, %says, "the new certificate is refused; the one in use stays");
-                    "refused"
-                }
-            };
-            metrics.add(families::CERTIFICATE_RELOADS, [name, result], 1);
+            for host in listener.settings.tls_hosts() {
+                let result = match host.reload_if_changed() {
+                    Ok(false) => continue,
+                    Ok(true) => {
+                        tracing::info!(listener = %name, host = host.name(), "new certificate files are in use");
+                        "applied"
+                    }
+                    Err(says) => {
+                        tracing::error!(listener = %name, host = host.name(), %says, "the new certificate files are refused; those in use stay");
+                        "refused"
+                    }
+                };
+                metrics.add(families::CERTIFICATE_RELOADS, [name, result], 1);
+            }
         }
     }
 }

@@ -81,7 +81,9 @@ fn tell_listener(metrics: &Metrics, listener: &listen::Shared) {
         metrics.raise(families::CONNECTIONS_REFUSED, [name, reason], read(counter));
     }
     metrics.raise(families::CONNECTION_FLOODS, [name], read(&counters.flood_closes));
-    let Some(certificates) = listener.settings.certificates() else { return };
+    let hosts = listener.settings.tls_hosts();
+    let shown = hosts.iter().map(|host| host.certificates().not_after_unix_s());
+    let Some(expiry_s) = shown.min() else { return };
     for (version, result, counter) in [
         ("1.2", "ok", &counters.handshakes_tls12),
         ("1.3", "ok", &counters.handshakes_tls13),
@@ -94,8 +96,26 @@ fn tell_listener(metrics: &Metrics, listener: &listen::Shared) {
     for result in ["applied", "refused"] {
         metrics.add(families::CERTIFICATE_RELOADS, [name, result], 0);
     }
-    let expiry_s = certificates.not_after_unix_s();
+    // The first that ends is the one that somebody has to look after.
     metrics.set(families::CERTIFICATE_EXPIRY, [name], expiry_s as f64);
+    let turned = &counters.turned;
+    for (reason, counter) in [
+        ("missing", &turned.missing),
+        ("unknown-issuer", &turned.unknown),
+        ("expired", &turned.expired),
+        ("revoked", &turned.revoked),
+        ("unfit", &turned.unfit),
+        ("no-server-name", &turned.nameless),
+    ] {
+        metrics.raise(families::CLIENT_CERTIFICATES_REFUSED, [name, reason], read(counter));
+    }
+    let asked = || hosts.iter().filter_map(|host| host.clients());
+    if let Some(end_s) = asked().map(|clients| clients.authorities_end_unix_s()).min() {
+        metrics.set(families::CLIENT_AUTHORITY_EXPIRY, [name], end_s as f64);
+    }
+    if let Some(end_s) = asked().filter_map(|clients| clients.lists_end_unix_s()).min() {
+        metrics.set(families::REVOCATION_LIST_EXPIRY, [name], end_s as f64);
+    }
 }
 
 fn tell_upstream(metrics: &Metrics, upstream: &Upstream) {

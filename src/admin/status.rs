@@ -74,9 +74,16 @@ impl Desk {
 
     fn certificates(&self) -> Value {
         let listeners = self.parts.listeners.iter().map(|listener| &listener.settings);
-        let certificates = listeners.filter_map(|settings| {
-            let not_after_ms = settings.certificates()?.not_after_unix_s().saturating_mul(1000);
-            Some(json!({ "listener": &**settings.name(), "not_after": rfc3339(not_after_ms) }))
+        let certificates = listeners.flat_map(|settings| {
+            settings.tls_hosts().iter().map(|host| {
+                let not_after_ms = host.certificates().not_after_unix_s().saturating_mul(1000);
+                let mut told =
+                    json!({ "listener": &**settings.name(), "not_after": rfc3339(not_after_ms) });
+                if !host.name().is_empty() {
+                    told["host"] = host.name().into();
+                }
+                told
+            })
         });
         certificates.collect()
     }

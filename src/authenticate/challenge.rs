@@ -25,7 +25,11 @@ impl Challenge {
     ) -> Self {
         // A 401 must carry a challenge even where nothing but a signature is accepted (RFC 9110
         // section 15.5.2).
-        let scheme = if bearer { "Bearer" } else { "Signature" };
+        let scheme = match (bearer, accept_signature.is_empty()) {
+            (true, _) => "Bearer",
+            (false, false) => "Signature",
+            (false, true) => "Certificate",
+        };
         let realm: String = realm.chars().filter(|c| is_quotable(*c)).collect();
         let error = error.map(|error| format!(", error=\"{error}\"")).unwrap_or_default();
         let value = format!("{scheme} realm=\"{realm}\"{error}");

@@ -5,6 +5,7 @@ pub mod challenge;
 pub mod key_format;
 pub mod directory;
 pub mod api_key;
+pub mod certificate;
 pub mod digest;
 pub mod nonce;
 pub mod signature;

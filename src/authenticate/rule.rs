@@ -128,8 +128,11 @@ fn members(
     let mut members: Vec<Member> = Vec::with_capacity(names.len());
     for name in names {
         let Some(scheme) = schemes.get(&name.value) else {
-            // A signature that is defined but broken was reported where it stands.
-            let broken = name.strip_prefix("signature.").map(|name| format!("signatures.{name}"));
+            // What is defined but broken was reported where it stands.
+            let broken = ["signature", "certificate"].iter().find_map(|kind| {
+                let name = name.strip_prefix(kind)?.strip_prefix('.')?;
+                Some(format!("{kind}s.{name}"))
+            });
             if broken.is_some_and(|name| reading.mistakes.is_broken(&name)) {
                 continue;
             }

@@ -2,16 +2,19 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::authenticate::{Grant, Principal};
+use crate::authenticate::Principal;
 use crate::authorize::Frame;
+use crate::authorize::circumstance::{Circumstance, Written};
+use crate::authorize::observe::{Observe, ObserveRule};
+use crate::authorize::owner::Owner;
+use crate::clock::Now;
 use crate::head::Head;
+use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
-use crate::mistake::{Reading, suggest};
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 use crate::route::Parameters;
@@ -39,6 +42,20 @@ pub struct DoorRule {
     /// Networks, in one of which the caller's address must lie.
     #[serde(default)]
     pub from: Option<At<Vec<Network>>>,
+    /// Names, one of which the client certificate of the connection must have:
+    /// `"spiffe://example.org/ns/prod/*"`, `"*.partner.example"`.
+    #[serde(default)]
+    pub certificates: Option<At<Vec<At<String>>>>,
+    /// Days in UTC, on one of which it must be: `"mon"` to `"sun"`.
+    #[serde(default)]
+    pub days: Option<At<Vec<At<String>>>>,
+    /// Times of day in UTC, in one of which it must be: `"08:00-18:00"`. `"22:00-06:00"` goes on
+    /// into the day that follows the day it begins on.
+    #[serde(default)]
+    pub hours: Option<At<Vec<At<String>>>>,
+    /// Until a day, the door is only watched: what it would refuse passes, and is recorded.
+    #[serde(default)]
+    pub observe: Option<At<ObserveRule>>,
 }
 
 /// One compiled door.
@@ -46,6 +63,7 @@ pub struct DoorRule {
 pub struct Door {
     origin: Origin,
     conditions: Box<[Condition]>,
+    observe: Option<Observe>,
 }
 
 /// One thing that a door asks for.
@@ -61,12 +79,8 @@ enum Condition {
     Owner(Owner),
     /// The caller's address lies in one of these.
     From(Box<[Network]>),
-}
-
-#[derive(Debug)]
-enum Owner {
-    Path(Box<str>),
-    Query(Box<str>),
+    /// The request comes at such a time, or on such a connection.
+    Circumstance(Circumstance),
 }
 
 /// The first condition of a door that did not hold, and how many before it did.
@@ -83,6 +97,10 @@ pub struct DoorVerdict {
     pub door: Origin,
     /// Whether it opens.
     pub opens: bool,
+    /// Whether it refuses instead of opening.
+    pub denies: bool,
+    /// Whether it is only watched at this time.
+    pub observed: bool,
     /// Each of its conditions; none for a door that is open to anyone.
     pub conditions: Vec<ConditionVerdict>,
 }
@@ -90,7 +108,8 @@ pub struct DoorVerdict {
 /// What one condition says to a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionVerdict {
-    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner` or `from`.
+    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner`, `from`, `certificates`
+    /// or `hours`.
     pub key: &'static str,
     /// What it asks for, as the policy writes it.
     pub asks: String,
@@ -102,12 +121,13 @@ pub struct ConditionVerdict {
 
 impl Door {
     pub(in crate::authorize) fn compile(
-        number: usize,
+        part: &str,
         rule: &At<DoorRule>,
         frame: Frame<'_>,
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
-        let DoorRule { anyone, scopes, roles, tiers, owner, from } = &rule.value;
+        let DoorRule { anyone, scopes, roles, tiers, owner, from, .. } = &rule.value;
+        let DoorRule { certificates, days, hours, observe, .. } = &rule.value;
         let vocabulary = frame.vocabulary;
         let asked = [
             scopes.as_ref().map(|names| {
@@ -124,16 +144,22 @@ impl Door {
                 let names = list("tiers", names, reading, |name, r| vocabulary.tier(name, r))?;
                 Some(Condition::Tiers(names))
             }),
-            owner.as_ref().map(|owner| Owner::compile(owner, frame.parameters, reading)),
+            owner.as_ref().map(|owner| {
+                Owner::compile(owner, frame.parameters, reading).map(Condition::Owner)
+            }),
         ];
         let identity = asked.iter().any(Option::is_some);
+        let written = Written { certificates, days, hours };
+        let circumstances = Circumstance::compile(&written, reading);
+        let means_more = identity || !circumstances.is_empty();
+        let circumstances = circumstances.into_iter().map(|made| made.map(Condition::Circumstance));
         let from = from.as_ref().map(|networks| {
             not_empty("from", networks, reading)?;
             Some(Condition::From(networks.value.as_slice().into()))
         });
         let means_something = match anyone {
             Some(anyone) => anyone_stands_alone(anyone, identity, reading),
-            None if identity || from.is_some() => true,
+            None if means_more || from.is_some() => true,
             None => {
                 let help = "name what it asks for, or write `{ anyone = true }`";
                 reading.wrong(Code::NoDoor, &rule.span, "this door asks for nothing", help);
@@ -141,15 +167,26 @@ impl Door {
             }
         };
         let conditions: Option<Box<[Condition]>> =
-            asked.into_iter().flatten().chain(from).collect();
+            asked.into_iter().flatten().chain(from).chain(circumstances).collect();
         let conditions = conditions.filter(|_| means_something)?;
         let place = reading.source.place(rule.span.clone());
-        Some(Self { origin: frame.route.part(&format!("allow[{number}]"), &place), conditions })
+        let observe = Observe::compile(observe.as_ref(), frame.now, reading)?;
+        Some(Self { origin: frame.route.part(part, &place), conditions, observe })
     }
 
     /// Whether it asks for nothing.
     pub(in crate::authorize) fn is_for_anyone(&self) -> bool {
         self.conditions.is_empty()
+    }
+
+    /// Whether it is only watched at this time.
+    pub(in crate::authorize) fn is_observed(&self, now: Now) -> bool {
+        self.observe.is_some_and(|observe| observe.holds(now))
+    }
+
+    /// When it stops being only watched, in Unix seconds, if it is watched at all.
+    pub(in crate::authorize) fn observed_until_s(&self) -> Option<u64> {
+        self.observe.map(|observe| observe.until_unix_s())
     }
 
     /// The door's address in the policy.
@@ -172,14 +209,20 @@ impl Door {
         principal: &Principal,
         head: &Head,
         parameters: &Parameters,
+        now: Now,
     ) -> Option<Missing> {
         self.conditions
             .iter()
-            .position(|condition| !condition.holds(principal.grant(), head, parameters))
+            .position(|condition| !condition.holds(principal, head, parameters, now))
             .map(|number| Missing { condition: number, passed: number })
     }
 
-    pub(in crate::authorize) fn refusal(&self, condition: usize, principal: &Principal) -> Refusal {
+    pub(in crate::authorize) fn refusal(
+        &self,
+        condition: usize,
+        principal: &Principal,
+        now: Now,
+    ) -> Refusal {
         let Some(condition) = self.conditions.get(condition) else {
             return Refusal::new(Reason::ScopeMissing).by(&self.origin);
         };
@@ -187,9 +230,15 @@ impl Door {
             "asks for {} {}; {}",
             condition.key(),
             condition.asks(),
-            condition.lack(principal.grant())
+            condition.lack(principal, now)
         );
-        Refusal::new(condition.reason()).by(&self.origin).because(private)
+        condition.refusal().by(&self.origin).because(private)
+    }
+
+    /// The refusal of a door that denies.
+    pub(in crate::authorize) fn denial(&self) -> Refusal {
+        let private = format!("denies {}", self.describe());
+        Refusal::new(Reason::DoorDenied).by(&self.origin).because(private)
     }
 
     pub(in crate::authorize) fn explain(
@@ -197,14 +246,15 @@ impl Door {
         principal: &Principal,
         head: &Head,
         parameters: &Parameters,
+        now: Now,
     ) -> DoorVerdict {
         let conditions: Vec<ConditionVerdict> = self
             .conditions
             .iter()
             .map(|condition| {
-                let holds = condition.holds(principal.grant(), head, parameters);
+                let holds = condition.holds(principal, head, parameters, now);
                 let because =
-                    if holds { Cow::Borrowed("") } else { condition.lack(principal.grant()) };
+                    if holds { Cow::Borrowed("") } else { condition.lack(principal, now) };
                 ConditionVerdict {
                     key: condition.key(),
                     asks: condition.asks(),
@@ -214,12 +264,14 @@ impl Door {
             })
             .collect();
         let opens = conditions.iter().all(|condition| condition.holds);
-        DoorVerdict { door: self.origin.clone(), opens, conditions }
+        let (door, observed) = (self.origin.clone(), self.is_observed(now));
+        DoorVerdict { door, opens, denies: false, observed, conditions }
     }
 }
 
 impl Condition {
-    fn holds(&self, grant: Option<&Grant>, head: &Head, parameters: &Parameters) -> bool {
+    fn holds(&self, by: &Principal, head: &Head, parameters: &Parameters, now: Now) -> bool {
+        let grant = by.grant();
         match self {
             Self::Scopes(asked) => grant.is_some_and(|grant| grant.scopes.contains_all(asked)),
             Self::Roles { holders, .. } => {
@@ -232,6 +284,7 @@ impl Condition {
                 grant.is_some_and(|grant| owner.is(&grant.subject, head, parameters))
             }
             Self::From(networks) => networks.iter().any(|network| network.contains(head.client)),
+            Self::Circumstance(circumstance) => circumstance.holds(head, now),
         }
     }
 
@@ -242,16 +295,18 @@ impl Condition {
             Self::Tiers(_) => "tiers",
             Self::Owner(_) => "owner",
             Self::From(_) => "from",
+            Self::Circumstance(circumstance) => circumstance.key(),
         }
     }
 
-    fn reason(&self) -> Reason {
+    fn refusal(&self) -> Refusal {
         match self {
-            Self::Scopes(_) => Reason::ScopeMissing,
-            Self::Roles { .. } => Reason::RoleMissing,
-            Self::Tiers(_) => Reason::TierMissing,
-            Self::Owner(_) => Reason::NotOwner,
-            Self::From(_) => Reason::NetworkRefused,
+            Self::Scopes(_) => Reason::ScopeMissing.into(),
+            Self::Roles { .. } => Reason::RoleMissing.into(),
+            Self::Tiers(_) => Reason::TierMissing.into(),
+            Self::Owner(_) => Reason::NotOwner.into(),
+            Self::From(_) => Reason::NetworkRefused.into(),
+            Self::Circumstance(circumstance) => circumstance.reason().into(),
         }
     }
 
@@ -260,8 +315,8 @@ impl Condition {
             Self::Scopes(names) | Self::Tiers(names) | Self::Roles { asked: names, .. } => {
                 words(names)
             }
-            Self::Owner(Owner::Path(name)) => format!("path.{name}"),
-            Self::Owner(Owner::Query(name)) => format!("query.{name}"),
+            Self::Owner(owner) => owner.to_string(),
+            Self::Circumstance(circumstance) => circumstance.asks(),
             Self::From(networks) => {
                 networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
@@ -269,11 +324,13 @@ impl Condition {
     }
 
     /// What the principal has instead, in words.
-    fn lack(&self, grant: Option<&Grant>) -> Cow<'static, str> {
-        if let Self::From(_) = self {
-            return "the caller's address lies in none of them".into();
+    fn lack(&self, by: &Principal, now: Now) -> Cow<'static, str> {
+        match self {
+            Self::From(_) => return "the caller's address lies in none of them".into(),
+            Self::Circumstance(circumstance) => return circumstance.lack(now),
+            _ => {}
         }
-        let Some(grant) = grant else { return "the caller is anonymous".into() };
+        let Some(grant) = by.grant() else { return "the caller is anonymous".into() };
         match self {
             Self::Scopes(_) => format!("the key has {}", words(&grant.scopes)).into(),
             Self::Roles { asked, .. } => {
@@ -285,69 +342,9 @@ impl Condition {
                 None => "the key is in no tier".into(),
             },
             Self::Owner(_) => "the value is not the key's subject".into(),
-            Self::From(_) => Cow::Borrowed(""),
+            Self::From(_) | Self::Circumstance(_) => Cow::Borrowed(""),
         }
     }
-}
-
-impl Owner {
-    fn compile(
-        written: &At<String>,
-        parameters: &[&str],
-        reading: &mut Reading<'_>,
-    ) -> Option<Condition> {
-        match written.split_once('.') {
-            Some(("path", name)) if parameters.contains(&name) => {
-                Some(Condition::Owner(Self::Path(name.into())))
-            }
-            Some(("path", name)) => {
-                let says = format!("the route's pattern has no parameter `{name}`");
-                let help = suggest(name, parameters.iter().copied());
-                reading.wrong(Code::Undefined, &written.span, says, help);
-                None
-            }
-            Some(("query", name)) if !name.is_empty() => {
-                Some(Condition::Owner(Self::Query(name.into())))
-            }
-            _ => {
-                let says = format!("`{}` does not name a value of the request", written.value);
-                let help = "write \"path.NAME\" or \"query.NAME\"";
-                reading.wrong(Code::WrongValue, &written.span, says, help);
-                None
-            }
-        }
-    }
-
-    fn is(&self, subject: &str, head: &Head, parameters: &Parameters) -> bool {
-        let value = match self {
-            Self::Path(name) => parameters.get(name),
-            Self::Query(name) => head.query.as_deref().and_then(|query| only_value(query, name)),
-        };
-        // A credential without a subject owns nothing, not even the empty value.
-        !subject.is_empty()
-            && value.is_some_and(|value| percent_decode_str(value).eq(subject.bytes()))
-    }
-}
-
-/// The value of the only parameter with this name, still encoded.
-///
-/// Nothing when services could read the query in more than one way: the name stands twice, in any
-/// case, or the query has a `;`, which some take for `&`, or the value a `+`, which some take for a
-/// space. The owner must be beyond doubt.
-fn only_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    if query.contains(';') {
-        return None;
-    }
-    let mut values = query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let same = percent_decode_str(key)
-            .map(|byte| byte.to_ascii_lowercase())
-            .eq(name.bytes().map(|byte| byte.to_ascii_lowercase()));
-        same.then_some((key, value))
-    });
-    let (key, value) = values.next()?;
-    let exact = percent_decode_str(key).eq(name.bytes());
-    (values.next().is_none() && exact && !value.contains('+')).then_some(value)
 }
 
 /// Reads a list of names, each of which must be defined.

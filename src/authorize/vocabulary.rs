@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authenticate::certificate;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::mistake::{Reading, suggest};
@@ -133,6 +134,20 @@ impl Vocabulary {
     /// The tier with this name, or a mistake with what was probably meant.
     pub fn tier(&self, written: &At<String>, reading: &mut Reading<'_>) -> Option<Name> {
         defined("tier", written, self.tiers.keys().copied(), reading)
+    }
+}
+
+impl certificate::Vocabulary for Vocabulary {
+    fn role(&self, written: &At<String>, reading: &mut Reading<'_>) -> Option<Name> {
+        self.role(written, reading)
+    }
+
+    fn scope(&self, written: &At<String>, reading: &mut Reading<'_>) -> Option<Name> {
+        self.scope(written, reading)
+    }
+
+    fn tier(&self, written: &At<String>, reading: &mut Reading<'_>) -> Option<Name> {
+        self.tier(written, reading)
     }
 }
 

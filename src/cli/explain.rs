@@ -34,7 +34,7 @@ pub struct Options {
     /// The target: path and query.
     target: Option<String>,
     /// Who calls, for example sub=u-7,role=member,scope=tasks:read,tier=free; role and scope may
-    /// be repeated. Left out: nobody.
+    /// be repeated, and certificate=NAME shows a client certificate. Left out: nobody.
     #[arg(long = "as", value_name = "FACTS")]
     caller: Option<Facts>,
     /// The request is signed as its route demands.
@@ -268,8 +268,13 @@ impl std::str::FromStr for Facts {
                 Some(("tier", value)) if caller.tier.is_none() => {
                     caller.tier = Some(value.to_owned())
                 }
+                Some(("certificate", value)) if caller.certificate.is_none() => {
+                    caller.certificate = Some(value.to_owned());
+                }
                 _ => {
-                    return Err(format!("`{fact}` is no fact; write sub=, role=, scope= or tier="));
+                    return Err(format!(
+                        "`{fact}` is no fact; write sub=, role=, scope=, tier= or certificate="
+                    ));
                 }
             }
         }

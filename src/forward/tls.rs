@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::forward::address::{Address, Host};
 use crate::forward::reference::{Surroundings, file};
 use crate::forward::upstream::Protocol;
-use crate::listen::certificate::not_after;
+use crate::listen::der::not_after;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;

@@ -53,15 +53,33 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Whether only the gateway may write this header: who the caller is, what was asked for, and how
 /// the request is named. What a caller sends under these names is dropped on every route.
 pub fn is_managed(name: &HeaderName) -> bool {
+    /// What the names of such headers begin with after `x-`, the gateway's own and those by which
+    /// other gateways, and servers that end TLS, say who calls.
+    const STARTS: [&str; 11] = [
+        "forwarded-",
+        "original-",
+        "portcullis-",
+        "ssl-",
+        "tls-",
+        "client-cert",
+        "auth-request-",
+        "authenticated-",
+        "consumer-",
+        "credential-",
+        "remote-",
+    ];
     let name = name.as_str();
     match name.strip_prefix("x-") {
         Some(rest) => {
-            ["forwarded-", "original-", "portcullis-"].iter().any(|start| rest.starts_with(start))
+            STARTS.iter().any(|start| rest.starts_with(start))
                 || matches!(
                     rest,
                     "forwarded"
                         | "real-ip"
                         | "client-ip"
+                        | "client-dn"
+                        | "client-verify"
+                        | "anonymous-consumer"
                         | "cluster-client-ip"
                         | "request-id"
                         | "rewrite-url"
@@ -70,6 +88,8 @@ pub fn is_managed(name: &HeaderName) -> bool {
                         | "method-override"
                 )
         }
+        // RFC 9440 names `Client-Cert` and `Client-Cert-Chain`.
+        None if ["client-cert", "ssl-client-"].iter().any(|start| name.starts_with(start)) => true,
         None => matches!(
             name,
             "forwarded"
@@ -77,6 +97,7 @@ pub fn is_managed(name: &HeaderName) -> bool {
                 | "cf-connecting-ip"
                 | "cf-connecting-ipv6"
                 | "fastly-client-ip"
+                | "remote-user"
                 | "traceparent"
                 | "tracestate"
         ),

@@ -123,7 +123,8 @@ pub fn read(
     let authority = host::agree(&mut headers, stated, host_needed, port_default(scheme))?;
     let address = peer.address.ip().to_canonical();
     let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
-    if !peer_is_trusted && !is_asked_for(peer, &authority.host) {
+    let name_binds = peer.tls.as_ref().is_some_and(|tls| tls.name_binds);
+    if (name_binds || !peer_is_trusted) && !is_asked_for(peer, &authority.host) {
         return Err(Reason::HostMismatch.into());
     }
     let path = match parts.path {
@@ -168,7 +169,8 @@ pub fn read(
 /// Whether the connection was made for this host: TLS settings and certificates go by the name in
 /// the handshake, so a request for another host must not come in behind it (RFC 9110, section
 /// 7.4). Peers that named nobody, by address or without TLS, are held to nothing, and neither are
-/// trusted proxies, which name the gateway and forward for others.
+/// trusted proxies, which name the gateway and forward for others, unless hosts demand different
+/// certificates of callers: then nobody comes to one host by the name of another.
 fn is_asked_for(peer: &Peer, host: &str) -> bool {
     peer.tls
         .as_ref()

@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::listen::counters::{Full, Held, Seat, count};
 use crate::listen::drain::Drain;
-use crate::listen::tls::{Tls, facts};
+use crate::listen::tls::Tls;
 use crate::listen::{Handler, Peer, Service, Shared, TlsFacts, http1, http2};
 use crate::refusal::Reason;
 
@@ -145,9 +145,9 @@ impl<H: Handler> Connection<H> {
         // The states of a handshake are large and soon over: they get a box of their own.
         let Some(shaken) = Box::pin(self.shake_hands(stream, &tls)).await else { return };
         match shaken {
-            Shaken::Tls(stream) => {
+            Shaken::Tls(stream, facts) => {
                 let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let service = self.service(Some(facts(stream.get_ref().1)));
+                let service = self.service(Some(facts));
                 let _open = Held::new(&service.shared, |counters| &counters.open);
                 if speaks_h2 {
                     Box::pin(http2::serve(*stream, service)).await;
@@ -178,8 +178,8 @@ impl<H: Handler> Connection<H> {
             if stream.peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_alphabetic) {
                 return Ok(Shaken::Plaintext(stream));
             }
-            let stream = tls.acceptor.accept(stream).await?;
-            Ok::<_, io::Error>(Shaken::Tls(Box::new(stream)))
+            let (stream, facts) = tls.accept(stream, &counters.turned).await?;
+            Ok::<_, io::Error>(Shaken::Tls(Box::new(stream), facts))
         };
         let deadline = self.shared.settings.bounds.handshake_timeout;
         let shaken = match timeout(deadline, shaking).await {
@@ -195,9 +195,9 @@ impl<H: Handler> Connection<H> {
         };
         match &shaken {
             Shaken::Plaintext(_) => count(&counters.handshake_failed),
-            Shaken::Tls(stream) => {
+            Shaken::Tls(stream, facts) => {
                 let (_, session) = stream.get_ref();
-                match facts(session).version {
+                match facts.version {
                     "TLSv1.2" => count(&counters.handshakes_tls12),
                     _ => count(&counters.handshakes_tls13),
                 }
@@ -212,6 +212,6 @@ impl<H: Handler> Connection<H> {
 
 /// What came of a handshake.
 enum Shaken {
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>, TlsFacts),
     Plaintext(TcpStream),
 }

@@ -13,6 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::listen::der::not_after;
+
 /// More than any chain needs; keeps a wrong path from being read whole.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -99,7 +101,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+pub(super) fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
@@ -133,82 +135,12 @@ fn read_pair(
     Ok((Pair { certified: Arc::new(certified), not_after_unix_s }, hasher.finish()))
 }
 
-fn read_file(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, String> {
+pub(super) fn read_file(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, String> {
     let unreadable = |fault: std::io::Error| format!("{} cannot be read: {fault}", path.display());
     if fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
         return Err(format!("{} is larger than 1 MiB", path.display()));
     }
     fs::read(path).map(zeroize::Zeroizing::new).map_err(unreadable)
-}
-
-/// When a certificate expires, in Unix seconds (RFC 5280, section 4.1). Nothing when the bytes are
-/// no certificate, or it expires before 1970.
-pub fn not_after(certificate: &[u8]) -> Option<u64> {
-    const INTEGER: u8 = 0x02;
-    const SEQUENCE: u8 = 0x30;
-    const VERSION: u8 = 0xa0;
-    let (certificate, rest) = element(certificate, SEQUENCE)?;
-    if !rest.is_empty() {
-        return None;
-    }
-    let (signed, _) = element(certificate, SEQUENCE)?;
-    let (_version, signed) = element(signed, VERSION).unwrap_or((&[], signed));
-    let (_serial, signed) = element(signed, INTEGER)?;
-    let (_algorithm, signed) = element(signed, SEQUENCE)?;
-    let (_issuer, signed) = element(signed, SEQUENCE)?;
-    let (validity, _) = element(signed, SEQUENCE)?;
-    let (_not_before, validity) = time(validity)?;
-    let (not_after, _) = time(validity)?;
-    Some(not_after)
-}
-
-/// The content of the DER element at the front, which must have this tag, and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&first, bytes) = bytes.split_first()?;
-    let (&length, bytes) = bytes.split_first()?;
-    if first != tag {
-        return None;
-    }
-    if length < 0x80 {
-        return bytes.split_at_checked(length.into());
-    }
-    let (length, bytes) = bytes.split_at_checked((length & 0x7f).into())?;
-    // DER has one way to write a length: no leading zero, and the long form only where it is needed.
-    if length.is_empty() || length.len() > 4 || length.first() == Some(&0) {
-        return None;
-    }
-    let length = length.iter().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
-    if length < 0x80 {
-        return None;
-    }
-    bytes.split_at_checked(length)
-}
-
-/// A UTCTime or GeneralizedTime, both as RFC 5280 narrows them: seconds, and `Z`.
-fn time(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    const UTC_TIME: u8 = 0x17;
-    const GENERALIZED_TIME: u8 = 0x18;
-    let (text, rest, century_known) = match element(bytes, UTC_TIME) {
-        Some((text, rest)) => (text, rest, false),
-        None => element(bytes, GENERALIZED_TIME).map(|(text, rest)| (text, rest, true))?,
-    };
-    let digits = std::str::from_utf8(text.strip_suffix(b"Z")?).ok()?;
-    let wanted = if century_known { 14 } else { 12 };
-    if digits.len() != wanted || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let (year, rest_of_time) = digits.split_at_checked(wanted - 10)?;
-    let year: i16 = year.parse().ok()?;
-    let year = match (century_known, year) {
-        (true, year) => year,
-        (false, 50..) => 1900 + year,
-        (false, year) => 2000 + year,
-    };
-    let two = |at: usize| rest_of_time.get(at..at + 2)?.parse::<i8>().ok();
-    let civil =
-        jiff::civil::DateTime::new(year, two(0)?, two(2)?, two(4)?, two(6)?, two(8)?, 0).ok()?;
-    let stamp = jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?;
-    Some((u64::try_from(stamp.as_second()).ok()?, rest))
 }
 
 #[cfg(test)]

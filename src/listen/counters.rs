@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::listen::Shared;
+use crate::listen::clients::Turned;
 
 /// The counters of one listener, over all its workers. Gauges go up and down, the rest only up.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Counters {
     pub refused_draining: AtomicU64,
     /// Handshakes that failed, plaintext on a TLS listener included.
     pub handshake_failed: AtomicU64,
+    /// Why handshakes ended for want of a good client certificate; also counted as failed.
+    pub turned: Turned,
     /// Handshakes that did not end in time.
     pub handshake_timeout: AtomicU64,
     /// Completed handshakes of TLS 1.2.

@@ -4,8 +4,12 @@ pub mod body;
 pub mod plain;
 pub mod settings;
 pub mod bounds;
+pub mod der;
 pub mod certificate;
+pub mod clients;
+pub mod client_certificate;
 pub mod tls;
+pub mod tls_rule;
 pub mod bind;
 pub mod counters;
 pub mod drain;
@@ -20,12 +24,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::sync::atomic::AtomicU64;
 
 use http::{HeaderMap, Method, Version};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Clock;
 use crate::listen::body::{AnswerBody, Body};
+use crate::listen::client_certificate::Memo;
+use crate::listen::clients::Clients;
 use crate::listen::counters::{Counters, Seats};
 use crate::listen::drain::Drain;
 use crate::listen::settings::Settings;
@@ -46,6 +54,9 @@ pub struct Shared {
 impl Shared {
     /// A listener that nobody has connected to yet.
     pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
+        if let Some(tls) = &settings.tls {
+            tls.keep_time_by(&clock);
+        }
         Arc::new(Self { settings, counters: Counters::default(), clock, seats: Seats::default() })
     }
 }
@@ -99,13 +110,33 @@ pub struct TlsFacts {
     /// The certificate that the peer proved to hold the key of, checked against the listener's
     /// authorities; nothing when none was asked for or none was shown.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// Whether every request must be for `server_name`, even from trusted proxies: hosts of this
+    /// listener differ in the client certificates that they demand.
+    pub name_binds: bool,
 }
 
 /// What a client certificate says that requests need to know.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub struct ClientCertificate {
     /// SHA-256 of its DER: what tokens are bound to (RFC 8705, section 3.1).
     pub sha256: [u8; 32],
+    /// Its DNS names, in lower case; every one is valid.
+    pub dns_names: Box<[Box<str>]>,
+    /// Its URIs, as they stand. See [`spiffe_id`](Self::spiffe_id).
+    pub uri_names: Box<[Box<str>]>,
+    /// Its serial number: bytes, the highest first.
+    pub serial: Box<[u8]>,
+    /// Its issuer's name, in DER without the outer tag.
+    pub issuer: Box<[u8]>,
+    /// When it expires, in Unix seconds.
+    pub not_after_unix_s: u64,
+    /// The certificate itself, and after it the others that were shown with it.
+    pub chain: Box<[CertificateDer<'static>]>,
+    /// What `authenticate` made of it.
+    pub memo: Memo,
+    clients: Option<Arc<Clients>>,
+    /// The generation of `clients` that has last let it in.
+    judged_by: AtomicU64,
 }
 
 /// One request as it stood on the wire. It is framed beyond doubt; what it means is for `head` to say.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,14 +11,12 @@ use serde::Deserialize;
 use crate::clock::Now;
 use crate::listen::bounds::{Bounds, BoundsRule};
 use crate::listen::certificate::Certificates;
-use crate::listen::tls::{Oldest, Tls, provider};
+use crate::listen::tls::{HostTls, Tls};
+use crate::listen::tls_rule::{self, TlsRule};
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::units::Network;
-
-/// The end of a certificate is told this long before.
-const EXPIRY_WARNING_S: u64 = 30 * 24 * 3600;
 
 /// A listener, as `gateway.toml` has it under `[[listener]]`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -58,32 +55,6 @@ pub enum Protocol {
     H2,
 }
 
-/// TLS of a listener, as written.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsRule {
-    /// The PEM file of the certificate and its chain, relative to `gateway.toml`.
-    #[serde(default)]
-    pub cert: Option<At<String>>,
-    /// The PEM file of the certificate's private key, relative to `gateway.toml`.
-    #[serde(default)]
-    pub key: Option<At<String>>,
-    /// The lowest version that is spoken: `"1.3"`, unless `"1.2"` is written.
-    #[serde(default)]
-    pub min_version: Option<At<TlsVersion>>,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[serde(rename = "1.2")]
-    Tls12,
-    /// TLS 1.3.
-    #[serde(rename = "1.3")]
-    Tls13,
-}
-
 /// What a listener's rule is compiled with, beside the rule.
 #[derive(Debug)]
 pub struct Material<'a> {
@@ -118,9 +89,15 @@ impl Settings {
         &self.addresses
     }
 
-    /// The certificate in use; nothing on a plaintext listener.
+    /// The certificate in use where no host has its own; nothing on a plaintext listener.
     pub fn certificates(&self) -> Option<&Arc<Certificates>> {
-        self.tls.as_ref().map(|tls| &tls.certificates)
+        self.tls.as_ref().map(|tls| tls.own().certificates())
+    }
+
+    /// All hosts with their certificates, the listener's own table first; none on a plaintext
+    /// listener.
+    pub fn tls_hosts(&self) -> &[Arc<HostTls>] {
+        self.tls.as_ref().map_or(&[], Tls::hosts)
     }
 
     /// The port of `https` that a plaintext listener redirects to.
@@ -150,9 +127,9 @@ pub fn compile(
     let addresses = addresses(bind, reading);
     let protocols = protocols(http.as_ref(), tls.is_some(), reading);
     let bounds = crate::listen::bounds::compile(bounds, reading);
-    let compiled_tls = tls
-        .as_ref()
-        .map(|rule| compile_tls(rule, protocols.as_deref().unwrap_or_default(), material, reading));
+    let compiled_tls = tls.as_ref().map(|rule| {
+        tls_rule::compile(rule, protocols.as_deref().unwrap_or_default(), material, reading)
+    });
     if let Some(port) = redirect_to_https.as_ref().filter(|_| tls.is_some()) {
         let says = "a listener with TLS does not redirect to https";
         let help = "move `redirect_to_https` to the listener without `[listener.tls]`";
@@ -211,93 +188,6 @@ fn protocols(
     };
     reading.wrong(Code::WrongValue, &http.span, says, help);
     None
-}
-
-fn compile_tls(
-    rule: &At<TlsRule>,
-    protocols: &[Protocol],
-    material: &Material<'_>,
-    reading: &mut Reading<'_>,
-) -> Option<Tls> {
-    let TlsRule { cert, key, min_version } = &rule.value;
-    let path = |written: &At<String>| {
-        material.base_dir.join(written.strip_prefix("file:").unwrap_or(&written.value))
-    };
-    let (certificate, key, place) = match (cert, key, &material.fallback) {
-        (Some(cert), Some(key), _) => (path(cert), path(key), cert.span.clone()),
-        (None, None, Some((cert, key))) => (cert.clone(), key.clone(), rule.span.clone()),
-        // Why there is none to fall back on was told by whoever could not make it.
-        (None, None, None) => return None,
-        _ => {
-            reading.wrong(
-                Code::BadCertificate,
-                &rule.span,
-                "TLS needs a certificate and its key",
-                "write both `cert = \"PATH\"` and `key = \"PATH\"`",
-            );
-            return None;
-        }
-    };
-    let oldest = match min_version {
-        Some(At { value: TlsVersion::Tls12, span }) => {
-            reading.wrong(
-                Code::OldTls,
-                span,
-                "TLS 1.2 is allowed on this listener",
-                "remove `min_version` once no client needs it",
-            );
-            Oldest::Tls12
-        }
-        Some(At { value: TlsVersion::Tls13, .. }) | None => Oldest::Tls13,
-    };
-    let bad = |reading: &mut Reading<'_>, says: String| {
-        let help = "name a PEM certificate chain that is valid today, and its private key";
-        reading.wrong(Code::BadCertificate, &place, says, help);
-    };
-    let certificates = match Certificates::read(certificate, key, provider()) {
-        Ok(certificates) => Arc::new(certificates),
-        Err(says) => {
-            bad(reading, says);
-            return None;
-        }
-    };
-    judge_expiry(&certificates, material.now, &place, reading)?;
-    let names = |protocol: &Protocol| match protocol {
-        Protocol::H2 => b"h2".to_vec(),
-        Protocol::H1 => b"http/1.1".to_vec(),
-    };
-    // Our order counts, not the file's: HTTP/2 is cheaper for both sides.
-    let mut protocols: Vec<Vec<u8>> = protocols.iter().map(names).collect();
-    protocols.sort();
-    protocols.dedup();
-    match Tls::new(certificates, oldest, protocols) {
-        Ok(tls) => Some(tls),
-        Err(fault) => {
-            bad(reading, format!("TLS cannot start: {fault}"));
-            None
-        }
-    }
-}
-
-fn judge_expiry(
-    certificates: &Certificates,
-    now: Now,
-    place: &Range<usize>,
-    reading: &mut Reading<'_>,
-) -> Option<()> {
-    let left_s = certificates.not_after_unix_s().saturating_sub(now.unix_s());
-    let path = certificates.path().display();
-    if left_s == 0 {
-        let says = format!("the certificate {path} has expired");
-        reading.wrong(Code::BadCertificate, place, says, "renew it");
-        return None;
-    }
-    if left_s < EXPIRY_WARNING_S {
-        let says = format!("the certificate {path} expires in {} days", left_s / (24 * 3600));
-        let help = "renew it; a running gateway takes the new files without a restart";
-        reading.wrong(Code::ExpiringCertificate, place, says, help);
-    }
-    Some(())
 }
 
 #[cfg(test)]

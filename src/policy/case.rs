@@ -65,6 +65,9 @@ pub struct CallerRule {
     /// Whether the request is signed as the route demands. Default: false.
     #[serde(default)]
     pub signed: bool,
+    /// The name in the certificate that the connection shows, a SPIFFE ID or a DNS name. Default:
+    /// it shows none.
+    pub certificate: Option<String>,
 }
 
 /// What the upstream answers in a test.
@@ -149,6 +152,8 @@ pub struct CaseCaller {
     pub tier: Option<String>,
     /// Whether the request is signed as its route demands.
     pub signed: bool,
+    /// The name in the certificate that its connection shows.
+    pub certificate: Option<String>,
 }
 
 /// The request of a test.
@@ -209,7 +214,7 @@ impl Case {
 
 impl CaseCaller {
     fn compile(rule: &CallerRule, vocabulary: &Vocabulary, reading: &mut Reading<'_>) -> Self {
-        let CallerRule { sub, roles, scopes, tier, signed } = rule;
+        let CallerRule { sub, roles, scopes, tier, signed, certificate } = rule;
         // Reported where a name is not defined; a misspelt role would make the test prove nothing.
         for role in roles {
             vocabulary.role(role, reading);
@@ -227,6 +232,7 @@ impl CaseCaller {
             scopes: texts(scopes),
             tier: tier.as_ref().map(|tier| tier.value.clone()),
             signed: *signed,
+            certificate: certificate.clone(),
         }
     }
 }

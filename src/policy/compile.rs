@@ -59,6 +59,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         limits,
         filters,
         signatures,
+        certificates,
         routes,
         cases,
         ..
@@ -87,12 +88,15 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
+    shop.certificates(&certificates, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
     let written = routes;
     let (routes, shapes) = shop.routes(&written, mistakes);
     weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
     let table = Table::compile(shapes, mistakes);
+    let doors = routes.iter().flat_map(|route| route.doors.watching());
+    let watching = filters.iter().filter_map(watching).chain(doors).collect();
     let signatures = shop.signatures;
     let cases = cases
         .iter()
@@ -113,7 +117,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         cases,
         vocabulary,
         signatures,
-        watching: filters.iter().filter_map(watching).collect(),
+        watching,
     })
 }
 

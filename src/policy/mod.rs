@@ -8,6 +8,7 @@ mod unused;
 pub mod compile;
 mod advice;
 mod weaker;
+mod certificates;
 mod workshop;
 pub mod route;
 pub mod reload;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authenticate::certificate::CertificateRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::door::DoorRule;
@@ -51,6 +52,9 @@ pub struct PolicyFile {
     /// Request signatures (RFC 9421), by name.
     #[serde(default)]
     pub signatures: BTreeMap<String, SignatureRule>,
+    /// Client certificates and whom they prove, by name.
+    #[serde(default)]
+    pub certificates: BTreeMap<String, CertificateRule>,
     /// What every route gets unless it says otherwise; a route's value replaces, never merges.
     pub defaults: Option<DefaultsRule>,
     /// Routes, by name.
@@ -106,6 +110,8 @@ pub struct RouteRule {
     pub auth: Option<At<AuthRule>>,
     /// Doors. Any one that opens lets the request in; within a door everything must hold.
     pub allow: Option<At<Vec<At<DoorRule>>>>,
+    /// Doors that refuse: whoever fits one stays outside, whatever `allow` says.
+    pub deny: Option<At<Vec<At<DoorRule>>>>,
     /// The budgets that are spent, all or none.
     pub limits: Option<At<Vec<At<String>>>>,
     /// Attack detection: the name of a filter, or "none".

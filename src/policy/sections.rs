@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::authenticate::certificate::CertificateRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
 use crate::inspect::detect::rule::FilterRule;
@@ -54,6 +55,8 @@ pub struct Sections {
     pub filters: Vec<Named<FilterRule>>,
     /// `[signatures.*]`
     pub signatures: Vec<Named<SignatureRule>>,
+    /// `[certificates.*]`
+    pub certificates: Vec<Named<CertificateRule>>,
     /// `[routes.*]`
     pub routes: Vec<Named<RouteRule>>,
     /// `[[test]]`
@@ -89,6 +92,9 @@ impl Sections {
             "limits" => named(&mut self.limits, "a limit", entry, source, mistakes),
             "filters" => named(&mut self.filters, "a filter", entry, source, mistakes),
             "signatures" => named(&mut self.signatures, "a signature", entry, source, mistakes),
+            "certificates" => {
+                named(&mut self.certificates, "certificates", entry, source, mistakes);
+            }
             "routes" => named(&mut self.routes, "a route", entry, source, mistakes),
             "test" => {
                 for node in read::elements(entry, source, mistakes) {

@@ -266,23 +266,29 @@ impl Workshop<'_> {
         reading: &mut Reading<'_>,
     ) -> Option<Doors> {
         let open = authenticate.is_some_and(Authenticate::is_open);
-        let Some(allow) = &rule.allow else {
-            if open {
-                return Some(Doors::open());
-            }
-            reading.wrong(
-                Code::NoDoor,
-                &rule.pattern.span,
-                format!("nobody may use `{}`", origin.rule()),
-                "add allow = [{ scopes = [\"…\"] }], or open it to every caller who is authenticated with allow = [{ anyone = true }]",
-            );
-            return None;
-        };
         let parameters: Vec<&str> = pattern
             .map(|pattern| pattern.parameters().map(|(name, _)| &**name).collect())
             .unwrap_or_default();
-        let frame = Frame { vocabulary: self.vocabulary, parameters: &parameters, route: origin };
-        Doors::compile(allow, frame, reading)
+        let frame = Frame {
+            vocabulary: self.vocabulary,
+            parameters: &parameters,
+            route: origin,
+            now: self.ground.clock.now(),
+        };
+        let doors = match &rule.allow {
+            Some(allow) => Doors::compile(allow, frame, reading),
+            None if open => Some(Doors::open()),
+            None => {
+                reading.wrong(
+                    Code::NoDoor,
+                    &rule.pattern.span,
+                    format!("nobody may use `{}`", origin.rule()),
+                    "add allow = [{ scopes = [\"…\"] }], or open it to every caller who is authenticated with allow = [{ anyone = true }]",
+                );
+                None
+            }
+        };
+        Doors::denying(doors, rule.deny.as_ref(), frame, reading)
     }
 
     fn budgets(

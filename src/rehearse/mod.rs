@@ -27,7 +27,7 @@ use crate::gateway::{Gateway, Shared};
 use crate::head::bans::Bans;
 use crate::inspect::room::Room;
 use crate::limit::buckets::Buckets;
-use crate::listen::{Arrival, Handler, Peer, TlsFacts};
+use crate::listen::{Arrival, ClientCertificate, Handler, Peer, TlsFacts};
 use crate::mistake::code::Code;
 use crate::mistake::{Mistake, Mistakes};
 use crate::policy::Policy;
@@ -225,13 +225,22 @@ fn fresh_record(clock: &Clock) -> Result<Arc<Record>, String> {
     Ok(Record::new(metrics, log, clock.clone()))
 }
 
-/// The connection of a test's caller: over TLS, from the address that the test says.
+/// The connection of a test's caller: over TLS, from the address that the test says, with the
+/// certificate that it says.
 pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
+    let name = case.caller.as_ref().and_then(|caller| caller.certificate.as_deref());
+    let certificate = name.map(|name| Arc::new(ClientCertificate::rehearsed(name)));
     Arc::new(Peer {
         address: SocketAddr::new(case.request.from, 40_000),
         local: SocketAddr::from(([127, 0, 0, 1], 8443)),
         listener: LISTENER.into(),
-        tls: Some(TlsFacts { server_name: None, version: "TLSv1.3", certificate: None }),
+        tls: Some(TlsFacts {
+            // Who shows a certificate has said where.
+            server_name: certificate.is_some().then(|| case.request.host.as_str().into()),
+            version: "TLSv1.3",
+            certificate,
+            name_binds: false,
+        }),
         trusted: Arc::new([]),
         redirect_port: None,
     })

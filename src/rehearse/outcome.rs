@@ -75,7 +75,10 @@ pub fn in_words(caller: &CaseCaller) -> String {
     };
     let tier = caller.tier.as_deref().unwrap_or("no tier");
     let signed = if caller.signed { "; signed" } else { "" };
-    format!("{} ({}; {}; {tier}{signed})", caller.sub, list(&caller.roles), list(&caller.scopes))
+    let shown = caller.certificate.as_ref().map(|name| format!("; certificate {name}"));
+    let shown = shown.unwrap_or_default();
+    let (roles, scopes) = (list(&caller.roles), list(&caller.scopes));
+    format!("{} ({roles}; {scopes}; {tier}{signed}{shown})", caller.sub)
 }
 
 /// `refuse 403 at authorize, reason not-owner`

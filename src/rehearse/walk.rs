@@ -175,9 +175,8 @@ impl Rehearsal {
         // A request of its own, with a nonce of its own, so that asking again spends nothing twice.
         if let Ok(principal) = route.authenticate.who(&head, now) {
             self.forget_budgets();
-            let doors = route.doors.explain(&principal, &head, &parameters);
-            explanation
-                .add(Stage::Authorize, doors.iter().enumerate().flat_map(door_lines).collect());
+            let doors = route.doors.explain(&principal, &head, &parameters, now);
+            explanation.add(Stage::Authorize, door_lines(&doors));
             let budgets = route.budgets.explain(&principal, &head, now);
             explanation.add(Stage::Limit, budgets.iter().map(budget_line).collect());
         }
@@ -212,10 +211,25 @@ impl Explanation {
     }
 }
 
-fn door_lines((number, verdict): (usize, &DoorVerdict)) -> Vec<String> {
-    let DoorVerdict { door, opens, conditions } = verdict;
-    let word = if *opens { "opens" } else { "stays shut" };
-    let mut lines = vec![format!("door {number} {word}   {}:{}", door.path(), door.line())];
+fn door_lines(verdicts: &[DoorVerdict]) -> Vec<String> {
+    // Each kind is numbered on its own, as in the policy; those that deny stand first.
+    let denies = verdicts.iter().filter(|verdict| verdict.denies).count();
+    let number = |index: usize| index.checked_sub(denies).unwrap_or(index);
+    let verdicts = verdicts.iter().enumerate();
+    verdicts.flat_map(|(index, verdict)| one_door(number(index), verdict)).collect()
+}
+
+fn one_door(number: usize, verdict: &DoorVerdict) -> Vec<String> {
+    let DoorVerdict { door, opens, denies, observed, conditions } = verdict;
+    let (kind, word) = match (denies, opens) {
+        (false, true) => ("door", "opens"),
+        (false, false) => ("door", "stays shut"),
+        (true, true) => ("deny", "refuses, whatever the doors say"),
+        (true, false) => ("deny", "does not fit"),
+    };
+    let watched = if *observed { ", but is only watched" } else { "" };
+    let place = format!("{}:{}", door.path(), door.line());
+    let mut lines = vec![format!("{kind} {number} {word}{watched}   {place}")];
     if conditions.is_empty() {
         lines.push("  open to everybody who is authenticated".to_owned());
     }

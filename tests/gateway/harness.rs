@@ -78,6 +78,7 @@ pub struct Plan {
     upstream: SocketAddr,
     policies: BTreeMap<String, String>,
     listener: String,
+    tls: String,
     upstream_extra: String,
     extra: String,
     real_time: bool,
@@ -90,6 +91,7 @@ impl Plan {
             upstream,
             policies: BTreeMap::from([("policy.toml".to_owned(), policy.to_owned())]),
             listener: String::new(),
+            tls: String::new(),
             upstream_extra: String::new(),
             extra: String::new(),
             real_time: false,
@@ -106,6 +108,12 @@ impl Plan {
     /// `[listener.bounds]`.
     pub fn listener(mut self, lines: &str) -> Self {
         self.listener.push_str(lines);
+        self
+    }
+
+    /// Adds lines to `[listener.tls]` of the TLS listener: keys, and then tables below it.
+    pub fn tls(mut self, lines: &str) -> Self {
+        self.tls.push_str(lines);
         self
     }
 
@@ -141,11 +149,11 @@ impl Plan {
         let lines = format!("\n{}", self.listener);
         let (keys, tables) = lines.split_at(lines.find("\n[").unwrap_or(lines.len()));
         let config = format!(
-            "version = 1\n[policy]\ndir = \"policies\"\nwatch = false\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n{keys}\n[listener.tls]\n{tables}\n\
+            "version = 1\n[policy]\ndir = \"policies\"\nwatch = false\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n{keys}\n[listener.tls]\n{}\n{tables}\n\
              [[listener]]\nname = \"plain\"\nbind = [\"127.0.0.1:0\"]\n{}\n\
              [upstreams.service]\ntargets = [\"http://{}\"]\n{}\n[admin]\nbind = \"127.0.0.1:0\"\n\
              [log]\naccess = {{ to = \"file:access.log\" }}\n[shutdown]\ndrain = \"5s\"\n[process]\nworkers = 2\n{}\n",
-            self.listener, self.upstream, self.upstream_extra, self.extra
+            self.tls, self.listener, self.upstream, self.upstream_extra, self.extra
         );
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, config).unwrap();

@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod http2;
 mod mistakes;
+mod mtls;
 mod operations;
 mod refusals;
 mod review;

@@ -13,14 +13,18 @@ use crate::harness::Service;
 /// Each example, with the codes that it shows. Codes that begin with W stop nothing.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-at-rest", &["W0414", "W0415"]),
+    ("advice-doors", &["W0404", "W0430"]),
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),
     ("advice-process", &["W0401", "W0406", "W0407", "W0412"]),
     ("advice-weaker", &["W0405"]),
     ("bad-addresses", &["P0301"]),
     ("bad-auth", &["P0103", "P0211"]),
     ("bad-certificates", &["P0302"]),
+    ("bad-circumstances", &["P0103", "P0204", "P0209"]),
+    ("bad-client-certificates", &["P0103", "P0105", "P0302"]),
     ("bad-exceptions", &["P0103", "P0209", "W0408"]),
     ("bad-expressions", &["P0213"]),
+    ("bad-identities", &["P0103", "P0105", "P0201", "P0204"]),
     ("bad-limits", &["P0207", "W0408"]),
     ("bad-names", &["P0106"]),
     ("bad-patterns", &["P0202"]),
@@ -78,6 +82,7 @@ fn laid_out(example: &str) -> tempfile::TempDir {
             write_certificate(dir.path(), "cert", 365);
             set_mode(&dir.path().join("cert.key"), 0o644);
         }
+        "bad-client-certificates" => write_certificate(dir.path(), "cert", 365),
         "advice-process" => write_certificate(dir.path(), "expiring", 10),
         "open-secrets" => {
             write_secret(dir.path(), "identity.secret", 0o644);

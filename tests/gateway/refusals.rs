@@ -416,6 +416,30 @@ const AUTHORIZE: &[Row] = &[
         "routes.inside",
         Sent(|usual| usual.get("/v1/inside")),
     ),
+    (
+        "certificate-missing",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.certified",
+        Sent(|usual| usual.get("/v1/certified")),
+    ),
+    (
+        "time-refused",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.night",
+        Sent(|usual| usual.get("/v1/night")),
+    ),
+    (
+        "door-denied",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.never.deny",
+        Sent(|usual| usual.get("/v1/never")),
+    ),
 ];
 
 const LIMIT: &[Row] = &[

@@ -14,6 +14,7 @@ use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
 use crate::mistake::{Reading, suggest};
 use crate::refusal::Reason;
+use crate::units::Day;
 
 /// A filter that looks for attacks in the fields of a request, as written under `[filters.NAME]`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -65,60 +66,12 @@ pub struct ExceptionRule {
     pub until: Option<At<Day>>,
 }
 
-/// A day, as TOML writes it: `2026-12-15`, with or without quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Day(jiff::civil::Date);
-
 impl FilterRule {
     /// When the filter stops being allowed to only watch, in Unix seconds; nothing for one that
     /// enforces.
     pub fn observes_until_s(&self) -> Option<u64> {
         let observes = self.mode.as_ref().is_some_and(|mode| mode.value == "observe");
-        let day = self.until.as_ref().filter(|_| observes)?.value.0;
-        let begins = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
-        u64::try_from(begins).ok()
-    }
-}
-
-impl Day {
-    /// Whether this day has begun, in UTC.
-    fn has_come(self, now: Now) -> bool {
-        let seconds = i64::try_from(now.unix_s()).unwrap_or(i64::MAX);
-        jiff::Timestamp::from_second(seconds)
-            .is_ok_and(|now| jiff::tz::TimeZone::UTC.to_datetime(now).date() >= self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Day {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Date(toml::value::Datetime),
-            Text(String),
-        }
-        let text = match Written::deserialize(from) {
-            Ok(Written::Date(date)) => date.to_string(),
-            Ok(Written::Text(text)) => text,
-            Err(_) => String::new(),
-        };
-        text.parse().map(Self).map_err(|_| {
-            serde::de::Error::custom("this is not a day; write for example 2026-12-15")
-        })
-    }
-}
-
-impl JsonSchema for Day {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Day".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "format": "date", "examples": ["2026-12-15"] })
+        self.until.as_ref().filter(|_| observes)?.value.begins_unix_s()
     }
 }
 
@@ -263,7 +216,7 @@ fn observes(
 
 fn still_holds(until: Option<&At<Day>>, reading: &mut Reading<'_>, now: Now) -> bool {
     let Some(until) = until.filter(|until| until.has_come(now)) else { return true };
-    let says = format!("{} has come, and what it bounded no longer holds", until.value.0);
+    let says = format!("{} has come, and what it bounded no longer holds", until.value);
     reading.wrong(Code::Expired, &until.span, says, "decide anew: remove it, or set another day");
     false
 }
