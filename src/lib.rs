@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod secret;
 pub mod name;
+pub mod text;
 pub mod units;
 pub mod mistake;
 pub mod refusal;

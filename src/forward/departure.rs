@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use crate::authorize::Permit;
 use crate::forward::SendOptions;
 use crate::forward::address::Address;
 use crate::forward::attempt::unwritable;
-use crate::forward::headers::{self, Unwritable};
+use crate::forward::headers::{Outgoing, Told, is_grpc, told_length};
 use crate::forward::http1;
 use crate::forward::identity::{Facts, IDENTITY};
 use crate::forward::outbound::Outbound;
@@ -20,16 +20,19 @@ use crate::refusal::{Reason, Refusal};
 /// A request that is ready to leave. It stays as it is until it has been sent for good.
 pub(in crate::forward) struct Departure {
     method: Method,
-    path: PathAndQuery,
+    /// The path that is forwarded, and the query as the caller sent it.
+    path: Box<str>,
+    query: Option<Box<str>>,
     /// The host that the caller named, where the upstream is told it.
     host: Option<HeaderValue>,
     headers: HeaderMap,
+    keep_credentials: bool,
+    told: Told,
     pub(in crate::forward) body: Outbound,
-    pub(in crate::forward) upgrade: bool,
 }
 
 impl Departure {
-    /// Writes the headers anew.
+    /// Decides what is said to the upstream.
     ///
     /// # Errors
     /// The upstream speaks no protocol that could be upgraded, or something cannot be written.
@@ -45,10 +48,6 @@ impl Departure {
             return Err(Refusal::new(Reason::UpgradeUnsupported)
                 .because("the upstream speaks HTTP/2, which knows no such upgrade"));
         }
-        let body = Outbound::new(body, head.length);
-        let host =
-            headers::outgoing(&mut head, body.length(), settings.http, options.keep_credentials)
-                .map_err(|Unwritable| unwritable())?;
         if let (true, Some((_, signer))) = (options.identity, &settings.identity) {
             let grant = permit.principal().grant();
             let facts = Facts {
@@ -62,13 +61,39 @@ impl Departure {
             let identity = signer.sign(&facts, options.now).ok_or_else(unwritable)?;
             head.headers.insert(IDENTITY, identity);
         }
+        let body = Outbound::new(body, head.length);
+        let Head { method, path, query, host, port, headers, upgrade, .. } = head;
+        let path = options.path.map_or(path, Box::from);
+        if !path.starts_with('/')
+            || !is_visible(&path)
+            || !is_visible(query.as_deref().unwrap_or_default())
+        {
+            return Err(unwritable());
+        }
+        let host = match port {
+            Some(port) => format!("{host}:{port}").into_boxed_str(),
+            None => host,
+        };
+        let told = Told {
+            client: head.client.to_canonical(),
+            scheme: head.scheme,
+            id: head.id,
+            trace: head.trace,
+            upgrade,
+            trailers: settings.http == Protocol::Http2 && is_grpc(&headers),
+            host,
+        };
         let host = match settings.host {
-            HostSent::Callers => Some(host),
+            HostSent::Callers => Some(HeaderValue::from_str(&told.host).map_err(|_| unwritable())?),
             HostSent::Targets => None,
         };
-        let path = path_and_query(&mut head, options.path)?;
-        let Head { method, headers, upgrade, .. } = head;
-        Ok(Self { method, path, host, headers, body, upgrade: upgrade.is_some() })
+        let keep_credentials = options.keep_credentials;
+        Ok(Self { method, path, query, host, headers, keep_credentials, told, body })
+    }
+
+    /// Whether an upgrade was asked for.
+    pub(in crate::forward) fn is_upgrade(&self) -> bool {
+        self.told.upgrade.is_some()
     }
 
     /// Whether the request may be sent again although the target may have seen it.
@@ -77,22 +102,33 @@ impl Departure {
         idempotent.contains(&self.method) && self.body.is_untouched() && self.body.is_in_memory()
     }
 
+    fn outgoing(&self) -> Outgoing<'_> {
+        let told = Some(&self.told);
+        Outgoing { passing: &self.headers, keep_credentials: self.keep_credentials, told }
+    }
+
     /// The request in HTTP/1.
     pub(in crate::forward) fn http1<'a>(
         &'a mut self,
         address: &'a Address,
     ) -> (http1::send::Request<'a>, &'a mut Outbound) {
+        let Self { method, path, query, host, headers, keep_credentials, told, body } = self;
         let request = http1::send::Request {
-            method: &self.method,
-            path: &self.path,
-            host: self.host.as_ref().unwrap_or_else(|| address.host_value()),
-            headers: &self.headers,
+            method,
+            path,
+            query: query.as_deref(),
+            host: host.as_ref().unwrap_or_else(|| address.host_value()),
+            headers: Outgoing {
+                passing: headers,
+                keep_credentials: *keep_credentials,
+                told: Some(told),
+            },
         };
-        (request, &mut self.body)
+        (request, body)
     }
 
     /// The request in HTTP/2, which says the host once, as `:authority` (RFC 9113, section 8.3.1).
-    /// A body that does not lie in memory goes along. Nothing where the host is none.
+    /// A body that does not lie in memory goes along. Nothing where something cannot be written.
     pub(in crate::forward) fn http2(
         &mut self,
         address: &Address,
@@ -101,33 +137,49 @@ impl Departure {
             Some(host) => host.as_bytes().try_into().ok()?,
             None => address.authority().clone(),
         };
-        let uri = address.uri(authority, self.path.clone())?;
+        let uri = address.uri(authority, self.path_and_query()?)?;
+        let headers = self.header_map()?;
         let mut request = http::Request::new(self.body.take().watched());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers;
         Some(request)
+    }
+
+    /// The headers in a map, as HTTP/2 wants them.
+    fn header_map(&self) -> Option<HeaderMap> {
+        let outgoing = self.outgoing();
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 12);
+        for (name, value) in outgoing.passing() {
+            headers.append(name.clone(), value.clone());
+        }
+        let mut sound = true;
+        self.told.each(|name, value| {
+            match HeaderValue::from_maybe_shared(Bytes::from(value.concat())) {
+                Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
+                Err(_) => sound = false,
+            }
+        });
+        if let Some(length) = told_length(&self.method, self.body.length()) {
+            headers.insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        sound.then_some(headers)
+    }
+
+    /// Path and query in one, byte for byte what was matched.
+    fn path_and_query(&self) -> Option<PathAndQuery> {
+        let text = match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_string(),
+        };
+        let length = text.len();
+        let parsed = PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()?;
+        (parsed.as_str().len() == length).then_some(parsed)
     }
 }
 
-/// The path that is forwarded, and the query as the caller sent it.
-fn path_and_query(head: &mut Head, rewritten: Option<&str>) -> Result<PathAndQuery, Refusal> {
-    let path = match rewritten {
-        Some(path) => path.into(),
-        None => std::mem::take(&mut head.path),
-    };
-    let mut text = String::from(path);
-    if let Some(query) = &head.query {
-        text.reserve_exact(1 + query.len());
-        text.push('?');
-        text.push_str(query);
-    }
-    let length = text.len();
-    let parsed = PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| unwritable())?;
-    // What is forwarded is what was matched, byte for byte.
-    if parsed.as_str().len() != length || !parsed.as_str().starts_with('/') {
-        return Err(unwritable());
-    }
-    Ok(parsed)
+/// Whether every byte may stand in a request target: visible ASCII, without `#`.
+fn is_visible(text: &str) -> bool {
+    text.bytes().fold(true, |sound, byte| sound & matches!(byte, b'!'..=b'~') & (byte != b'#'))
 }
