@@ -543,7 +543,7 @@ fn inspections(bench: &Bench) {
             |(head, admission)| {
                 let mut watch = Observed::default();
                 at_once(route.filters.inspect(
-                    head,
+                    Box::new(head),
                     body(),
                     admission,
                     &parameters,

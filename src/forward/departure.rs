@@ -37,7 +37,7 @@ impl Departure {
     /// # Errors
     /// The upstream speaks no protocol that could be upgraded, or something cannot be written.
     pub(in crate::forward) fn new(
-        mut head: Head,
+        mut head: Box<Head>,
         body: Body,
         permit: &Permit,
         upstream: &Upstream,
@@ -62,7 +62,7 @@ impl Departure {
             head.headers.insert(IDENTITY, identity);
         }
         let body = Outbound::new(body, head.length);
-        let Head { method, path, query, host, port, headers, upgrade, .. } = head;
+        let Head { method, path, query, host, port, headers, upgrade, .. } = *head;
         let path = options.path.map_or(path, Box::from);
         if !path.starts_with('/')
             || !is_visible(&path)
