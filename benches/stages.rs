@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench stages -- [FILTER] [--keys N] [--calls N]`. With `--calls` each stage runs so often
 //! and no longer, for tools that count instructions; all that counts happens within `timed`.
+//!
+//! As a test (`cargo test --bench stages`) it holds the allocations of each call against `budgets.toml`.
 #![expect(unsafe_code, reason = "an allocator is unsafe to write, and only one can count")]
 #![expect(
     clippy::print_stdout,
@@ -11,6 +13,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -119,15 +122,36 @@ struct Bench {
     filter: Option<String>,
     calls: Option<usize>,
     keys: usize,
+    /// As a test: how many allocations each call may make.
+    budgets: Option<BTreeMap<String, f64>>,
+    over: Cell<bool>,
+}
+
+/// What calls may cost, as `budgets.toml` has it; instructions are for `benches/instructions`.
+#[derive(serde::Deserialize)]
+struct Budgets {
+    allocations: BTreeMap<String, f64>,
 }
 
 impl Bench {
     fn asked() -> Self {
-        let mut bench = Self { filter: None, calls: None, keys: 1_000_000 };
+        let mut bench = Self {
+            filter: None,
+            calls: None,
+            keys: 1_000_000,
+            budgets: None,
+            over: Cell::new(false),
+        };
+        // `cargo bench` says so; without it and without a number of calls this is a test.
+        let mut is_test = true;
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
-                "--calls" => bench.calls = words.next().and_then(|word| word.parse().ok()),
+                "--bench" => is_test = false,
+                "--calls" => {
+                    is_test = false;
+                    bench.calls = words.next().and_then(|word| word.parse().ok());
+                }
                 "--keys" => {
                     bench.keys =
                         words.next().and_then(|word| word.parse().ok()).unwrap_or(bench.keys)
@@ -136,11 +160,29 @@ impl Bench {
                 _ => bench.filter = Some(word),
             }
         }
+        if is_test {
+            let budgets: Budgets = toml::from_str(include_str!("budgets.toml")).unwrap();
+            bench.budgets = Some(budgets.allocations);
+            bench.calls = Some(BATCH);
+        }
         bench
     }
 
     fn wants(&self, name: &str) -> bool {
         self.filter.as_deref().is_none_or(|filter| name.contains(filter))
+            && self.budgets.as_ref().is_none_or(|budgets| budgets.contains_key(name))
+    }
+
+    /// Holds the allocations of a call against its budget. What is saved must be given back, lest the
+    /// budget hide the next growth.
+    fn check(&self, name: &str, allocations: f64) {
+        let Some(budget) = self.budgets.as_ref().and_then(|budgets| budgets.get(name)) else {
+            return;
+        };
+        if (allocations - budget).abs() > 0.5 {
+            println!("{name}: {allocations:.1} allocations a call; benches/budgets.toml says {budget}");
+            self.over.set(true);
+        }
     }
 
     /// Measures one call, again and again; what `input` does is not measured, dropping what comes out is.
@@ -165,7 +207,10 @@ impl Bench {
         batches.sort_by(|a, b| a.0.total_cmp(&b.0));
         let at =
             |part: usize| batches.get((batches.len() - 1) * part / 10).copied().unwrap_or_default();
-        println!("| {name} | {:.0} | {:.0} | {:.1} |", at(5).0, at(0).0, at(5).1);
+        match self.budgets {
+            Some(_) => self.check(name, at(5).1),
+            None => println!("| {name} | {:.0} | {:.0} | {:.1} |", at(5).0, at(0).0, at(5).1),
+        }
     }
 }
 
@@ -374,7 +419,9 @@ fn task(bytes: usize) -> Bytes {
 
 fn main() {
     let bench = Bench::asked();
-    println!("| call | ns, median | ns, best | allocations |\n|---|---|---|---|");
+    if bench.budgets.is_none() {
+        println!("| call | ns, median | ns, best | allocations |\n|---|---|---|---|");
+    }
     heads(&bench);
     routes(&bench);
     keys(&bench);
@@ -383,6 +430,7 @@ fn main() {
     inspections(&bench);
     answers(&bench);
     whole(&bench);
+    assert!(!bench.over.get(), "see above; where more is right, say why and write it down");
 }
 
 fn heads(bench: &Bench) {
@@ -632,7 +680,7 @@ fn inspections(bench: &Bench) {
             |(head, admission)| {
                 let mut watch = Observed::default();
                 at_once(route.filters.inspect(
-                    head,
+                    Box::new(head),
                     body(),
                     admission,
                     &parameters,

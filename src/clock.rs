@@ -1,5 +1,6 @@
 //! The one place that asks what time it is, and a clock that tests set by hand.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -55,18 +56,41 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this module is where time is taken")]
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System { started } => Now {
-                steady_ns: u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX),
-                unix_ms: SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)),
-            },
+            Source::System { started } => {
+                let steady_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                Now { steady_ns, unix_ms: calendar(steady_ns) }
+            }
             Source::Set(hand) => {
                 let passed_ns = hand.passed_ns.load(Ordering::Acquire);
                 Now { steady_ns: passed_ns, unix_ms: hand.start_ms + passed_ns / 1_000_000 }
             }
         }
     }
+}
+
+/// How long the calendar may be reckoned from the steady clock before it is asked again. So late,
+/// at most, a thread learns that somebody has set it.
+const CALENDAR_KEPT_NS: u64 = 100_000_000;
+
+thread_local! {
+    /// The reading of both clocks that this thread took last: reading one is enough in between.
+    static CALENDAR: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// Milliseconds since 1970-01-01 UTC at this time of the steady clock.
+#[expect(clippy::disallowed_methods, reason = "this module is where time is taken")]
+fn calendar(steady_ns: u64) -> u64 {
+    if let Some((read_ns, unix_ns)) = CALENDAR.get()
+        && let Some(passed_ns) = steady_ns.checked_sub(read_ns)
+        && passed_ns < CALENDAR_KEPT_NS
+    {
+        return (unix_ns + passed_ns) / 1_000_000;
+    }
+    let unix_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX / 2));
+    CALENDAR.set(Some((steady_ns, unix_ns)));
+    unix_ns / 1_000_000
 }
 
 /// Moves a clock that was made by [`Clock::set_at`].

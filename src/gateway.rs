@@ -104,7 +104,8 @@ impl Gateway {
         seen: &mut Seen<'p>,
     ) -> Result<Passed, Refusal> {
         let (raw, body) = arrival.request()?;
-        let head = head::read(raw, peer, &peer.trusted, now)?;
+        // In a box, because it goes through many hands.
+        let head = Box::new(head::read(raw, peer, &peer.trusted, now)?);
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
         seen.origin = head.header(&ORIGIN).cloned();
         seen.with_body = head.length != Length::None;

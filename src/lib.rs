@@ -13,6 +13,7 @@
 // ground
 pub mod clock;
 pub mod name;
+pub mod text;
 pub mod units;
 pub mod mistake;
 pub mod secret;

@@ -79,7 +79,7 @@ pub(in crate::forward) async fn exchange(
     let (first_byte, target) = (now.saturating_duration_since(sent), lease.index());
     let accepted = match came {
         Came::Http1(answered) => {
-            accept_http1(answered, lease, departure.upgrade, (settings.timeout.idle, now))
+            accept_http1(answered, lease, departure.is_upgrade(), (settings.timeout.idle, now))
         }
         Came::Http2(response, progress) => {
             accept_http2(response, progress, lease, settings.timeout.idle)

@@ -2,16 +2,17 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
+use crate::authenticate::is_credential;
 use crate::authorize::Permit;
 use crate::clock::Now;
 use crate::forward::SendOptions;
 use crate::forward::address::Address;
 use crate::forward::attempt::unwritable;
 use crate::forward::credential::Credential;
-use crate::forward::credential::signing::Outgoing;
-use crate::forward::headers::{self, Unwritable};
+use crate::forward::credential::signing::Outgoing as Signable;
+use crate::forward::headers::{Outgoing, Told, is_grpc, told_length};
 use crate::forward::http1;
 use crate::forward::identity::{Facts, IDENTITY};
 use crate::forward::outbound::Outbound;
@@ -23,22 +24,25 @@ use crate::refusal::{Reason, Refusal};
 /// A request that is ready to leave. It stays as it is until it has been sent for good.
 pub(in crate::forward) struct Departure {
     method: Method,
-    path: PathAndQuery,
+    /// The path that is forwarded, and the query as the caller sent it.
+    path: Box<str>,
+    query: Option<Box<str>>,
     /// The host that the caller named, where the upstream is told it.
     host: Option<HeaderValue>,
     headers: HeaderMap,
+    keep_credentials: bool,
+    told: Told,
     pub(in crate::forward) body: Outbound,
-    pub(in crate::forward) upgrade: bool,
     now: Now,
 }
 
 impl Departure {
-    /// Writes the headers anew.
+    /// Decides what is said to the upstream.
     ///
     /// # Errors
     /// The upstream speaks no protocol that could be upgraded, or something cannot be written.
     pub(in crate::forward) fn new(
-        mut head: Head,
+        mut head: Box<Head>,
         body: Body,
         permit: &Permit,
         upstream: &Upstream,
@@ -49,10 +53,6 @@ impl Departure {
             return Err(Refusal::new(Reason::UpgradeUnsupported)
                 .because("the upstream speaks HTTP/2, which knows no such upgrade"));
         }
-        let body = Outbound::new(body, head.length);
-        let host =
-            headers::outgoing(&mut head, body.length(), settings.http, options.keep_credentials)
-                .map_err(|Unwritable| unwritable())?;
         if let (true, Some(teller)) = (options.identity, &settings.identity) {
             let facts = Facts {
                 grant: permit.principal().grant(),
@@ -64,18 +64,54 @@ impl Departure {
             let identity = teller.tell(&facts, options.now).ok_or_else(unwritable)?;
             head.headers.insert(IDENTITY, identity);
         }
+        let body = Outbound::new(body, head.length);
+        let Head { method, path, query, host, port, headers, upgrade, .. } = *head;
+        let path = options.path.map_or(path, Box::from);
+        if !path.starts_with('/')
+            || !is_visible(&path)
+            || !is_visible(query.as_deref().unwrap_or_default())
+        {
+            return Err(unwritable());
+        }
+        let host = match port {
+            Some(port) => format!("{host}:{port}").into_boxed_str(),
+            None => host,
+        };
+        let told = Told {
+            client: head.client.to_canonical(),
+            scheme: head.scheme,
+            id: head.id,
+            trace: head.trace,
+            upgrade,
+            trailers: settings.http == Protocol::Http2 && is_grpc(&headers),
+            host,
+        };
         let host = match settings.host {
-            HostSent::Callers => Some(host),
+            HostSent::Callers => Some(HeaderValue::from_str(&told.host).map_err(|_| unwritable())?),
             HostSent::Targets => None,
         };
-        let mut path = path_and_query(&mut head, options.path)?;
-        // Last, so that nothing that a caller sends can stand in its place.
+        let (keep_credentials, now) = (options.keep_credentials, options.now);
+        let mut departure =
+            Self { method, path, query, host, headers, keep_credentials, told, body, now };
         if let Some(credential) = &settings.credential {
-            path = credential.inject(&mut head.headers, path, options.now)?;
+            departure.take(credential)?;
         }
-        let Head { method, headers, upgrade, .. } = head;
-        let (upgrade, now) = (upgrade.is_some(), options.now);
-        Ok(Self { method, path, host, headers, body, upgrade, now })
+        Ok(departure)
+    }
+
+    /// Puts our own credential in, last, so that nothing that a caller sends can stand in its place.
+    fn take(&mut self, credential: &Credential) -> Result<(), Refusal> {
+        if !std::mem::replace(&mut self.keep_credentials, true) {
+            let callers: Vec<HeaderName> =
+                self.headers.keys().filter(|name| is_credential(name)).cloned().collect();
+            for name in callers {
+                self.headers.remove(name);
+            }
+        }
+        let path = self.path_and_query().ok_or_else(unwritable)?;
+        let path = credential.inject(&mut self.headers, path, self.now)?;
+        self.query = path.query().map(Box::from);
+        Ok(())
     }
 
     /// Signs it for a target, where requests to the upstream are signed.
@@ -90,14 +126,20 @@ impl Departure {
         let Some(signing) = upstream.credential().and_then(Credential::signing) else {
             return Ok(());
         };
-        let outgoing = Outgoing {
+        let path = self.path_and_query().ok_or_else(unwritable)?;
+        let signable = Signable {
             method: &self.method,
-            path: &self.path,
+            path: &path,
             host: self.host.as_ref().unwrap_or_else(|| address.host_value()),
             secure: address.is_secure(),
             body: &self.body,
         };
-        signing.sign(&outgoing, &mut self.headers, self.now)
+        signing.sign(&signable, &mut self.headers, self.now)
+    }
+
+    /// Whether an upgrade was asked for.
+    pub(in crate::forward) fn is_upgrade(&self) -> bool {
+        self.told.upgrade.is_some()
     }
 
     /// Whether the request may be sent again although the target may have seen it.
@@ -106,22 +148,33 @@ impl Departure {
         idempotent.contains(&self.method) && self.body.is_untouched() && self.body.is_in_memory()
     }
 
+    fn outgoing(&self) -> Outgoing<'_> {
+        let told = Some(&self.told);
+        Outgoing { passing: &self.headers, keep_credentials: self.keep_credentials, told }
+    }
+
     /// The request in HTTP/1.
     pub(in crate::forward) fn http1<'a>(
         &'a mut self,
         address: &'a Address,
     ) -> (http1::send::Request<'a>, &'a mut Outbound) {
+        let Self { method, path, query, host, headers, keep_credentials, told, body, now: _ } = self;
         let request = http1::send::Request {
-            method: &self.method,
-            path: &self.path,
-            host: self.host.as_ref().unwrap_or_else(|| address.host_value()),
-            headers: &self.headers,
+            method,
+            path,
+            query: query.as_deref(),
+            host: host.as_ref().unwrap_or_else(|| address.host_value()),
+            headers: Outgoing {
+                passing: headers,
+                keep_credentials: *keep_credentials,
+                told: Some(told),
+            },
         };
-        (request, &mut self.body)
+        (request, body)
     }
 
     /// The request in HTTP/2, which says the host once, as `:authority` (RFC 9113, section 8.3.1).
-    /// A body that does not lie in memory goes along. Nothing where the host is none.
+    /// A body that does not lie in memory goes along. Nothing where something cannot be written.
     pub(in crate::forward) fn http2(
         &mut self,
         address: &Address,
@@ -130,33 +183,49 @@ impl Departure {
             Some(host) => host.as_bytes().try_into().ok()?,
             None => address.authority().clone(),
         };
-        let uri = address.uri(authority, self.path.clone())?;
+        let uri = address.uri(authority, self.path_and_query()?)?;
+        let headers = self.header_map()?;
         let mut request = http::Request::new(self.body.take().watched());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers;
         Some(request)
+    }
+
+    /// The headers in a map, as HTTP/2 wants them.
+    fn header_map(&self) -> Option<HeaderMap> {
+        let outgoing = self.outgoing();
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 12);
+        for (name, value) in outgoing.passing() {
+            headers.append(name.clone(), value.clone());
+        }
+        let mut sound = true;
+        self.told.each(|name, value| {
+            match HeaderValue::from_maybe_shared(Bytes::from(value.concat())) {
+                Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
+                Err(_) => sound = false,
+            }
+        });
+        if let Some(length) = told_length(&self.method, self.body.length()) {
+            headers.insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        sound.then_some(headers)
+    }
+
+    /// Path and query in one, byte for byte what was matched.
+    fn path_and_query(&self) -> Option<PathAndQuery> {
+        let text = match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_string(),
+        };
+        let length = text.len();
+        let parsed = PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()?;
+        (parsed.as_str().len() == length).then_some(parsed)
     }
 }
 
-/// The path that is forwarded, and the query as the caller sent it.
-fn path_and_query(head: &mut Head, rewritten: Option<&str>) -> Result<PathAndQuery, Refusal> {
-    let path = match rewritten {
-        Some(path) => path.into(),
-        None => std::mem::take(&mut head.path),
-    };
-    let mut text = String::from(path);
-    if let Some(query) = &head.query {
-        text.reserve_exact(1 + query.len());
-        text.push('?');
-        text.push_str(query);
-    }
-    let length = text.len();
-    let parsed = PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| unwritable())?;
-    // What is forwarded is what was matched, byte for byte.
-    if parsed.as_str().len() != length || !parsed.as_str().starts_with('/') {
-        return Err(unwritable());
-    }
-    Ok(parsed)
+/// Whether every byte may stand in a request target: visible ASCII, without `#`.
+fn is_visible(text: &str) -> bool {
+    text.bytes().fold(true, |sound, byte| sound & matches!(byte, b'!'..=b'~') & (byte != b'#'))
 }

@@ -3,115 +3,110 @@
 //! The order matters: what the other side may not say is removed first, ours is written last, so that
 //! no `Connection: X-Forwarded-For` removes what we wrote (RFC 9110, section 7.6.1).
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
-use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, TE, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::authenticate::is_credential;
 use crate::forward::identity::IDENTITY;
-use crate::forward::upstream::Protocol;
-use crate::head::Head;
-use crate::head::headers::{is_hop_by_hop, is_managed};
+use crate::head::headers::is_hop_by_hop;
+use crate::head::{RequestId, Trace};
 use crate::listen::http1::head::plain_number;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-
-/// Why a header does not pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// It belongs to one connection, whether `Connection` names it or not.
-    HopByHop,
-    /// It says what the gateway alone may say. `head` removed such names from requests already;
-    /// here they are written anew or not at all.
-    Managed,
-    /// It proves the caller to us and is nobody else's business.
-    Credential,
-    /// It passes.
-    Passing,
-}
-
-fn kind(name: &HeaderName) -> Kind {
-    // We have answered `Expect` ourselves, or need no answer to it.
-    const OURS: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
-    if is_hop_by_hop(name) {
-        Kind::HopByHop
-    } else if OURS.contains(name) || is_managed(name) {
-        Kind::Managed
-    } else if is_credential(name) {
-        Kind::Credential
-    } else {
-        Kind::Passing
-    }
-}
+use crate::text::AddressText;
 
 /// Trailers of HTTP/2 that may pass: the outcome of a gRPC call. Those of HTTP/1 are never kept.
 const TRAILERS: [HeaderName; 2] =
     [HeaderName::from_static("grpc-status"), HeaderName::from_static("grpc-message")];
 
-/// Why headers could not be written: a value that is no header, which `head` does not let happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::forward) struct Unwritable;
-
-/// Turns the caller's headers into those of the request to the upstream, except for `Host`, which
-/// may depend on the target, and the identity. Gives the host that the caller named.
-pub(in crate::forward) fn outgoing(
-    head: &mut Head,
-    body_length: Option<u64>,
-    http: Protocol,
-    keep_credentials: bool,
-) -> Result<HeaderValue, Unwritable> {
-    let mut headers = std::mem::take(&mut head.headers);
-    remove(&mut headers, |kind| match kind {
-        Kind::HopByHop | Kind::Managed => true,
-        Kind::Credential => !keep_credentials,
-        Kind::Passing => false,
-    });
-    let host = host(head)?;
-    headers.insert(FORWARDED, forwarded(head, &host)?);
-    headers.insert(X_FORWARDED_FOR, value(head.client.to_canonical().to_string())?);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme));
-    headers.insert(X_FORWARDED_HOST, host.clone());
-    let id = Bytes::copy_from_slice(head.id.as_str().as_bytes());
-    headers.insert(X_REQUEST_ID, HeaderValue::from_maybe_shared(id).map_err(|_| Unwritable)?);
-    headers.insert(TRACEPARENT, head.trace.parent.clone());
-    if let Some(state) = &head.trace.state {
-        headers.insert(TRACESTATE, state.clone());
-    }
-    match body_length {
-        Some(0) if ![Method::POST, Method::PUT, Method::PATCH].contains(&head.method) => {}
-        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
-        None => {}
-    }
-    if let Some(protocol) = &head.upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol.clone());
-    }
-    if http == Protocol::Http2 && is_grpc(&headers) {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    head.headers = headers;
-    Ok(host)
+/// The headers of a request to an upstream, but for the host: what passes of the caller's, and what
+/// the gateway says itself. They are put into words only when they are written, so that the caller's
+/// are neither copied nor moved.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::forward) struct Outgoing<'a> {
+    /// The caller's, without those that `head` took out, and what the gateway has put among them.
+    pub(in crate::forward) passing: &'a HeaderMap,
+    /// Whether credentials are among those that pass.
+    pub(in crate::forward) keep_credentials: bool,
+    /// What the gateway says; nothing for a request of its own.
+    pub(in crate::forward) told: Option<&'a Told>,
 }
 
-/// The host that the caller named, as `Host` writes it.
-fn host(head: &Head) -> Result<HeaderValue, Unwritable> {
-    match head.port {
-        Some(port) => value(format!("{}:{port}", head.host)),
-        None => {
-            let host = Bytes::copy_from_slice(head.host.as_bytes());
-            HeaderValue::from_maybe_shared(host).map_err(|_| Unwritable)
+/// What the gateway tells an upstream of one request.
+#[derive(Debug)]
+pub(in crate::forward) struct Told {
+    pub(in crate::forward) client: IpAddr,
+    pub(in crate::forward) scheme: &'static str,
+    /// The host that the caller named, as `Host` writes it.
+    pub(in crate::forward) host: Box<str>,
+    pub(in crate::forward) id: RequestId,
+    pub(in crate::forward) trace: Trace,
+    pub(in crate::forward) upgrade: Option<HeaderValue>,
+    /// Whether trailers are asked for: gRPC over HTTP/2 cannot do without.
+    pub(in crate::forward) trailers: bool,
+}
+
+impl Outgoing<'_> {
+    /// The headers of a request that nobody asked for, such as one for a target's health.
+    pub(in crate::forward) fn of_our_own(passing: &HeaderMap) -> Outgoing<'_> {
+        Outgoing { passing, keep_credentials: true, told: None }
+    }
+
+    /// Shows those of the caller that pass.
+    ///
+    /// How the message is framed and whom it is for is said by who writes it, once.
+    pub(in crate::forward) fn passing(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.passing.iter().filter(|(name, _)| {
+            let ours = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name);
+            !ours && (self.keep_credentials || !is_credential(name))
+        })
+    }
+}
+
+impl Told {
+    /// Shows each header that the gateway says: its name, and its value in pieces.
+    pub(in crate::forward) fn each(&self, mut write: impl FnMut(&'static str, &[&[u8]])) {
+        let client = AddressText::of(self.client);
+        let (client, host) = (client.as_bytes(), self.host.as_bytes());
+        let scheme = self.scheme.as_bytes();
+        // RFC 7239: `for=192.0.2.60;proto=https;host=api.example.com`. A colon stands in no token
+        // (section 4), so that an IPv6 address and a host with a port are quoted.
+        let (open, close): (&[u8], &[u8]) = match self.client {
+            IpAddr::V4(_) => (b"for=", b";proto="),
+            IpAddr::V6(_) => (b"for=\"[", b"]\";proto="),
+        };
+        let quote: &[u8] = if self.host.contains(':') { b"\"" } else { b"" };
+        write("forwarded", &[open, client, close, scheme, b";host=", quote, host, quote]);
+        write("x-forwarded-for", &[client]);
+        write("x-forwarded-proto", &[scheme]);
+        write("x-forwarded-host", &[host]);
+        write("x-request-id", &[self.id.as_str().as_bytes()]);
+        write("traceparent", &[self.trace.parent.as_bytes()]);
+        if let Some(state) = &self.trace.state {
+            write("tracestate", &[state.as_bytes()]);
+        }
+        if let Some(protocol) = &self.upgrade {
+            write("connection", &[b"upgrade"]);
+            write("upgrade", &[protocol.as_bytes()]);
+        }
+        if self.trailers {
+            write("te", &[b"trailers"]);
         }
     }
+}
+
+/// The length that has to be said of a body: none where there is none and none is expected
+/// (RFC 9110, section 8.6).
+pub(in crate::forward) fn told_length(method: &Method, length: Option<u64>) -> Option<u64> {
+    let expected = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+    length.filter(|&length| length > 0 || expected)
+}
+
+/// Whether a request is a call of gRPC.
+pub(in crate::forward) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Checks what an HTTP/2 answer says of its length.
@@ -127,10 +122,19 @@ pub(in crate::forward) fn check_length(headers: &HeaderMap) -> Result<(), &'stat
     }
 }
 
-/// Removes from an answer's headers what belongs to its connection, and what it may not say.
+/// Removes from an answer's headers what belongs to its connection, whether `Connection` names it or
+/// not, and what it may not say.
 pub(in crate::forward) fn incoming(headers: &mut HeaderMap, status: StatusCode) {
-    remove(headers, |kind| kind == Kind::HopByHop);
-    headers.remove(IDENTITY);
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let ours = headers.keys().filter(|name| is_hop_by_hop(name) || *name == IDENTITY).cloned();
+    let names: Vec<HeaderName> = named.chain(ours).collect();
+    for name in names {
+        headers.remove(name);
+    }
     // These have no body whose length could be told (RFC 9110, section 8.6).
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
@@ -146,43 +150,4 @@ pub(in crate::forward) fn keep_trailers(mut trailers: HeaderMap) -> Option<Heade
         }
     }
     (!kept.is_empty()).then_some(kept)
-}
-
-/// Removes what `Connection` names, and every kind that `unwanted` names.
-fn remove(headers: &mut HeaderMap, unwanted: impl Fn(Kind) -> bool) {
-    let named = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-    let kinds = headers.keys().filter(|name| unwanted(kind(name))).cloned();
-    let names: Vec<HeaderName> = named.chain(kinds).collect();
-    for name in names {
-        headers.remove(name);
-    }
-}
-
-/// RFC 7239: `for=192.0.2.60;proto=https;host=api.example.com`.
-fn forwarded(head: &Head, host: &HeaderValue) -> Result<HeaderValue, Unwritable> {
-    let mut text = String::with_capacity(64 + host.len());
-    let host = host.to_str().map_err(|_| Unwritable)?;
-    match head.client.to_canonical() {
-        IpAddr::V4(ip) => write!(text, "for={ip}"),
-        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
-    }
-    .map_err(|_| Unwritable)?;
-    // A colon stands in no token (RFC 7239, section 4), so a host with a port is quoted.
-    let quote = if host.contains(':') { "\"" } else { "" };
-    write!(text, ";proto={};host={quote}{host}{quote}", head.scheme).map_err(|_| Unwritable)?;
-    value(text)
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn value(text: String) -> Result<HeaderValue, Unwritable> {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|_| Unwritable)
 }

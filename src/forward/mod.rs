@@ -97,7 +97,8 @@ pub async fn send(
     let departure = Departure::new(head, body, admission.permit(), upstream, options)?;
     drop(admission);
     let total = options.total.unwrap_or(upstream.settings.timeout.total).min(TOTAL_MAX);
-    travel(departure, pool, upstream, Instant::now() + total).await
+    let now = Instant::now();
+    travel(departure, pool, upstream, (now, now + total)).await
 }
 
 /// Sends the request to one target, and once more where that does no harm.
@@ -105,13 +106,16 @@ async fn travel(
     mut departure: Departure,
     pool: &Pool,
     upstream: &Arc<Upstream>,
-    deadline: Instant,
+    (begun, deadline): (Instant, Instant),
 ) -> Result<Answer, Refusal> {
     let mut tries_left = upstream.settings.retries_max;
     let (mut avoid, mut fresh) = (None, false);
     loop {
-        let mut lease = pool.seat(upstream, avoid, deadline).await?;
-        let (reused, now) = match lease.connect(fresh, deadline).await {
+        let (mut lease, waited) = pool.seat(upstream, avoid, deadline).await?;
+        // The clock is read again only where time has passed.
+        let at_once = avoid.is_none() && !fresh && !waited;
+        let now = if at_once { begun } else { Instant::now() };
+        let (reused, now) = match lease.connect(fresh, now, deadline).await {
             Ok(connected) => connected,
             Err(fault) => {
                 if tries_left == 0 || Instant::now() >= deadline {

@@ -51,7 +51,7 @@ impl Pool {
     }
 
     /// A seat at the target that is to be asked: the chosen one, or another one with a free seat, or
-    /// the chosen one after waiting for it.
+    /// the chosen one after waiting for it; and whether it was waited for.
     ///
     /// # Errors
     /// When no target is healthy, too many requests wait already, or none left until `deadline`.
@@ -60,7 +60,7 @@ impl Pool {
         upstream: &Upstream,
         avoid: Option<usize>,
         deadline: Instant,
-    ) -> Result<Lease, Refusal> {
+    ) -> Result<(Lease, bool), Refusal> {
         let Some(chosen) = upstream.choose(avoid) else {
             let seconds = upstream.settings.health.every.as_secs().clamp(1, 60);
             return Err(Refusal::new(Reason::UpstreamUnhealthy)
@@ -69,7 +69,7 @@ impl Pool {
         };
         let first = self.slot(upstream, chosen)?;
         if let Some(lease) = first.try_seat() {
-            return Ok(lease);
+            return Ok((lease, false));
         }
         for (index, target) in upstream.targets.iter().enumerate() {
             if index != chosen
@@ -77,10 +77,10 @@ impl Pool {
                 && target.is_healthy()
                 && let Some(lease) = self.slot(upstream, index)?.try_seat()
             {
-                return Ok(lease);
+                return Ok((lease, false));
             }
         }
-        first.wait_for_seat(deadline).await
+        Ok((first.wait_for_seat(deadline).await?, true))
     }
 
     fn slot(&self, upstream: &Upstream, index: usize) -> Result<&Arc<Slot>, Refusal> {
@@ -291,18 +291,18 @@ impl Lease {
     }
 
     /// Gets a connection: an idle one unless it has to be `fresh`, or a new one. Tells whether it
-    /// was used before, and the time.
+    /// was used before, and what time it is then.
     ///
     /// # Errors
     /// When none can be opened. The target's watch is told.
     pub(in crate::forward) async fn connect(
         &mut self,
         fresh: bool,
+        now: Instant,
         deadline: Instant,
     ) -> Result<(bool, Instant), DialFault> {
         let Self { slot, connection, outcome } = self;
         let settings = &slot.upstream.settings;
-        let now = Instant::now();
         if !fresh && settings.http == Protocol::Http1 {
             *connection = slot.take_idle(now);
             if connection.is_some() {

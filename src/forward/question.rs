@@ -3,6 +3,7 @@
 use http::{HeaderMap, Method, Request, StatusCode};
 
 use crate::forward::connection::{Connection, Speech};
+use crate::forward::headers::Outgoing;
 use crate::forward::http1;
 use crate::forward::outbound::Outbound;
 use crate::forward::patience::Patience;
@@ -18,11 +19,13 @@ pub(in crate::forward) async fn ask(
     let address = target.address();
     match connection.speech() {
         Speech::Http1 { link, .. } => {
+            let none = HeaderMap::new();
             let request = http1::send::Request {
                 method: &Method::GET,
-                path,
+                path: path.path(),
+                query: path.query(),
                 host: address.host_value(),
-                headers: &HeaderMap::new(),
+                headers: Outgoing::of_our_own(&none),
             };
             let answered = link.ask(request, &mut Outbound::empty(), patience).await;
             answered.ok().map(|answered| answered.head.status)

@@ -110,11 +110,11 @@ fn decode_unreserved(raw: &str) -> Result<String, &'static str> {
 }
 
 fn check_segments(segments: &str) -> Result<(), &'static str> {
-    let mut segments = segments.split('/').peekable();
+    let mut segments = segments.as_bytes().split(|&byte| byte == b'/').peekable();
     while let Some(segment) = segments.next() {
         match segment {
-            "." | ".." => return Err("the path has a dot segment"),
-            "" if segments.peek().is_some() => return Err("the path has an empty segment"),
+            b"." | b".." => return Err("the path has a dot segment"),
+            b"" if segments.peek().is_some() => return Err("the path has an empty segment"),
             _ => {}
         }
     }

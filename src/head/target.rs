@@ -1,6 +1,7 @@
 //! Cuts a request target into authority, path and query, in the forms that a gateway accepts.
 
 use http::{Method, Version};
+use memchr::memchr;
 
 use crate::head::host::{Authority, port_default};
 use crate::refusal::{Reason, Refusal};
@@ -29,7 +30,7 @@ pub(in crate::head) fn split<'a>(
     version: Version,
 ) -> Result<Target<'a>, Refusal> {
     let malformed = |why: &'static str| Refusal::new(Reason::TargetMalformed).because(why);
-    if target.contains('#') {
+    if memchr(b'#', target.as_bytes()).is_some() {
         return Err(malformed("the target has a fragment"));
     }
     if target == "*" {
@@ -59,8 +60,8 @@ pub(in crate::head) fn split<'a>(
 }
 
 fn path_and_query(target: &str) -> (&str, Option<&str>) {
-    match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    match memchr(b'?', target.as_bytes()).and_then(|at| target.split_at_checked(at)) {
+        Some((path, query)) => (path, query.strip_prefix('?')),
         None => (target, None),
     }
 }

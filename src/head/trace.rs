@@ -68,12 +68,15 @@ fn parent(id: &[u8], flags: u8) -> HeaderValue {
 }
 
 fn hex(number: u64) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (place, digit) in (0..16_u32).rev().zip(digits.iter_mut()) {
-        let nibble = u8::try_from(number >> (4 * place) & 15).unwrap_or_default();
-        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    // Two digits a byte, by arithmetic alone, so that all eight bytes are written at once.
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [[0; 2]; 8];
+    for (byte, pair) in number.to_be_bytes().into_iter().zip(&mut digits) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    digits
+    let mut text = [0; 16];
+    text.copy_from_slice(digits.as_flattened());
+    text
 }
 
 /// The caller's `tracestate`, its lines joined; nothing when it is malformed or too large.

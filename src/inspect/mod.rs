@@ -45,7 +45,7 @@ use crate::route::Parameters;
 /// A request that passed every filter. Made by [`Filters::inspect`] alone; `forward` accepts nothing else.
 #[derive(Debug)]
 pub struct Cleared {
-    head: Head,
+    head: Box<Head>,
     body: Body,
     admission: Admission,
     held: Held,
@@ -64,7 +64,7 @@ impl Cleared {
 
     /// Head, body, admission, and the room that the body takes; for the stage that sends them. The
     /// last must live until the body is sent.
-    pub fn into_parts(self) -> (Head, Body, Admission, Held) {
+    pub fn into_parts(self) -> (Box<Head>, Body, Admission, Held) {
         (self.head, self.body, self.admission, self.held)
     }
 }
@@ -269,7 +269,7 @@ impl Filters {
     #[expect(clippy::too_many_arguments, reason = "a request, its proof, and what it is held to")]
     pub async fn inspect(
         &self,
-        head: Head,
+        head: Box<Head>,
         body: Body,
         admission: Admission,
         parameters: &Parameters,
@@ -381,6 +381,6 @@ impl Cleared {
     /// A cleared request for tests of later stages.
     pub(crate) fn for_tests(head: Head, body: Body, admission: Admission) -> Self {
         let held = Room::new(crate::units::Size(0)).hold();
-        Self { head, body, admission, held }
+        Self { head: Box::new(head), body, admission, held }
     }
 }

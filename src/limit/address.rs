@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::clock::Now;
-use crate::limit::buckets::{Buckets, Taken};
+use crate::limit::buckets::{Buckets, Taken, name_hash};
 use crate::limit::rule::{BudgetRule, budget};
 use crate::limit::token_bucket::TokenBucket;
 use crate::limit::{network_of, no_room};
@@ -43,7 +43,7 @@ pub struct AddressBudgets {
 
 #[derive(Debug)]
 struct AddressBudget {
-    name: &'static str,
+    name_hash: u64,
     origin: Origin,
     bucket: TokenBucket,
 }
@@ -69,9 +69,9 @@ impl AddressBudgets {
         let failed_origin = reading.origin("address.failed_credentials", &failures.span);
         let (requests, failures) = (budget(&requests, 1, reading), budget(&failures, 1, reading));
         Some(Self {
-            requests: AddressBudget { name: "address", origin, bucket: requests? },
+            requests: AddressBudget { name_hash: name_hash(".address"), origin, bucket: requests? },
             failures: AddressBudget {
-                name: "address.failed_credentials",
+                name_hash: name_hash(".address.failed_credentials"),
                 origin: failed_origin,
                 bucket: failures?,
             },
@@ -124,7 +124,7 @@ struct Owner<'a> {
 
 impl Hash for Owner<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Names of limits have no dot at their front and are hashed with their length, as this is.
-        (".", self.budget.name, self.budget.bucket, self.network).hash(state);
+        // Names of limits have no dot at their front, as these have.
+        (self.budget.name_hash, self.budget.bucket, self.network).hash(state);
     }
 }

@@ -1,6 +1,6 @@
 //! Where buckets live: a bounded store that never forgets a bucket that somebody has drawn from.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,20 +28,21 @@ pub struct Buckets {
     refused: AtomicU64,
     /// The segment that is swept next. Held while room is made, so that one thread does the work.
     cursor: Mutex<usize>,
-    keys: [RandomState; 2],
+    keys: RandomState,
 }
 
 /// A part of the store that can be swept by itself.
 #[derive(Debug)]
 struct Segment {
-    words: DashMap<u128, AtomicU64, Already>,
+    words: DashMap<u64, AtomicU64, Already>,
     /// No bucket of this segment is full before this steady time; a lower bound.
     earliest_ns: AtomicU64,
 }
 
-/// The key of one bucket: a keyed hash, so that callers cannot aim at somebody else's.
+/// The key of one bucket: a keyed hash, so that callers cannot aim at somebody else's. Among four
+/// million buckets two share a word by chance once in two million processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BucketKey(u128);
+pub struct BucketKey(u64);
 
 /// What came of taking from a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +70,14 @@ impl Buckets {
             evictions: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             cursor: Mutex::new(0),
-            keys: [RandomState::new(), RandomState::new()],
+            keys: RandomState::new(),
         }
     }
 
-    /// The key for these parts, which must tell their own kind and length.
+    /// The key for these parts, which must tell their own kind and length. Names of the policy are
+    /// better given as [`name_hash`].
     pub fn key(&self, parts: impl Hash) -> BucketKey {
-        let [high, low] = &self.keys;
-        BucketKey(u128::from(high.hash_one(&parts)) << 64 | u128::from(low.hash_one(&parts)))
+        BucketKey(self.keys.hash_one(parts))
     }
 
     /// The word of a bucket, without taking from it. An unknown key has a full bucket.
@@ -168,8 +169,8 @@ impl Buckets {
     }
 
     fn segment(&self, key: BucketKey) -> Option<&Segment> {
-        // The map chooses by the low half of the key; the segment by the high half.
-        let number = usize::try_from(key.0 >> 96).unwrap_or_default() % self.segments.len().max(1);
+        // The map chooses by the lowest and the highest bits of the key; the segment by those between.
+        let number = usize::try_from(key.0 >> 32).unwrap_or_default() % self.segments.len().max(1);
         self.segments.get(number)
     }
 
@@ -225,6 +226,12 @@ impl Buckets {
     }
 }
 
+/// A name of the policy as a number, made once so that no request has to read it. Not keyed: whoever
+/// writes the policy may do what they want with its budgets.
+pub fn name_hash(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+}
+
 fn pay(word: &AtomicU64, bucket: &TokenBucket, cost: u64, now: Now) -> Taken {
     let mut before = word.load(Ordering::Relaxed);
     loop {
@@ -252,13 +259,12 @@ struct AlreadyHashed(u64);
 
 impl Hasher for AlreadyHashed {
     fn write(&mut self, bytes: &[u8]) {
-        // Keys are `u128`, which come by `write_u128`; this is for completeness.
+        // Keys are `u64`, which come by `write_u64`; this is for completeness.
         self.0 = bytes.iter().fold(self.0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
     }
 
-    fn write_u128(&mut self, key: u128) {
-        let [_, _, _, _, _, _, _, _, low @ ..] = key.to_be_bytes();
-        self.0 = u64::from_be_bytes(low);
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
     }
 
     fn finish(&self) -> u64 {

@@ -17,7 +17,7 @@ use crate::authenticate::Principal;
 use crate::authorize::Permit;
 use crate::clock::Now;
 use crate::head::Head;
-use crate::limit::buckets::{BucketKey, Buckets, Taken};
+use crate::limit::buckets::{BucketKey, Buckets, Taken, name_hash};
 use crate::limit::rule::{Limit, Per};
 use crate::limit::token_bucket::TokenBucket;
 use crate::mistake::code::Code;
@@ -57,7 +57,7 @@ impl Admission {
 #[derive(Debug)]
 pub struct Budgets {
     limits: Box<[Arc<Limit>]>,
-    route: Box<str>,
+    route_hash: u64,
     buckets: Arc<Buckets>,
 }
 
@@ -84,7 +84,7 @@ struct Share<'a> {
 impl Budgets {
     /// The budgets of a route that names no limits.
     pub fn none(buckets: &Arc<Buckets>) -> Self {
-        Self { limits: Box::default(), route: Box::default(), buckets: Arc::clone(buckets) }
+        Self { limits: Box::default(), route_hash: 0, buckets: Arc::clone(buckets) }
     }
 
     /// Whether nothing is spent.
@@ -136,7 +136,7 @@ impl Budgets {
         }
         sound.then(|| Self {
             limits: found.into(),
-            route: route.into(),
+            route_hash: name_hash(route),
             buckets: Arc::clone(buckets),
         })
     }
@@ -211,7 +211,8 @@ impl Budgets {
 
     fn share<'a>(&'a self, limit: &'a Limit, principal: &Principal, head: &Head) -> Share<'a> {
         let bucket = limit.bucket(principal.grant().and_then(|grant| grant.tier));
-        let owner = Owner { limit, bucket, principal, client: head.client, route: &self.route };
+        let owner =
+            Owner { limit, bucket, principal, client: head.client, route_hash: self.route_hash };
         Share { limit, bucket, key: self.buckets.key(owner) }
     }
 
@@ -281,12 +282,12 @@ struct Owner<'a> {
     bucket: &'a TokenBucket,
     principal: &'a Principal,
     client: IpAddr,
-    route: &'a str,
+    route_hash: u64,
 }
 
 impl Hash for Owner<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.limit.name().hash(state);
+        self.limit.name_hash().hash(state);
         self.bucket.hash(state);
         for per in self.limit.per() {
             let grant = self.principal.grant();
@@ -296,7 +297,7 @@ impl Hash for Owner<'_> {
                 (Per::Principal | Per::Key, None) | (Per::Address, _) => {
                     (Per::Address, network_of(self.client)).hash(state);
                 }
-                (Per::Route, _) => (Per::Route, self.route).hash(state),
+                (Per::Route, _) => (Per::Route, self.route_hash).hash(state),
             }
         }
     }

@@ -9,6 +9,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::authorize::vocabulary::Vocabulary;
+use crate::limit::buckets::name_hash;
 use crate::limit::token_bucket::TokenBucket;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
@@ -84,6 +85,7 @@ pub struct PerRule(pub Vec<Per>);
 #[derive(Debug)]
 pub struct Limit {
     name: Box<str>,
+    name_hash: u64,
     origin: Origin,
     per: Box<[Per]>,
     cost: u64,
@@ -133,6 +135,7 @@ impl Limit {
         Some(Self {
             origin: reading.origin(format!("limits.{}", name.value), &name.span),
             name: name.as_str().into(),
+            name_hash: name_hash(name.as_str()),
             per,
             cost: cost.value,
             mode: mode.value,
@@ -144,6 +147,11 @@ impl Limit {
     /// The name, as routes use it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name as a number, for the keys of buckets.
+    pub fn name_hash(&self) -> u64 {
+        self.name_hash
     }
 
     /// The limit's address in the policy.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::{Display, Write};
+use std::ops::Deref;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,14 @@ use jiff::Timestamp;
 use crate::mistake::source::Origin;
 use crate::record::account::{Account, Passed};
 use crate::refusal::{Refusal, Stage};
+use crate::text::AddressText;
+
+/// The name of a member with all that stands around it: `,"name":`.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
 
 /// Writes a record as one JSON object with a newline at its end.
 pub(in crate::record) fn json(account: &Account, line: &mut String) {
@@ -24,7 +33,7 @@ pub(in crate::record) fn trace(account: &Account) -> String {
     let mut object = Object::begin(&mut line);
     facts(account, &mut object);
     let stages = Stage::ALL.iter().zip(&account.stages);
-    object.list("stages", stages, |(stage, passed), line| {
+    object.list(key!("stages"), stages, |(stage, passed), line| {
         let refused = account.refusal.as_ref().is_some_and(|no| no.reason.stage() == *stage);
         let verdict = match passed {
             _ if refused => "refuse",
@@ -32,10 +41,10 @@ pub(in crate::record) fn trace(account: &Account) -> String {
             Passed::Yes | Passed::By(_) => "pass",
         };
         let mut object = Object::begin(line);
-        object.text("stage", stage.name());
-        object.text("verdict", verdict);
+        object.plain(key!("stage"), stage.name());
+        object.plain(key!("verdict"), verdict);
         if let Passed::By(rule) = passed {
-            object.shown("rule", rule);
+            object.shown(key!("rule"), rule);
         }
         object.end();
     });
@@ -45,7 +54,7 @@ pub(in crate::record) fn trace(account: &Account) -> String {
 
 /// Writes a record as `key=value` pairs, for people.
 pub(in crate::record) fn text(account: &Account, line: &mut String) {
-    let _ = write!(line, "{}", time(account));
+    line.push_str(&time(account));
     let refusal = account.refusal.as_ref();
     let answer = account.answer.as_ref().map_or(0, |answer| answer.status.as_u16());
     match &account.asked {
@@ -76,30 +85,42 @@ pub(in crate::record) fn text(account: &Account, line: &mut String) {
     line.push('\n');
 }
 
-/// A second as `2026-11-23T12:00:00`.
-type Second = [u8; 19];
+/// A moment as `2026-11-23T12:00:00.000Z`.
+type Moment = [u8; 24];
 
 thread_local! {
-    /// The second that this thread wrote last, and its text: calendars are slow, and a busy thread
+    /// The second that this thread wrote last, as a moment: calendars are slow, and a busy thread
     /// writes many records within one second.
-    static SECOND: Cell<(u64, Second)> = const { Cell::new((u64::MAX, [0; 19])) };
+    static SECOND: Cell<(u64, Moment)> = const { Cell::new((u64::MAX, *b"1970-01-01T00:00:00.000Z")) };
 }
 
-fn time(account: &Account) -> impl Display {
+fn time(account: &Account) -> ArrayText<24> {
     let unix_ms = account.started.unix_ms;
     let (mut second, mut text) = SECOND.get();
     if second != unix_ms / 1000 {
         second = unix_ms / 1000;
         let seconds = i64::try_from(second).unwrap_or_default();
         let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-        let shown = moment.to_string();
-        text = shown.as_bytes().first_chunk().copied().unwrap_or(text);
+        for (to, from) in text.iter_mut().zip(moment.to_string().bytes().take(19)) {
+            *to = from;
+        }
         SECOND.set((second, text));
     }
-    std::fmt::from_fn(move |f| {
-        let text = std::str::from_utf8(&text).unwrap_or_default();
-        write!(f, "{text}.{:03}Z", unix_ms % 1000)
-    })
+    let digit = |of: u64| b'0' + u8::try_from(unix_ms / of % 10).unwrap_or_default();
+    let [.., hundreds, tens, ones, _] = &mut text;
+    (*hundreds, *tens, *ones) = (digit(100), digit(10), digit(1));
+    ArrayText(text)
+}
+
+/// ASCII text on the stack.
+struct ArrayText<const N: usize>([u8; N]);
+
+impl<const N: usize> Deref for ArrayText<N> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 fn microseconds(span: Duration) -> u64 {
@@ -107,37 +128,36 @@ fn microseconds(span: Duration) -> u64 {
 }
 
 fn facts(account: &Account, object: &mut Object<'_>) {
-    object.shown("time", &time(account));
-    let client = account.client();
+    object.plain(key!("time"), &time(account));
     if let Some(id) = &account.id {
-        object.text("id", id.as_str());
+        object.plain(key!("id"), id.as_str());
     }
-    object.shown("client", &client);
-    object.text("listener", &account.peer.listener);
+    object.plain(key!("client"), AddressText::of(account.client()).as_str());
+    object.text(key!("listener"), &account.peer.listener);
     if let Some(tls) = &account.peer.tls {
-        object.text("tls", tls.version);
+        object.plain(key!("tls"), tls.version);
     }
     if let Some(asked) = &account.asked {
-        object.text("method", asked.method.as_str());
-        object.text("path", asked.path());
-        object.list("query", asked.query_names(), quoted);
+        object.text(key!("method"), asked.method.as_str());
+        object.text(key!("path"), asked.path());
+        object.list(key!("query"), asked.query_names(), quoted);
     }
-    object.text("route", account.meters.name());
+    object.text(key!("route"), account.meters.name());
     if let Some(grant) = &account.grant {
-        object.text("subject", &grant.subject);
-        object.text("credential", &grant.credential);
+        object.text(key!("subject"), &grant.subject);
+        object.text(key!("credential"), &grant.credential);
     }
-    object.text("scheme", account.scheme);
+    object.plain(key!("scheme"), account.scheme);
     verdict(account, object);
-    object.number("bytes_in", account.received());
-    object.number("bytes_out", account.bytes_out);
-    object.number("duration_us", microseconds(account.took));
+    object.number(key!("bytes_in"), account.received());
+    object.number(key!("bytes_out"), account.bytes_out);
+    object.number(key!("duration_us"), microseconds(account.took));
     if let Some((target, first_byte)) = &account.upstream {
-        object.text("upstream", target);
-        object.number("upstream_us", microseconds(*first_byte));
+        object.text(key!("upstream"), target);
+        object.number(key!("upstream_us"), microseconds(*first_byte));
     }
     if !account.observed.is_empty() {
-        object.list("observed", account.observed.iter(), |refusal, line| {
+        object.list(key!("observed"), account.observed.iter(), |refusal, line| {
             let mut object = Object::begin(line);
             told(refusal, &mut object);
             object.end();
@@ -145,38 +165,38 @@ fn facts(account: &Account, object: &mut Object<'_>) {
     }
     if let Some(asked) = &account.asked {
         let trace = asked.trace.as_ref().and_then(|id| std::str::from_utf8(id).ok());
-        object.text("trace", trace.unwrap_or_default());
-        object.text("user_agent", asked.user_agent());
+        object.text(key!("trace"), trace.unwrap_or_default());
+        object.text(key!("user_agent"), asked.user_agent());
     }
-    object.text("policy", &account.policy);
+    object.text(key!("policy"), &account.policy);
 }
 
 fn verdict(account: &Account, object: &mut Object<'_>) {
     match &account.refusal {
         Some(refusal) => {
-            object.text("decision", "refuse");
+            object.plain(key!("decision"), "refuse");
             told(refusal, object);
         }
-        None => object.text("decision", "allow"),
+        None => object.plain(key!("decision"), "allow"),
     }
     if let Some(answer) = &account.answer {
-        object.number("status", answer.status.as_u16());
-        object.text("origin", answer.by.name());
+        object.number(key!("status"), answer.status.as_u16().into());
+        object.plain(key!("origin"), answer.by.name());
     }
-    object.text("end", account.end.name());
+    object.plain(key!("end"), account.end.name());
     if let Some(reason) = account.cut {
-        object.text("cut", reason.name());
+        object.plain(key!("cut"), reason.name());
     }
 }
 
 fn told(refusal: &Refusal, object: &mut Object<'_>) {
-    object.text("stage", refusal.reason.stage().name());
-    object.text("reason", refusal.reason.name());
+    object.plain(key!("stage"), refusal.reason.stage().name());
+    object.plain(key!("reason"), refusal.reason.name());
     if let Some(rule) = &refusal.rule {
-        object.shown::<Origin>("rule", rule);
+        object.shown::<Origin>(key!("rule"), rule);
     }
     if !refusal.private.is_empty() {
-        object.text("detail", &refusal.private);
+        object.text(key!("detail"), &refusal.private);
     }
 }
 
@@ -196,12 +216,18 @@ impl<'a> Object<'a> {
         self.line.push('}');
     }
 
-    /// Keys are ours and need no escape.
+    /// Keys are ours and need no escape. The first has no comma before it.
     fn key(&mut self, key: &'static str) {
-        self.line.push_str(if self.first { "\"" } else { ",\"" });
-        self.first = false;
-        self.line.push_str(key);
-        self.line.push_str("\":");
+        let first = std::mem::replace(&mut self.first, false);
+        self.line.push_str(key.get(usize::from(first)..).unwrap_or_default());
+    }
+
+    /// Text that is ours: it holds nothing that would have to be escaped.
+    fn plain(&mut self, key: &'static str, text: &str) {
+        self.key(key);
+        self.line.push('"');
+        self.line.push_str(text);
+        self.line.push('"');
     }
 
     fn text(&mut self, key: &'static str, text: &str) {
@@ -216,9 +242,9 @@ impl<'a> Object<'a> {
         self.line.push('"');
     }
 
-    fn number(&mut self, key: &'static str, number: impl Display) {
+    fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
-        let _ = write!(self.line, "{number}");
+        self.line.push_str(itoa::Buffer::new().format(number));
     }
 
     fn list<T>(
@@ -259,7 +285,9 @@ fn quoted(text: &str, line: &mut String) {
 /// that could move, colour, hide or reorder what a person sees in a terminal or an editor.
 fn escape(text: &str, line: &mut String) {
     // Nearly every text is plain ASCII, and bytes are quicker to look at than characters.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    // Without a way out of the loop many bytes are looked at in one step.
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         return line.push_str(text);
     }
     let mut rest = text;

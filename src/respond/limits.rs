@@ -1,7 +1,6 @@
 //! The headers that tell callers of their budget: `X-RateLimit-*`, `RateLimit` and `RateLimit-Policy`.
 
-use std::fmt::Write;
-
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -44,19 +43,28 @@ pub fn write(headers: &mut HeaderMap, style: LimitHeaders, name: &str, spent: &S
         headers.insert(RESET, passing(HeaderValue::from(spent.reset_at)));
     }
     if ietf {
-        let mut text = String::with_capacity(48);
         // An empty budget says when one more request fits, the same as `Retry-After`.
         let seconds = if spent.retry_after > 0 { spent.retry_after } else { spent.reset_in };
-        let _ = write!(text, "\"{name}\";r={};t={seconds}", spent.remaining);
-        if let Ok(value) = HeaderValue::from_str(&text) {
+        if let Some(value) = item(name, (";r=", spent.remaining), (";t=", seconds.into())) {
             headers.insert(RATELIMIT, passing(value));
         }
-        text.clear();
-        let _ = write!(text, "\"{name}\";q={};w={}", spent.limit, spent.window);
-        if let Ok(value) = HeaderValue::from_str(&text) {
+        if let Some(value) = item(name, (";q=", spent.limit), (";w=", spent.window.into())) {
             headers.insert(POLICY, value);
         }
     }
+}
+
+/// `"name";first=1;second=2`: an item of a list with two parameters (RFC 9651, section 3.1).
+fn item(name: &str, first: (&str, u64), second: (&str, u64)) -> Option<HeaderValue> {
+    let mut text = BytesMut::with_capacity(name.len() + 48);
+    for part in ["\"", name, "\""] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    for (key, number) in [first, second] {
+        text.extend_from_slice(key.as_bytes());
+        text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+    HeaderValue::from_maybe_shared(text.freeze()).ok()
 }
 
 /// The limit's own name in a rule's address: `write` of `limits.write.tiers.free`.

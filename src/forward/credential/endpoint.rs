@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::forward::attempt::refusal_of;
 use crate::forward::connection::{Connection, Speech};
 use crate::forward::dial::Wire;
+use crate::forward::headers::Outgoing;
 use crate::forward::http1::{self, Answered};
 use crate::forward::outbound::Outbound;
 use crate::forward::patience::Patience;
@@ -90,9 +91,10 @@ impl Endpoint {
         }
         let request = http1::send::Request {
             method: &Method::POST,
-            path: &self.path,
+            path: self.path.path(),
+            query: self.path.query(),
             host: target.address().host_value(),
-            headers: &headers,
+            headers: Outgoing::of_our_own(&headers),
         };
         let body = Body::Whole(Bytes::copy_from_slice(&form.body));
         let mut body = Outbound::new(body, Length::Exactly(form.body.len() as u64));

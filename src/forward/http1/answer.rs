@@ -12,6 +12,8 @@ use crate::listen::http1::head::{field, plain_number, split_line, trimmed};
 /// The head of an answer, in bytes and in header lines.
 pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
 const HEADERS_MAX: usize = 128;
+/// Room for what the gateway adds to an answer, so that it does not have to grow.
+const HEADERS_ADDED: usize = 8;
 /// Everything that answers begins so. What does not is told at its first bytes.
 const PREFIX: &[u8] = b"HTTP/1.";
 
@@ -67,7 +69,7 @@ impl Scan {
     pub(super) fn read(self, head: &Bytes, to_head: bool) -> Result<AnswerHead, Malformed> {
         let (line, mut rest) = split_line(head).ok_or("the answer has no status line")?;
         let (status, version) = status_line(line).ok_or("the answer's status line is malformed")?;
-        let mut headers = HeaderMap::with_capacity(self.lines);
+        let mut headers = HeaderMap::with_capacity(self.lines + HEADERS_ADDED);
         let mut says = Says::default();
         while let Some((line, following)) = split_line(rest) {
             rest = following;
@@ -75,9 +77,9 @@ impl Scan {
                 break;
             }
             let (name, value) = field(line).map_err(|_| "a header of the answer is malformed")?;
-            says.take(&name, value)?;
             let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
                 .map_err(|_| "a header of the answer is malformed")?;
+            says.take(&name, value.as_bytes())?;
             headers.try_append(name, value).map_err(|_| "the answer has too many headers")?;
         }
         let framing = says.framing(status, version, to_head)?;

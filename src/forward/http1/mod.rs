@@ -106,7 +106,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Link<W> {
     ) -> Result<Answered, Fault> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        if !request.write(&mut out, body.length().is_none()) {
+        if !request.write(&mut out, body.length()) {
             return Err(Fault::Unwritable);
         }
         let mut sending = Sending::new(out, body);

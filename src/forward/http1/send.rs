@@ -5,18 +5,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::HOST;
+use http::{HeaderValue, Method};
 use http_body::Body as _;
-use memchr::memchr3;
+use memchr::memchr3_iter;
 use tokio::io::AsyncWrite;
 
+use crate::forward::headers::{Outgoing, told_length};
 use crate::forward::outbound::Outbound;
 use crate::listen::body::Broken;
 
 /// So many parts go out before it is looked whether the answer has already come.
 const PARTS_AT_ONCE_MAX: u32 = 16;
+
+/// Room for nearly every head, so that writing it does not move it.
+const HEAD_BYTES_USUAL: usize = 1 << 10;
 
 /// What one TLS record holds.
 const RECORD_BYTES_MAX: usize = 16 << 10;
@@ -25,40 +28,59 @@ const RECORD_BYTES_MAX: usize = 16 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::forward) struct Request<'a> {
     pub(in crate::forward) method: &'a Method,
-    pub(in crate::forward) path: &'a PathAndQuery,
+    pub(in crate::forward) path: &'a str,
+    pub(in crate::forward) query: Option<&'a str>,
     pub(in crate::forward) host: &'a HeaderValue,
-    /// All others. The length must be that of the body.
-    pub(in crate::forward) headers: &'a HeaderMap,
+    pub(in crate::forward) headers: Outgoing<'a>,
 }
 
 impl Request<'_> {
-    /// Appends the head to `out`; false when a value holds what would end its line.
-    pub(super) fn write(&self, out: &mut Vec<u8>, chunked: bool) -> bool {
-        for part in [self.method.as_str(), " ", self.path.as_str(), " HTTP/1.1\r\n"] {
-            out.extend_from_slice(part.as_bytes());
+    /// Appends the head to `out`, in front of a body of this length, or of an unknown one; false
+    /// when a value holds what would end its line.
+    pub(super) fn write(&self, out: &mut Vec<u8>, length: Option<u64>) -> bool {
+        out.reserve(HEAD_BYTES_USUAL);
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.path.as_bytes());
+        if let Some(query) = self.query {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
         }
-        let mut sound = line(out, HOST.as_str(), self.host);
-        for (name, value) in self.headers {
-            // How the body is framed is decided here alone, and the host is said once.
-            let ours =
-                name == HOST || name == TRANSFER_ENCODING || (chunked && name == CONTENT_LENGTH);
-            sound &= ours || line(out, name.as_str(), value);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let start = out.len();
+        // The host, and how the body is framed.
+        let mut lines = 2;
+        line(out, HOST.as_str(), &[self.host.as_bytes()]);
+        for (name, value) in self.headers.passing() {
+            line(out, name.as_str(), &[value.as_bytes()]);
+            lines += 1;
         }
-        out.extend_from_slice(if chunked {
-            b"transfer-encoding: chunked\r\n\r\n"
-        } else {
-            b"\r\n"
-        });
-        sound
+        if let Some(told) = self.headers.told {
+            told.each(|name, value| {
+                line(out, name, value);
+                lines += 1;
+            });
+        }
+        match (length, told_length(self.method, length)) {
+            (None, _) => line(out, "transfer-encoding", &[b"chunked"]),
+            (_, Some(length)) => {
+                line(out, "content-length", &[itoa::Buffer::new().format(length).as_bytes()]);
+            }
+            (Some(_), None) => lines -= 1,
+        }
+        // Each line has the end that was written here, and nothing else that could end one.
+        let written = out.get(start..).unwrap_or_default();
+        let ends = memchr3_iter(b'\r', b'\n', 0, written).count();
+        out.extend_from_slice(b"\r\n");
+        ends == 2 * lines
     }
 }
 
-fn line(out: &mut Vec<u8>, name: &str, value: &HeaderValue) -> bool {
+fn line(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
+    value.iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(b"\r\n");
-    memchr3(b'\r', b'\n', 0, value.as_bytes()).is_none()
 }
 
 /// A request on its way out.

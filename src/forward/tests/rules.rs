@@ -96,28 +96,17 @@ fn a_generated_secret_is_whole_even_when_its_last_byte_is_a_line_break() {
 }
 
 #[tokio::test]
-async fn a_target_sees_what_the_gateway_knows_and_nothing_that_the_caller_claims() {
+async fn a_target_sees_what_the_gateway_knows_and_no_credential() {
     let (address, mut heads) = listening().await;
     let rig = Rig::new(&[address], "");
     let mut head = head(Method::GET, "/v1/tasks", Length::None);
     head.query = Some("dueDate[lt]=2026".into());
     head.port = Some(8443);
     for (name, value) in [
-        ("connection", "x-forwarded-for, x-secret-hop"),
-        ("x-secret-hop", "1"),
-        ("keep-alive", "timeout=5"),
-        ("te", "trailers"),
-        ("transfer-encoding", "chunked"),
-        ("upgrade", "h2c"),
-        ("expect", "100-continue"),
         ("authorization", "Bearer pcl_live_x"),
         ("x-api-key", "pcl_live_y"),
         ("signature", "sig=:AA==:"),
         ("signature-input", "sig=()"),
-        ("forwarded", "for=10.0.0.1"),
-        ("x-forwarded-for", "10.0.0.1"),
-        ("x-real-ip", "10.0.0.1"),
-        ("x-portcullis-identity", "me"),
         ("content-length", "5"),
         ("accept", "application/json"),
         ("cookie", "a=b"),

@@ -1,8 +1,6 @@
 //! The fast way past ordinary fields: one look at the bytes says which detectors could find anything.
 
-use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use crate::inspect::detect::words;
 
 /// What kinds of byte, and which telling words, a text holds: one bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,211 +19,8 @@ bits! {
     PAREN 12 HASH 13 DASH 14 STAR 15 SLASH 16 BACKSLASH 17 DOT 18 COLON 19 LINE 20 CONTROL 21
     SPECIAL 22 SPACE 23 DIGIT 24
     SQL_WORD 25 NOSQL_WORD 26 COMMAND_WORD 27 FILE_WORD 28 TEMPLATE_WORD 29 SCRIPT_WORD 30 PLUS 31 QUESTION 32
+    AT 33 UNDERSCORE 34
 }
-
-/// Words that make a field worth a closer look though it may hold no telling byte.
-const WORDS: [(u64, &[&str]); 6] = [
-    (
-        Marks::SQL_WORD,
-        &[
-            "union",
-            "select",
-            "insert",
-            "update",
-            "delete",
-            "drop",
-            "exec",
-            "declare",
-            "waitfor",
-            "having",
-            "order by",
-            "group by",
-            "sleep",
-            "benchmark",
-            "procedure",
-            "outfile",
-            "truncate",
-            "shutdown",
-            "rlike",
-            "load_file",
-            "utl_",
-            "dbms_",
-            "sysdate",
-            "@@",
-            "like",
-            "between",
-            "regexp",
-            "null",
-        ],
-    ),
-    (Marks::NOSQL_WORD, &["this.", "db.", "__proto__", "prototype", "return"]),
-    (
-        Marks::COMMAND_WORD,
-        &[
-            "cmd",
-            "powershell",
-            "/bin",
-            "/dev/tcp",
-            "certutil",
-            "bitsadmin",
-            "system",
-            "passthru",
-            "shell_exec",
-            "popen",
-            "subprocess",
-            "child_process",
-            "eval",
-            "nc -",
-            "mkfifo",
-            "phpinfo",
-            "assert",
-            "socket",
-            "base64_decode",
-            "regsvr32",
-            "mshta",
-            "/dev/udp",
-            "0>&1",
-            "iex(",
-            ".download",
-            "invoke-",
-            "-windowstyle",
-            "sock",
-            "comspec",
-            "$_",
-            "globals",
-            "spawn",
-            "call_user",
-            "create_function",
-            "file_put",
-            "rundll32",
-            "exec",
-            "wmic",
-            "runtime",
-        ],
-    ),
-    (
-        Marks::FILE_WORD,
-        &[
-            "..",
-            "/etc",
-            "etc/",
-            "etc\\",
-            "proc/",
-            "/proc",
-            "/var/",
-            "var/",
-            "/root",
-            "root/",
-            "windows",
-            "winnt",
-            "system32",
-            "inetpub",
-            "c:\\b",
-            "c$",
-            "127.0.0.1",
-            "globalroot",
-            "file:",
-            "data:/",
-            "phar:",
-            "expect:",
-            "zip:",
-            "bzip2:",
-            "zlib",
-            "glob:",
-            "gopher:",
-            "dict:",
-            "netdoc:",
-            "jar:",
-            "tftp:",
-            "ldap:",
-            "ssh2.",
-            "ogg:",
-            "rar:",
-            "metadata",
-            "2852039166",
-            "0xa9fe",
-            "fd00:ec2",
-            "credentials",
-            ".kube",
-            ".docker",
-            "httpd.conf",
-            "my.cnf",
-            "context.xml",
-            "repair",
-            "web.config",
-            ".env",
-            ".git",
-            ".svn",
-            ".ht",
-            "id_rsa",
-            "wp-config",
-            "boot.ini",
-            "win.ini",
-            "php.ini",
-            "passwd",
-            ".aws",
-            ".ssh",
-            "web-inf",
-            ".ds_store",
-            "169.254.",
-            ".npmrc",
-            ".bash",
-            "docker-compose",
-            ".hg",
-            ".idea",
-            "database.yml",
-            "php:",
-            "system.ini",
-            ".pgpass",
-            "shadow",
-        ],
-    ),
-    (
-        Marks::TEMPLATE_WORD,
-        &["__", "java", "classloader", "jndi", "@(", "freemarker", "getclass", "$_"],
-    ),
-    (
-        Marks::SCRIPT_WORD,
-        &[
-            "script:",
-            "script\t:",
-            "data:",
-            "alert",
-            "confirm(",
-            "prompt(",
-            "document",
-            "window",
-            "fromcharcode",
-            "constructor",
-            "expression",
-            "eval",
-            "location",
-            "innerhtml",
-            "behavior",
-            "@import",
-            "import(",
-            "onerror",
-            "onload",
-            "fetch(",
-            "top[",
-            "self[",
-            "atob",
-        ],
-    ),
-];
-
-static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(WORDS.iter().flat_map(|(_, words)| words.iter()))
-        .ok()
-});
-
-/// The bit of each word, in the order in which the finder knows them.
-static WORD_BITS: LazyLock<Box<[u64]>> = LazyLock::new(|| {
-    WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |_| *bit)).collect()
-});
 
 static CLASSES: [u64; 256] = classes();
 
@@ -261,6 +56,8 @@ const fn class(byte: usize) -> u64 {
         0x2f => Marks::SLASH,
         0x2b => Marks::PLUS,
         0x3f => Marks::QUESTION,
+        0x40 => Marks::AT,
+        0x5f => Marks::UNDERSCORE,
         0x5c => Marks::BACKSLASH,
         0x2e => Marks::DOT,
         0x3a => Marks::COLON,
@@ -278,10 +75,10 @@ impl Marks {
     /// Looks at every byte once, and again for words unless the text is one plain word.
     pub(in crate::inspect::detect) fn of(text: &[u8]) -> Self {
         let Self(bytes) = Self::of_bytes(text);
-        if bytes & !(Self::DIGIT | Self::DASH) == 0 && !text.contains(&b'_') {
+        if bytes & !(Self::DIGIT | Self::DASH) == 0 {
             return Self(bytes);
         }
-        Self(bytes | words(text))
+        Self(bytes | words::found_in(text, Self(bytes)))
     }
 
     /// Looks at every byte once, and at no words.
@@ -302,14 +99,6 @@ impl Marks {
     pub(in crate::inspect::detect) fn all(self, bits: u64) -> bool {
         self.0 & bits == bits
     }
-}
-
-fn words(text: &[u8]) -> u64 {
-    // Without a finder every word counts as found: slower, never blind.
-    let Some(finder) = FINDER.as_ref() else { return u64::MAX };
-    finder.find_overlapping_iter(text).fold(0, |bits, found| {
-        bits | WORD_BITS.get(found.pattern().as_usize()).copied().unwrap_or(u64::MAX)
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod text;
 mod marks;
+mod words;
 mod finding;
 mod decode;
 mod sql;

@@ -1,6 +1,7 @@
 //! Takes the body of a message out of the bytes of its connection, strictly as it was framed.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 use memchr::memchr;
 
 use crate::listen::Length;
@@ -87,7 +88,7 @@ impl Decoder {
                 Self::Trailers(seen) => match line(input, TRAILER_BYTES_MAX - seen) {
                     Ok(None) => return Step::More,
                     Ok(Some(trailer)) if trailer.is_empty() => *self = Self::Ended,
-                    Ok(Some(trailer)) if field(&trailer).is_ok() => {
+                    Ok(Some(trailer)) if is_field(&trailer) => {
                         let seen = seen + trailer.len() + 2;
                         *self = Self::Trailers(seen.min(TRAILER_BYTES_MAX));
                     }
@@ -128,6 +129,11 @@ fn size(line: &[u8]) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(line).ok()?, 16).ok()
+}
+
+/// Whether a line of trailers is a header; what it says is dropped.
+fn is_field(line: &[u8]) -> bool {
+    field(line).is_ok_and(|(_, value)| HeaderValue::from_bytes(value).is_ok())
 }
 
 #[cfg(test)]

@@ -113,9 +113,9 @@ impl Scan {
                 break;
             }
             let (name, value) = field(line)?;
-            framing.take(&name, value)?;
             let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
                 .map_err(|_| Reason::HeaderMalformed)?;
+            framing.take(&name, value.as_bytes())?;
             headers.try_append(name, value).map_err(|_| Reason::HeadTooLarge)?;
         }
         let length = framing.length(line.version)?;
@@ -263,8 +263,8 @@ fn is_method(method: &[u8]) -> bool {
     (1..=METHOD_BYTES_MAX).contains(&method.len()) && method.iter().all(|&byte| is_token(byte))
 }
 
-/// Reads `name: value` (RFC 9112, section 5) without its CRLF; also used for trailers. The value
-/// comes without the blanks around it.
+/// Reads `name: value` (RFC 9112, section 5) without its CRLF. The value comes without the blanks
+/// around it, and is looked at when a [`HeaderValue`] is made of it.
 pub(crate) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     const MALFORMED: Reason = Reason::HeaderMalformed;
     let (name, value) =
@@ -274,12 +274,7 @@ pub(crate) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     }
     // A blank before the colon and a folded line fail here, because a name holds no blank.
     let name = HeaderName::from_bytes(name).map_err(|_| MALFORMED)?;
-    let value = trimmed(value.strip_prefix(b":").ok_or(MALFORMED)?);
-    let may_stand = |byte: &u8| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..=0xff);
-    if !value.iter().all(may_stand) {
-        return Err(MALFORMED);
-    }
-    Ok((name, value))
+    Ok((name, trimmed(value.strip_prefix(b":").ok_or(MALFORMED)?)))
 }
 
 /// Splits a line that ends in CRLF from what follows.

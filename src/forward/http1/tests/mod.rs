@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 
+use crate::forward::headers::Outgoing;
 use crate::forward::http1::answer::{AnswerHead, HEAD_BYTES_MAX};
 use crate::forward::http1::send::Request;
 use crate::forward::http1::{Cut, Link};
@@ -40,8 +40,9 @@ fn patience() -> Patience {
     Patience::new(now, Duration::from_secs(5), now + Duration::from_secs(5))
 }
 
-fn path() -> PathAndQuery {
-    PathAndQuery::from_static("/v1/tasks?limit=5")
+fn request<'a>(method: &'a Method, host: &'a HeaderValue, headers: &'a HeaderMap) -> Request<'a> {
+    let headers = Outgoing::of_our_own(headers);
+    Request { method, path: "/v1/tasks", query: Some("limit=5"), host, headers }
 }
 
 async fn ask(
@@ -49,9 +50,8 @@ async fn ask(
     method: &Method,
     body: &mut Outbound,
 ) -> Result<(AnswerHead, bool), Fault> {
-    let (path, host) = (path(), HeaderValue::from_static("a"));
-    let headers = HeaderMap::new();
-    let request = Request { method, path: &path, host: &host, headers: &headers };
+    let (host, headers) = (HeaderValue::from_static("a"), HeaderMap::new());
+    let request = request(method, &host, &headers);
     let answered = link.ask(request, body, patience()).await?;
     Ok((answered.head, answered.sent))
 }
@@ -231,8 +231,8 @@ fn each_framing_ends_where_it_says() {
 async fn written(method: Method, headers: HeaderMap, mut body: Outbound) -> Vec<u8> {
     let (near, mut far) = duplex(1 << 20);
     let mut link = Link::new(near, Duration::from_secs(5));
-    let (path, host) = (path(), HeaderValue::from_static("api.example.com"));
-    let request = Request { method: &method, path: &path, host: &host, headers: &headers };
+    let host = HeaderValue::from_static("api.example.com");
+    let request = request(&method, &host, &headers);
     let asked =
         tokio::time::timeout(Duration::from_millis(20), link.ask(request, &mut body, patience()));
     assert!(asked.await.is_err(), "nobody answers");
