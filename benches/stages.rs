@@ -573,6 +573,7 @@ fn answers(bench: &Bench) {
         id: RequestId::new(bed.now()),
         tls: true,
         authenticated: false,
+        retires_s: None,
         origin: None,
         shape: Shape::default(),
         budget: None,

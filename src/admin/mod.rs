@@ -10,6 +10,7 @@ pub mod reloads;
 pub mod keys;
 pub mod secrets;
 pub mod bans;
+mod alarms;
 pub mod status;
 pub mod metrics;
 pub mod housekeeping;
@@ -160,6 +161,12 @@ impl Admin {
         self.0.parts.shared.record.log().reopen();
     }
 
+    /// Stores what was noted of the use of credentials, before the process ends. It waits for the
+    /// disk.
+    pub fn keep_usage(&self) {
+        self.0.keep_usage();
+    }
+
     pub(in crate::admin) fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.0)
     }
@@ -240,7 +247,7 @@ impl Desk {
         let _place =
             self.imports.acquire().await.map_err(|error| Failure::fault(error.to_string()))?;
         let body = read(body, IMPORT_BYTES_MAX).await?;
-        let call: keys::Call = parse_silently(&body)?;
+        let call: keys::call::Call = parse_silently(&body)?;
         if !call.is_import() && body.len() > BODY_BYTES_MAX {
             return Err(Failure::too_large(BODY_BYTES_MAX));
         }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::authenticate::{Grant, Principal};
 use crate::authorize::Frame;
+use crate::authorize::verdict::{ConditionVerdict, DoorVerdict};
 use crate::head::Head;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
@@ -74,30 +75,6 @@ enum Owner {
 pub(in crate::authorize) struct Missing {
     pub(in crate::authorize) condition: usize,
     pub(in crate::authorize) passed: usize,
-}
-
-/// What one door says to a principal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DoorVerdict {
-    /// The door.
-    pub door: Origin,
-    /// Whether it opens.
-    pub opens: bool,
-    /// Each of its conditions; none for a door that is open to anyone.
-    pub conditions: Vec<ConditionVerdict>,
-}
-
-/// What one condition says to a principal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConditionVerdict {
-    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner` or `from`.
-    pub key: &'static str,
-    /// What it asks for, as the policy writes it.
-    pub asks: String,
-    /// Whether it holds.
-    pub holds: bool,
-    /// Why not; empty when it holds.
-    pub because: String,
 }
 
 impl Door {
@@ -177,6 +154,16 @@ impl Door {
             .iter()
             .position(|condition| !condition.holds(principal.grant(), head, parameters))
             .map(|number| Missing { condition: number, passed: number })
+    }
+
+    /// Notes with the credential which of its scopes opened this door.
+    pub(in crate::authorize) fn note_use(&self, principal: &Principal) {
+        let Some(grant) = principal.grant() else { return };
+        for condition in &self.conditions {
+            if let Condition::Scopes(asked) = condition {
+                grant.usage.note_scopes(grant.scopes.places(asked));
+            }
+        }
     }
 
     pub(in crate::authorize) fn refusal(&self, condition: usize, principal: &Principal) -> Refusal {

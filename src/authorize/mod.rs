@@ -1,6 +1,7 @@
 //! Decides whether this principal may use this route, door by door, and makes a `Permit`.
 
 pub mod door;
+pub mod verdict;
 pub mod vocabulary;
 
 #[cfg(test)]
@@ -9,7 +10,8 @@ pub(crate) mod tests;
 use std::ops::Range;
 
 use crate::authenticate::Principal;
-use crate::authorize::door::{Door, DoorRule, DoorVerdict};
+use crate::authorize::door::{Door, DoorRule};
+use crate::authorize::verdict::DoorVerdict;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::head::Head;
 use crate::mistake::Reading;
@@ -103,7 +105,10 @@ impl Doors {
         let mut furthest = None;
         for door in doors {
             match door.first_missing(&principal, head, parameters) {
-                None => return Ok(Permit { principal, door: Some(door.origin().clone()) }),
+                None => {
+                    door.note_use(&principal);
+                    return Ok(Permit { principal, door: Some(door.origin().clone()) });
+                }
                 Some(missing) => {
                     if furthest.is_none_or(|(_, best)| missing.passed > best) {
                         furthest = Some(((door, missing.condition), missing.passed));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::directory::Directory;
+use crate::authenticate::exposure::{KeysRule, Watch};
 use crate::authenticate::nonce::Nonces;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Clock;
@@ -54,6 +55,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let Sections {
         name,
         vocabulary,
+        keys,
         address,
         defaults,
         limits,
@@ -65,6 +67,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     } = sections;
     unused::report(&limits, &filters, (&routes, defaults.as_ref()), mistakes);
     let vocabulary = compiled_vocabulary(vocabulary, first, mistakes);
+    let keys = compiled_keys(keys, ground, first, mistakes);
     let address = compiled_address(address, ground, first, mistakes);
     let defaults = defaults.unwrap_or_else(|| Single {
         rule: whole(DefaultsRule::default()),
@@ -109,6 +112,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         table,
         routes,
         unmatched: unmatched?,
+        keys: keys?,
         address: address?,
         cases,
         vocabulary,
@@ -131,6 +135,19 @@ fn compiled_vocabulary(
     let (rule, source) =
         written.map_or_else(Default::default, |single| (single.rule.value, Some(single.source)));
     Vocabulary::compile(&rule, &mut Reading { source: source.as_ref().unwrap_or(first), mistakes })
+}
+
+fn compiled_keys(
+    written: Option<Single<KeysRule>>,
+    ground: &Ground,
+    first: &Arc<Source>,
+    mistakes: &mut Mistakes,
+) -> Option<Watch> {
+    let (rule, source) = match written {
+        Some(single) => (single.rule.value, single.source),
+        None => (KeysRule::default(), Arc::clone(first)),
+    };
+    Watch::compile(&rule, &ground.directory, &mut Reading { source: &source, mistakes })
 }
 
 fn compiled_address(

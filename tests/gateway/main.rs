@@ -15,6 +15,7 @@ mod clients;
 mod harness;
 mod hostile;
 mod http2;
+mod keys;
 mod mistakes;
 mod operations;
 mod refusals;

@@ -11,6 +11,7 @@ use rcgen::{CertificateParams, KeyPair};
 /// Each example, with the codes that it shows. Codes that begin with W stop nothing.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-at-rest", &["W0414", "W0415"]),
+    ("advice-keys", &["W0421"]),
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),
     ("advice-process", &["W0401", "W0406", "W0407", "W0412"]),
     ("advice-weaker", &["W0405"]),
@@ -19,6 +20,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bad-certificates", &["P0302"]),
     ("bad-exceptions", &["P0103", "P0209", "W0408"]),
     ("bad-expressions", &["P0213"]),
+    ("bad-keys", &["P0103", "P0106"]),
     ("bad-limits", &["P0207", "W0408"]),
     ("bad-names", &["P0106"]),
     ("bad-patterns", &["P0202"]),
