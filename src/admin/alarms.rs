@@ -1,5 +1,6 @@
 //! Acts when a key was used as it must not be: bans the address, suspends the key, tells the operator.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -13,7 +14,11 @@ use crate::units::Network;
 impl Desk {
     /// Acts upon all alarms that wait, as the policy in force says. It waits for the disk.
     pub(in crate::admin) fn answer_alarms(&self) {
-        for alarm in self.parts.directory.alarms().take() {
+        let mut alarms = self.parts.directory.alarms().take();
+        // Whoever tries it a thousand times in a moment is banned once.
+        let mut seen = HashSet::new();
+        alarms.retain(|alarm| seen.insert(*alarm));
+        for alarm in alarms {
             match alarm.cause {
                 Cause::Canary => self.ban(&alarm),
                 Cause::Url | Cause::Plaintext => self.suspend(&alarm),
@@ -29,12 +34,15 @@ impl Desk {
             tracing::error!(%id, "its user is not banned: only the proxy in front is known");
             return;
         };
-        let new = NewBan {
-            network: network_of(*client),
-            seconds: self.parts.shared.policy.load().keys().canary_ban().as_secs(),
-            why: format!("{CANARY_WHY}{id} was used"),
-        };
-        if let Err(failure) = self.bans.add(&new, self.now()) {
+        let (network, now) = (network_of(*client), self.now());
+        let seconds = self.parts.shared.policy.load().keys().canary_ban().as_secs();
+        let until_ms = now.unix_ms.saturating_add(seconds.saturating_mul(1000));
+        let in_force = self.parts.shared.bans.list(now);
+        if in_force.iter().any(|ban| ban.network == network && ban.until_ms >= until_ms) {
+            return;
+        }
+        let new = NewBan { network, seconds, why: format!("{CANARY_WHY}{id} was used") };
+        if let Err(failure) = self.bans.add(&new, now) {
             tracing::error!(%id, says = failure.message(), "the user of a canary key is not banned");
         }
     }

@@ -161,9 +161,10 @@ impl Admin {
         self.0.parts.shared.record.log().reopen();
     }
 
-    /// Stores what was noted of the use of credentials, before the process ends. It waits for the
-    /// disk.
-    pub fn keep_usage(&self) {
+    /// Does what must be done about credentials before the process ends: acts upon alarms, and
+    /// stores what was noted of their use. It waits for the disk.
+    pub fn settle(&self) {
+        self.0.answer_alarms();
         self.0.keep_usage();
     }
 

@@ -13,7 +13,7 @@ use crate::authenticate::key_format::KeyId;
 const WAITING_MAX: usize = 1024;
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A credential that nobody must use was used.
     Canary,
@@ -47,7 +47,7 @@ impl Cause {
 }
 
 /// One credential that was used as it must not be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Alarm {
     /// Which one. It was shown whole, so this is no stranger's guess.
     pub id: KeyId,

@@ -82,7 +82,7 @@ impl Started {
         for worker in self.workers.drain(..).chain(self.control.take()) {
             let _ = worker.join();
         }
-        self.admin.keep_usage();
+        self.admin.settle();
         drained
     }
 }

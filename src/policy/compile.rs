@@ -16,7 +16,7 @@ use crate::limit::buckets::Buckets;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, Reading};
 use crate::policy::Policy;
-use crate::policy::case::Case;
+use crate::policy::case::{Case, CaseRule};
 use crate::policy::files::Files;
 use crate::policy::rule::DefaultsRule;
 use crate::policy::sections::{Named, Sections, Single};
@@ -97,12 +97,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
     let table = Table::compile(shapes, mistakes);
     let signatures = shop.signatures;
-    let cases = cases
-        .iter()
-        .filter_map(|(rule, source)| {
-            Case::compile(rule, &vocabulary, &mut Reading { source, mistakes })
-        })
-        .collect();
+    let cases = compiled_cases(&cases, &vocabulary, mistakes);
     if mistakes.count().0 > before {
         return None;
     }
@@ -135,6 +130,17 @@ fn compiled_vocabulary(
     let (rule, source) =
         written.map_or_else(Default::default, |single| (single.rule.value, Some(single.source)));
     Vocabulary::compile(&rule, &mut Reading { source: source.as_ref().unwrap_or(first), mistakes })
+}
+
+fn compiled_cases(
+    written: &[(CaseRule, Arc<Source>)],
+    vocabulary: &Vocabulary,
+    mistakes: &mut Mistakes,
+) -> Vec<Case> {
+    let compiled = written.iter().filter_map(|(rule, source)| {
+        Case::compile(rule, vocabulary, &mut Reading { source, mistakes })
+    });
+    compiled.collect()
 }
 
 fn compiled_keys(

@@ -340,7 +340,8 @@ fn a_scan_finds_leaked_keys_tells_which_of_them_work_and_never_shows_one() {
     gate.keys(&json!({ "do": "revoke", "id": revoked.0 }).to_string());
     let other = Gate::new(Service::ok().address, POLICY);
     let unknown = reader(&other).1;
-    let mistyped = format!("{}x", &live.1[..live.1.len() - 1]);
+    let other_end = if live.1.ends_with('x') { "y" } else { "x" };
+    let mistyped = format!("{}{other_end}", &live.1[..live.1.len() - 1]);
     let leaks = tempfile::tempdir().unwrap();
     write(leaks.path(), "src/deep/client.py", format!("a\nKEY = \"{}\"\n", live.1).as_bytes());
     write(leaks.path(), "fix.diff", format!("-{}\n+{mistyped}\n", suspended.1).as_bytes());
