@@ -21,8 +21,8 @@ use crate::units::Network;
 
 /// Does it, and tells what came of it as JSON: `{id, secret, expires}` of a new credential,
 /// `{rotated: […]}` of all of an owner, an array sorted by id of those that are listed, everything
-/// of one that is shown, the ids that `{revoked}`, `{suspended}` or `{resumed}` changed, the count
-/// of `{imported}`, and an array of what texts are. A secret is told once, when it is made.
+/// of one that is shown, the id that is now `{revoked}` or the ids of an owner's that this revoked,
+/// the ids that `{suspended}` or `{resumed}` changed, the count of `{imported}`, and an array of what texts are. A secret is told once, when it is made.
 /// Credentials without a term of their own hold for `expire_after`.
 ///
 /// # Errors
@@ -105,7 +105,7 @@ fn change(
         Call::Revoke { id, owner } => {
             let ids = directory.revoke_all(&which(id.as_ref(), owner.as_ref())?, now)?;
             ids.iter().for_each(|id| tracing::info!(%id, "a key was revoked"));
-            Ok(json!({ "revoked": ids }))
+            Ok(json!({ "revoked": id.as_ref().map_or_else(|| json!(ids), |id| json!(id)) }))
         }
         Call::Import { template, keys } => {
             let template = new_key(directory, template, expire_after, now)?;

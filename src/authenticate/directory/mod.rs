@@ -29,7 +29,7 @@ use crate::authenticate::directory::entry::{Entry, Shared, SigningEntry};
 use crate::authenticate::directory::fault::DirectoryFault;
 use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
 use crate::authenticate::directory::shelf::Shelf;
-use crate::authenticate::directory::state::State;
+use crate::authenticate::directory::state::{Counts, State};
 use crate::authenticate::key_format::{KeyFormat, KeyId, is_word};
 use crate::authenticate::standing::{Keeper, Ticket};
 use crate::authenticate::{Grant, SigningKey, SigningKeys};
@@ -47,41 +47,6 @@ const IMPORTED: u64 = 1;
 
 /// What unknown keys are compared with, so that they cost what known ones do.
 const NOBODY: [u8; PROOF_BYTES] = [0; PROOF_BYTES];
-
-/// How many credentials stand where in their lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Those that hold.
-    pub active: usize,
-    /// Those that hold beside their successors.
-    pub rotating: usize,
-    /// Those that hold for less than 14 days more.
-    pub expiring: usize,
-    /// Those that do not hold until they are resumed.
-    pub suspended: usize,
-    /// Those that no longer hold.
-    pub expired: usize,
-    /// Those that were taken back.
-    pub revoked: usize,
-    /// Those that hold and are older than their environment allows.
-    pub overdue: usize,
-    /// Unix milliseconds of the first end among those that hold.
-    pub next_expiry_ms: Option<u64>,
-}
-
-impl Counts {
-    /// How many stand there.
-    pub fn of(&self, state: State) -> usize {
-        match state {
-            State::Active => self.active,
-            State::Rotating => self.rotating,
-            State::Expiring => self.expiring,
-            State::Suspended => self.suspended,
-            State::Expired => self.expired,
-            State::Revoked => self.revoked,
-        }
-    }
-}
 
 /// All credentials of one gateway.
 pub struct Directory {

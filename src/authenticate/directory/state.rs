@@ -81,3 +81,38 @@ impl State {
         }
     }
 }
+
+/// How many credentials stand where in their lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that hold.
+    pub active: usize,
+    /// Those that hold beside their successors.
+    pub rotating: usize,
+    /// Those that hold for less than 14 days more.
+    pub expiring: usize,
+    /// Those that do not hold until they are resumed.
+    pub suspended: usize,
+    /// Those that no longer hold.
+    pub expired: usize,
+    /// Those that were taken back.
+    pub revoked: usize,
+    /// Those that hold and are older than their environment allows.
+    pub overdue: usize,
+    /// Unix milliseconds of the first end among those that hold.
+    pub next_expiry_ms: Option<u64>,
+}
+
+impl Counts {
+    /// How many stand there.
+    pub fn of(&self, state: State) -> usize {
+        match state {
+            State::Active => self.active,
+            State::Rotating => self.rotating,
+            State::Expiring => self.expiring,
+            State::Suspended => self.suspended,
+            State::Expired => self.expired,
+            State::Revoked => self.revoked,
+        }
+    }
+}

@@ -125,7 +125,11 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 /// Prints which keys were changed. One that was named is so now, whether by this or before; unless
 /// it could not be suspended.
 fn tell(told: &Value, done: &str, whose: &Whose) -> Exit {
-    let changed = told.get(done).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let changed = match told.get(done) {
+        Some(Value::Array(ids)) => ids.as_slice(),
+        Some(id) => std::slice::from_ref(id),
+        None => &[],
+    };
     for id in changed.iter().filter_map(Value::as_str) {
         print(&format!("{id} is {done}"));
     }
