@@ -180,7 +180,9 @@ impl Bench {
             return;
         };
         if (allocations - budget).abs() > 0.5 {
-            println!("{name}: {allocations:.1} allocations a call; benches/budgets.toml says {budget}");
+            println!(
+                "{name}: {allocations:.1} allocations a call; benches/budgets.toml says {budget}"
+            );
             self.over.set(true);
         }
     }
@@ -699,6 +701,7 @@ fn answers(bench: &Bench) {
         id: RequestId::new(bed.now()),
         tls: true,
         authenticated: false,
+        retires_s: None,
         origin: None,
         shape: Shape::default(),
         budget: None,

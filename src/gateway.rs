@@ -73,6 +73,7 @@ struct Seen<'p> {
     shape: Shape,
     route: Option<&'p Route>,
     authenticated: bool,
+    retires_s: Option<u64>,
     origin: Option<HeaderValue>,
     budget: Option<(Origin, Spent)>,
     with_body: bool,
@@ -104,12 +105,15 @@ impl Gateway {
         seen: &mut Seen<'p>,
     ) -> Result<Passed, Refusal> {
         let (raw, body) = arrival.request()?;
+        let head = head::read(raw, peer, &peer.trusted, now)
+            .map_err(|refusal| policy.keys().found(refusal, peer, now))?;
         // In a box, because it goes through many hands.
-        let head = Box::new(head::read(raw, peer, &peer.trusted, now)?);
+        let head = Box::new(head);
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
         seen.origin = head.header(&ORIGIN).cloned();
         seen.with_body = head.length != Length::None;
         entry.headed(&head);
+        policy.keys().plaintext(&head, now)?;
         if let Some(location) = head.redirect() {
             return Ok(Passed::Redirected(location));
         }
@@ -128,7 +132,7 @@ impl Gateway {
 
         let principal = route.authenticate.who(&head, now);
         let mut principal = principal.map_err(|refusal| policy.failed(refusal, &head, now))?;
-        seen.authenticated = principal.grant().is_some();
+        (seen.authenticated, seen.retires_s) = (principal.grant().is_some(), principal.retires_s());
         entry.identified(&mut principal);
         entry.passed(Stage::Authenticate, None);
 
@@ -174,6 +178,7 @@ impl Handler for Gateway {
             id: seen.id.unwrap_or_else(|| RequestId::new(now)),
             tls: peer.tls.is_some(),
             authenticated: seen.authenticated,
+            retires_s: seen.retires_s,
             shape: seen.shape,
             origin: seen.origin.as_ref(),
             budget: seen

@@ -80,6 +80,12 @@ impl Names {
         others.0.iter().any(|name| self.contains(*name))
     }
 
+    /// The places of `others` in this set, one bit each; names beyond the first 64 have none.
+    pub fn places(&self, others: &Self) -> u64 {
+        let place = |name: &Name| self.0.iter().take(64).position(|held| held == name);
+        others.0.iter().filter_map(place).fold(0, |places, place| places | 1 << place)
+    }
+
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

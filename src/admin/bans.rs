@@ -15,6 +15,9 @@ use crate::units::Network;
 /// The longest ban: ten years, in seconds.
 const SECONDS_MAX: u64 = 10 * 365 * 86_400;
 
+/// How the reason of a ban begins that a canary key brought about.
+pub(in crate::admin) const CANARY_WHY: &str = "canary key ";
+
 /// A ban that is asked for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,6 +126,13 @@ impl Register {
     /// How many bans are in force.
     pub fn count(&self, now: Now) -> usize {
         self.bans.list(now).len()
+    }
+
+    /// How many bans are in force: by operators, and for the use of a canary.
+    pub fn counts(&self, now: Now) -> (usize, usize) {
+        let bans = self.bans.list(now);
+        let canary = bans.iter().filter(|ban| ban.why.starts_with(CANARY_WHY)).count();
+        (bans.len() - canary, canary)
     }
 
     fn forget(&self, networks: &[Network]) -> Result<(), Failure> {

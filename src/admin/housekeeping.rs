@@ -30,11 +30,19 @@ pub async fn keep(admin: Arc<Admin>, stop: impl Future<Output = ()>) {
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turn = 0_u64;
     loop {
-        tokio::select! {
-            _ = turns.tick() => {}
-            () = &mut stop => return,
-        }
         let desk = admin.desk();
+        let alarmed = tokio::select! {
+            _ = turns.tick() => false,
+            () = desk.parts.directory.alarms().rings() => true,
+            () = &mut stop => return,
+        };
+        if alarmed {
+            let acted = tokio::task::spawn_blocking(move || desk.answer_alarms()).await;
+            if let Err(fault) = acted {
+                tracing::error!(%fault, "an alarm about a key could not be answered");
+            }
+            continue;
+        }
         let kept = tokio::task::spawn_blocking(move || desk.keep_house(turn)).await;
         if let Err(fault) = kept {
             tracing::error!(%fault, "housekeeping broke off; it goes on with the next turn");
@@ -63,6 +71,7 @@ impl Desk {
             let _ = self.bans.expire(now);
             self.reloads.forget_routes(now);
             self.tend_identity(now);
+            self.keep_usage();
         }
     }
 
@@ -100,6 +109,15 @@ impl Desk {
                 };
                 metrics.add(families::UPSTREAM_RELOADS, [name, what, result], 1);
             });
+        }
+    }
+
+    /// Moves what was noted of the use of credentials to the store.
+    pub(in crate::admin) fn keep_usage(&self) {
+        if let Err(fault) = self.parts.directory.keep_usage() {
+            let metrics = self.parts.shared.record.metrics();
+            metrics.add(families::KEY_USAGE_FAULTS, [], 1);
+            tracing::error!(%fault, "how keys were used could not be stored; it is tried again");
         }
     }
 

@@ -4,6 +4,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::Desk;
+use crate::authenticate::alarm::Cause;
+use crate::authenticate::directory::state::State;
 use crate::clock::Now;
 use crate::forward::credential::Credential;
 use crate::forward::upstream::Upstream;
@@ -28,7 +30,9 @@ impl Desk {
         metrics.set(families::IDENTITY_KEYS_PUBLISHED, [], published);
         self.tell_memory(metrics);
         self.tell_keys(metrics, now);
-        metrics.set(families::BANS_IN_FORCE, ["manual"], self.bans.count(now) as f64);
+        let (manual, canary) = self.bans.counts(now);
+        metrics.set(families::BANS_IN_FORCE, ["manual"], manual as f64);
+        metrics.set(families::BANS_IN_FORCE, ["canary"], canary as f64);
         self.parts.shared.record.scrape()
     }
 
@@ -45,15 +49,15 @@ impl Desk {
 
     fn tell_keys(&self, metrics: &Metrics, now: Now) {
         let counts = self.parts.directory.counts_by_state(now);
-        for (state, count) in [
-            ("active", counts.active),
-            ("rotating", counts.rotating),
-            ("expiring", counts.expiring),
-            ("expired", counts.expired),
-            ("revoked", counts.revoked),
-        ] {
-            metrics.set(families::KEYS_HELD, [state], count as f64);
+        for state in State::ALL {
+            metrics.set(families::KEYS_HELD, [state.name()], counts.of(state) as f64);
         }
+        let alarms = self.parts.directory.alarms();
+        for cause in Cause::ALL {
+            metrics.raise(families::KEY_ALARMS, [cause.name()], alarms.raised(cause));
+        }
+        metrics.raise(families::KEY_ALARMS_DROPPED, [], alarms.dropped());
+        metrics.set(families::KEYS_OVERDUE, [], counts.overdue as f64);
         match counts.next_expiry_ms {
             Some(end_ms) => metrics.set(families::KEY_NEXT_EXPIRY, [], end_ms as f64 / 1000.0),
             None => metrics.clear(families::KEY_NEXT_EXPIRY),

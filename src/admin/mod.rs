@@ -11,6 +11,7 @@ pub mod reloads;
 pub mod keys;
 pub mod secrets;
 pub mod bans;
+mod alarms;
 pub mod status;
 pub mod metrics;
 pub mod housekeeping;
@@ -169,6 +170,13 @@ impl Admin {
         self.0.parts.shared.record.log().reopen();
     }
 
+    /// Does what must be done about credentials before the process ends: acts upon alarms, and
+    /// stores what was noted of their use. It waits for the disk.
+    pub fn settle(&self) {
+        self.0.answer_alarms();
+        self.0.keep_usage();
+    }
+
     pub(in crate::admin) fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.0)
     }
@@ -250,7 +258,7 @@ impl Desk {
         let _place =
             self.imports.acquire().await.map_err(|error| Failure::fault(error.to_string()))?;
         let body = read(body, IMPORT_BYTES_MAX).await?;
-        let call: keys::Call = parse_silently(&body)?;
+        let call: keys::call::Call = parse_silently(&body)?;
         if !call.is_import() && body.len() > BODY_BYTES_MAX {
             return Err(Failure::too_large(BODY_BYTES_MAX));
         }

@@ -94,6 +94,7 @@ impl Desk {
             "active": counts.active,
             "rotating": counts.rotating,
             "expiring": counts.expiring,
+            "suspended": counts.suspended,
             "expired": counts.expired,
             "revoked": counts.revoked,
             "next_expiry": counts.next_expiry_ms.map(rfc3339),

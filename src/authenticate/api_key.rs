@@ -1,15 +1,16 @@
 //! The scheme `api-key`: `Authorization: Bearer KEY`, or `X-API-Key: KEY`, and never both.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
+use crate::authenticate::alarm::{Alarm, Cause};
 use crate::authenticate::directory::Directory;
-use crate::authenticate::key_format::{TOKEN_BYTES_MAX, is_token};
+use crate::authenticate::exposure::stranger;
+use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token};
 use crate::authenticate::standing::{Keeper, Standing};
-use crate::authenticate::{Attempt, Evidence, Scheme};
+use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
 use crate::head::Head;
 use crate::refusal::{Reason, Refusal};
@@ -40,17 +41,28 @@ impl ApiKeyScheme {
     ///
     /// Whether the caller knows the key comes before everything else about it, so that nothing of
     /// a key can be learned without its secret.
-    fn prove(&self, text: &str, client: IpAddr, now: Now) -> Result<Evidence, Refusal> {
+    fn prove(&self, text: &str, head: &Head, now: Now) -> Result<Evidence, Refusal> {
         let Some((entry, ticket)) = self.directory.find_api_key(text) else {
             return Err(self.unknown(text));
         };
-        if let Err(reason) = entry.check(self.directory.environment_name(), client, now) {
+        if entry.is_trap(now) {
+            return Err(self.trapped(&entry.grant, head));
+        }
+        if let Err(reason) = entry.check(self.directory.environment_name(), head.client, now) {
             return Err(Refusal::new(reason).because(format!("key {}", entry.grant.credential)));
         }
-        entry.used(now);
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.directory) as _;
         let standing = Some(Standing::new(keeper, ticket));
         Ok(Evidence { grant: Arc::clone(&entry.grant), digest_covered: false, standing })
+    }
+
+    /// Tells those who act behind the request that somebody holds what nobody may use.
+    fn trapped(&self, grant: &Grant, head: &Head) -> Refusal {
+        if let Some(id) = KeyId::parse(&grant.credential) {
+            let client = stranger(head.client, &head.peer);
+            self.directory.alarms().raise(Alarm { id, cause: Cause::Canary, client });
+        }
+        Refusal::new(Reason::CredentialCanary).because(format!("key {}", grant.credential))
     }
 
     /// Why a text is no key of ours, as far as the text itself tells.
@@ -99,7 +111,7 @@ impl Scheme for ApiKeyScheme {
         }
         let proved = match presented(&head.headers) {
             Ok(None) => return Attempt::Absent,
-            Ok(Some(text)) => self.prove(text, head.client, now),
+            Ok(Some(text)) => self.prove(text, head, now),
             Err(refusal) => Err(refusal),
         };
         match proved {
@@ -136,7 +148,7 @@ fn presented(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 }
 
 /// What follows `Bearer` and exactly one space (RFC 6750 section 2.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(in crate::authenticate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }

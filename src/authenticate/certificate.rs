@@ -300,6 +300,7 @@ impl CertificateScheme {
             roles: identity.roles.clone(),
             scopes: identity.scopes.clone(),
             tier: identity.tier,
+            ..Grant::default()
         })
     }
 }
@@ -318,7 +319,9 @@ impl Scheme for CertificateScheme {
         let Some(tls) = &head.peer.tls else { return Attempt::Absent };
         let Some(certificate) = &tls.certificate else { return Attempt::Absent };
         match self.prove(certificate, tls.server_name.as_deref(), now) {
-            Ok(grant) => Attempt::Accepted(Evidence { grant, digest_covered: false, standing: None }),
+            Ok(grant) => {
+                Attempt::Accepted(Evidence { grant, digest_covered: false, standing: None })
+            }
             Err(refusal) => Attempt::Rejected(refusal),
         }
     }

@@ -23,7 +23,7 @@ const CHECK_CHARS: usize = 6;
 /// All that follows the environment.
 const SECRET_CHARS: usize = ID_CHARS + RANDOM_CHARS + CHECK_CHARS;
 /// The longest environment and the longest prefix.
-const WORD_CHARS_MAX: usize = 16;
+pub(in crate::authenticate) const WORD_CHARS_MAX: usize = 16;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -111,6 +111,16 @@ impl Default for KeyFormat {
 }
 
 impl KeyFormat {
+    /// Characters that follow the environment and its `_`.
+    pub(in crate::authenticate) const SECRET_CHARS: usize = SECRET_CHARS;
+    /// Characters at the end that nobody but the holder may see.
+    pub(in crate::authenticate) const HIDDEN_CHARS: usize = RANDOM_CHARS + CHECK_CHARS;
+
+    /// What keys begin with, before the first `_`.
+    pub(in crate::authenticate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The form with this prefix: 1 to 16 lower-case letters and digits.
     pub fn new(prefix: &str) -> Option<Self> {
         is_word(prefix).then(|| Self { prefix: prefix.into() })

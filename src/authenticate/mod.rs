@@ -3,9 +3,13 @@
 pub mod rule;
 pub mod challenge;
 pub mod key_format;
+pub mod key_finder;
+pub mod usage;
+pub mod alarm;
 pub mod directory;
 pub mod api_key;
 pub mod certificate;
+pub mod exposure;
 pub mod digest;
 pub mod nonce;
 pub mod signature;
@@ -14,15 +18,17 @@ pub mod standing;
 mod tests;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
-use crate::authenticate::standing::{Keeper, Standing, Standings, Ticket};
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::verifier::Verifier;
+use crate::authenticate::standing::{Keeper, Standing, Standings, Ticket};
+use crate::authenticate::usage::Usage;
 use crate::clock::Now;
 use crate::head::Head;
 use crate::name::{Name, Names};
@@ -92,7 +98,10 @@ impl Authenticate {
                     return Err(member.missing.into());
                 }
                 Attempt::Absent => {}
-                Attempt::Accepted(evidence) => principal.accept(member.family, evidence)?,
+                Attempt::Accepted(evidence) => {
+                    evidence.grant.usage.note(head.client, now);
+                    principal.accept(member.family, evidence)?;
+                }
             }
         }
         match principal.grant {
@@ -171,6 +180,12 @@ pub struct Grant {
     pub scopes: Names,
     /// Tier; nothing means the policy's strictest.
     pub tier: Option<Name>,
+    /// Unix seconds at which the credential was made; 0 for one that nobody keeps.
+    pub made_s: u32,
+    /// Unix seconds at which it gives way to its successor; nothing while it has none.
+    pub retires_s: Option<NonZeroU32>,
+    /// What is noted while it is used.
+    pub usage: Usage,
 }
 
 /// A caller proved for this request. Made by [`Authenticate`](super::authenticate) alone.
@@ -204,6 +219,11 @@ impl Principal {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
         let grant = grant.map(Arc::new);
         Self { grant, scheme, digest_covered: false, standings: Standings::default() }
+    }
+
+    /// Unix seconds at which the credential gives way to its successor; nothing while it has none.
+    pub fn retires_s(&self) -> Option<u64> {
+        self.grant.as_ref()?.retires_s.map(|at_s| u64::from(at_s.get()))
     }
 
     /// Whether a signature covered `Content-Digest`, so that the body must be read whole and compared.
@@ -283,6 +303,8 @@ pub struct Bounds {
     pub expires_ms: Option<u64>,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// Whether it was suspended, and not resumed.
+    pub suspended: bool,
     /// Networks it may be shown from; none means any.
     pub networks: Box<[Network]>,
 }
@@ -297,6 +319,7 @@ impl Bounds {
             not_before_ms: self.not_before_ms.unwrap_or(0),
             expires_ms: self.expires_ms.unwrap_or(u64::MAX),
             revoked: self.revoked,
+            suspended: self.suspended,
             networks: &self.networks,
         }
         .check(client, now)
@@ -308,6 +331,7 @@ pub(in crate::authenticate) struct Holding<'a> {
     pub(in crate::authenticate) not_before_ms: u64,
     pub(in crate::authenticate) expires_ms: u64,
     pub(in crate::authenticate) revoked: bool,
+    pub(in crate::authenticate) suspended: bool,
     pub(in crate::authenticate) networks: &'a [Network],
 }
 
@@ -315,6 +339,9 @@ impl Holding<'_> {
     pub(in crate::authenticate) fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
         if self.revoked {
             return Err(Reason::CredentialRevoked);
+        }
+        if self.suspended {
+            return Err(Reason::CredentialSuspended);
         }
         if now.unix_ms >= self.expires_ms || now.unix_ms < self.not_before_ms {
             return Err(Reason::CredentialExpired);

@@ -10,6 +10,7 @@ use crate::authorize::Frame;
 use crate::authorize::circumstance::{Circumstance, Written};
 use crate::authorize::observe::{Observe, ObserveRule};
 use crate::authorize::owner::Owner;
+use crate::authorize::verdict::{ConditionVerdict, DoorVerdict};
 use crate::clock::Now;
 use crate::head::Head;
 use crate::mistake::Reading;
@@ -88,35 +89,6 @@ enum Condition {
 pub(in crate::authorize) struct Missing {
     pub(in crate::authorize) condition: usize,
     pub(in crate::authorize) passed: usize,
-}
-
-/// What one door says to a principal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DoorVerdict {
-    /// The door.
-    pub door: Origin,
-    /// Whether it opens.
-    pub opens: bool,
-    /// Whether it refuses instead of opening.
-    pub denies: bool,
-    /// Whether it is only watched at this time.
-    pub observed: bool,
-    /// Each of its conditions; none for a door that is open to anyone.
-    pub conditions: Vec<ConditionVerdict>,
-}
-
-/// What one condition says to a principal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConditionVerdict {
-    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner`, `from`, `certificates`
-    /// or `hours`.
-    pub key: &'static str,
-    /// What it asks for, as the policy writes it.
-    pub asks: String,
-    /// Whether it holds.
-    pub holds: bool,
-    /// Why not; empty when it holds.
-    pub because: String,
 }
 
 impl Door {
@@ -215,6 +187,16 @@ impl Door {
             .iter()
             .position(|condition| !condition.holds(principal, head, parameters, now))
             .map(|number| Missing { condition: number, passed: number })
+    }
+
+    /// Notes with the credential which of its scopes opened this door.
+    pub(in crate::authorize) fn note_use(&self, principal: &Principal) {
+        let Some(grant) = principal.grant() else { return };
+        for condition in &self.conditions {
+            if let Condition::Scopes(asked) = condition {
+                grant.usage.note_scopes(grant.scopes.places(asked));
+            }
+        }
     }
 
     pub(in crate::authorize) fn refusal(

@@ -4,6 +4,7 @@ mod circumstance;
 pub mod door;
 mod observe;
 mod owner;
+pub mod verdict;
 pub mod vocabulary;
 
 #[cfg(test)]
@@ -12,7 +13,8 @@ pub(crate) mod tests;
 use std::ops::Range;
 
 use crate::authenticate::Principal;
-use crate::authorize::door::{Door, DoorRule, DoorVerdict};
+use crate::authorize::door::{Door, DoorRule};
+use crate::authorize::verdict::DoorVerdict;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
 use crate::head::Head;
@@ -157,6 +159,7 @@ impl Doors {
         for door in doors {
             match door.first_missing(&principal, head, parameters, now) {
                 None => {
+                    door.note_use(&principal);
                     return Ok(Permit { principal, door: Some(door.origin().clone()), observed });
                 }
                 Some(missing) => {

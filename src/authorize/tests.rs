@@ -55,6 +55,7 @@ pub(crate) fn key(subject: &str, roles: &str, scopes: &str, tier: &str) -> Princ
         roles: roles.split_whitespace().collect(),
         scopes: scopes.split_whitespace().collect(),
         tier: (!tier.is_empty()).then(|| Name::new(tier)),
+        ..Grant::default()
     }))
 }
 

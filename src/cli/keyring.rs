@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::admin::secrets::MasterKey;
 use crate::authenticate::directory::Directory;
+use crate::authenticate::directory::change::millis;
 use crate::authenticate::directory::record::NewKey;
 use crate::clock::Now;
 use crate::config::development::write_made;
@@ -35,7 +37,8 @@ impl Keyring {
     ) -> Result<(Arc<Directory>, Arc<Store>), String> {
         let store = Arc::new(self.master.open_store()?);
         let directory = Directory::open(Arc::clone(&store), &self.pepper, &config.environment);
-        Ok((Arc::new(directory.map_err(|fault| fault.to_string())?), store))
+        let directory = directory.map_err(|fault| fault.to_string())?;
+        Ok((Arc::new(directory.limited(config.max_ages.clone())), store))
     }
 
     pub(in crate::cli) fn read(config: &Config) -> Result<Self, String> {
@@ -73,13 +76,15 @@ pub(in crate::cli) fn first_key(
     now: Now,
 ) -> Result<Secret, String> {
     let vocabulary = policy.vocabulary();
+    let usual = Duration::from_secs(FIRST_KEY_DAYS * 86_400);
+    let holds = directory.max_age(directory.environment()).map_or(usual, |max| max.min(usual));
     let new = NewKey {
         name: "first key".to_owned(),
         subject: FIRST_USER.to_owned(),
         roles: vocabulary.roles().map(|(name, _)| name.to_owned()).collect(),
         scopes: vocabulary.scopes().map(|(name, _)| name.to_owned()).collect(),
         tier: vocabulary.tiers().map(|(name, _)| name.to_owned()).find(|tier| tier == "pro"),
-        expires_ms: Some(now.unix_ms + FIRST_KEY_DAYS * 86_400_000),
+        expires_ms: Some(now.unix_ms.saturating_add(millis(holds))),
         ..NewKey::default()
     };
     let make = || Ok(directory.create(new, now).map_err(|fault| fault.to_string())?.secret);

@@ -117,9 +117,9 @@ enum Command {
     Routes(routes::Options),
     /// Print the JSON Schema of a file, the list of metrics or of reasons
     Schema(schema::Options),
-    /// Create, list, rotate, revoke and import API keys
+    /// Create, list, show, rotate, suspend, resume, revoke, import and find API keys
     #[command(subcommand)]
-    Keys(keys::Command),
+    Keys(keys::options::Command),
     /// Give the store a new master key
     #[command(subcommand)]
     Secrets(secrets::Command),

@@ -102,6 +102,7 @@ impl Started {
         }
         // Nobody can claim a nonce any more.
         self.memory.save();
+        self.admin.settle();
         drained
     }
 }

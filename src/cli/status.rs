@@ -4,6 +4,7 @@ use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::authenticate::directory::state::State;
 use crate::cli::admin::Admin;
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::{Ended, Format, Globals};
@@ -57,8 +58,8 @@ pub fn run(globals: &Globals, options: &Options) -> Ended {
             (text_of(certificate, "listener"), text_of(certificate, "not_after"));
         print(&format!("certificate  {listener} until {until}"));
     }
-    let states = ["active", "rotating", "expiring", "expired", "revoked"];
-    let keys = states.map(|state| format!("{} {state}", text(&format!("/keys/{state}"))));
+    let keys = State::ALL.map(State::name);
+    let keys = keys.map(|state| format!("{} {state}", text(&format!("/keys/{state}"))));
     print(&format!("keys         {}   next expiry {}", keys.join(", "), text("/keys/next_expiry")));
     print(&format!("bans         {}", text("/bans")));
     Ok(Exit::Fine)

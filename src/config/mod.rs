@@ -6,6 +6,7 @@ mod names;
 pub mod rule;
 mod sections;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Config {
     pub environment: String,
     /// How long a new key lives when nothing else is said.
     pub expire_after: Duration,
+    /// How long keys may live, by their environment.
+    pub max_ages: HashMap<String, Duration>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
     /// Where the admin token is, when not in the state directory.

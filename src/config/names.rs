@@ -1,8 +1,11 @@
 //! Names that `gateway.toml` gives: they stand in metrics, logs and policies, and each only once.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
+use crate::config::rule::KeysRule;
 use crate::forward::settings::UpstreamRule;
 use crate::listen::settings::ListenerRule;
 use crate::mistake::code::Code;
@@ -69,6 +72,40 @@ pub(in crate::config) fn environment(name: &At<String>, reading: &mut Reading<'_
             "write 1 to 16 lower-case letters and digits, for example \"live\"",
         );
     }
+}
+
+/// How long keys of each environment may live. Reports environments that keys cannot carry, lives
+/// that are none, and a default that new keys of this gateway would not get.
+pub(in crate::config) fn max_ages(
+    rule: &KeysRule,
+    reading: &mut Reading<'_>,
+) -> HashMap<String, Duration> {
+    let mut max_ages = HashMap::new();
+    for (name, span) in &rule.max_age {
+        environment(&At { value: name.clone(), span: span.span.clone() }, reading);
+        if span.0.is_zero() {
+            let help = "write how long keys may live, for example \"90d\"";
+            reading.wrong(Code::WrongValue, &span.span, "keys cannot have an age of 0", help);
+        }
+        max_ages.insert(name.clone(), span.0);
+    }
+    let own = rule.max_age.get(&rule.environment.value);
+    if let Some(max_age) =
+        own.filter(|max_age| !max_age.0.is_zero() && max_age.0 < rule.expire_after.0)
+    {
+        reading.wrong(
+            Code::LongLivedKeys,
+            &max_age.span,
+            format!(
+                "keys of `{}` would live for {} (`expire_after`), but may live for {max_age}",
+                rule.environment.value,
+                rule.expire_after,
+                max_age = max_age.value
+            ),
+            "new keys get the shorter of both; write it as `expire_after` too",
+        );
+    }
+    max_ages
 }
 
 fn name(rule: &ListenerRule) -> &str {

@@ -97,6 +97,10 @@ pub struct KeysRule {
     pub environment: At<String>,
     /// How long a new key lives when nothing else is said. Default: 90d.
     pub expire_after: Span,
+    /// How long a key may live, by its environment: `{ dev = "90d", prod = "365d" }`. A new key
+    /// that would live longer is refused; one that is older already still works, and is listed as
+    /// overdue. Default: as long as anybody says.
+    pub max_age: BTreeMap<String, At<Span>>,
 }
 
 impl Default for KeysRule {
@@ -104,6 +108,7 @@ impl Default for KeysRule {
         Self {
             environment: At { value: "dev".to_owned(), span: 0..0 },
             expire_after: Span(std::time::Duration::from_secs(90 * 86_400)),
+            max_age: BTreeMap::new(),
         }
     }
 }

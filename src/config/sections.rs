@@ -126,6 +126,7 @@ impl Sections {
         self.basics(reading);
         names::check(&self.listeners, &self.upstreams, reading);
         names::environment(&self.keys.environment, reading);
+        let max_ages = names::max_ages(&self.keys, reading);
         self.secrets(base, reading);
         at_rest::advise(&self.listeners, &self.state, base, reading);
         let state_dir = base.join(&self.state.dir);
@@ -169,6 +170,7 @@ impl Sections {
             pepper: self.state.pepper.as_ref().map(|at| at.value.clone()),
             environment: self.keys.environment.value.clone(),
             expire_after: self.keys.expire_after.0,
+            max_ages,
             admin,
             admin_token: self.admin_token().map(|at| at.value.clone()),
             log: log?,

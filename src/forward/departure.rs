@@ -158,7 +158,8 @@ impl Departure {
         &'a mut self,
         address: &'a Address,
     ) -> (http1::send::Request<'a>, &'a mut Outbound) {
-        let Self { method, path, query, host, headers, keep_credentials, told, body, now: _ } = self;
+        let Self { method, path, query, host, headers, keep_credentials, told, body, now: _ } =
+            self;
         let request = http1::send::Request {
             method,
             path,

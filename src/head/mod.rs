@@ -135,7 +135,8 @@ pub fn read(
         }
     };
     if query::holds_key(&path) {
-        return Err(Refusal::new(Reason::CredentialInQuery).because("the path holds a key"));
+        let refusal = Refusal::new(Reason::CredentialInQuery).because("the path holds a key");
+        return Err(refusal.exposing(&path));
     }
     parts.query.map_or(Ok(()), query::check)?;
     let query = parts.query.map(Box::from);

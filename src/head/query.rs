@@ -55,13 +55,17 @@ pub(in crate::head) fn check(query: &str) -> Result<(), Refusal> {
     if encoded {
         check_triplets(query)?;
     }
-    if pairs(query).any(|(name, _)| names_credential(&name)) {
-        return Err(Refusal::new(Reason::CredentialInQuery).because("a parameter's name says so"));
+    let exposed = |why: &'static str, text: &str| {
+        Err(Refusal::new(Reason::CredentialInQuery).because(why).exposing(text))
+    };
+    if let Some((_, value)) = pairs(query).find(|(name, _)| names_credential(name)) {
+        return exposed("a parameter's name says so", &value);
     }
-    if memmem::find(query.as_bytes(), b"pcl").is_some()
-        && pairs(query).any(|(name, value)| holds_key(&name) || holds_key(&value))
-    {
-        return Err(Refusal::new(Reason::CredentialInQuery).because("a parameter is a key"));
+    if memmem::find(query.as_bytes(), b"pcl").is_some() {
+        let mut texts = pairs(query).flat_map(|(name, value)| [name, value]);
+        if let Some(text) = texts.find(|text| holds_key(text)) {
+            return exposed("a parameter is a key", &text);
+        }
     }
     Ok(())
 }

@@ -23,8 +23,8 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
 
 use http::{HeaderMap, Method, Version};
 use rustls::pki_types::CertificateDer;

@@ -71,6 +71,7 @@ codes! {
     PlainUpstream "W0412" "An upstream on another machine is spoken to without TLS."
     MasterBesideStore "W0414" "The master key lies beside the store that it unlocks, and other machines reach the gateway. Whoever copies the directory then has both."
     OpenKey "W0415" "A private key of TLS that every user of the machine may read."
+    LongLivedKeys "W0421" "New keys would live longer by default than their environment allows."
 }
 
 impl Code {

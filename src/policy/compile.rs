@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::directory::Directory;
+use crate::authenticate::exposure::{KeysRule, Watch};
 use crate::authenticate::nonce::Nonces;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Clock;
@@ -15,7 +16,7 @@ use crate::limit::buckets::Buckets;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, Reading};
 use crate::policy::Policy;
-use crate::policy::case::Case;
+use crate::policy::case::{Case, CaseRule};
 use crate::policy::files::Files;
 use crate::policy::rule::DefaultsRule;
 use crate::policy::sections::{Named, Sections, Single};
@@ -54,6 +55,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let Sections {
         name,
         vocabulary,
+        keys,
         address,
         defaults,
         limits,
@@ -66,6 +68,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     } = sections;
     unused::report(&limits, &filters, (&routes, defaults.as_ref()), mistakes);
     let vocabulary = compiled_vocabulary(vocabulary, first, mistakes);
+    let keys = compiled_keys(keys, ground, first, mistakes);
     let address = compiled_address(address, ground, first, mistakes);
     let defaults = defaults.unwrap_or_else(|| Single {
         rule: whole(DefaultsRule::default()),
@@ -98,12 +101,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let doors = routes.iter().flat_map(|route| route.doors.watching());
     let watching = filters.iter().filter_map(watching).chain(doors).collect();
     let signatures = shop.signatures;
-    let cases = cases
-        .iter()
-        .filter_map(|(rule, source)| {
-            Case::compile(rule, &vocabulary, &mut Reading { source, mistakes })
-        })
-        .collect();
+    let cases = compiled_cases(&cases, &vocabulary, mistakes);
     if mistakes.count().0 > before {
         return None;
     }
@@ -113,6 +111,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         table,
         routes,
         unmatched: unmatched?,
+        keys: keys?,
         address: address?,
         cases,
         vocabulary,
@@ -135,6 +134,30 @@ fn compiled_vocabulary(
     let (rule, source) =
         written.map_or_else(Default::default, |single| (single.rule.value, Some(single.source)));
     Vocabulary::compile(&rule, &mut Reading { source: source.as_ref().unwrap_or(first), mistakes })
+}
+
+fn compiled_cases(
+    written: &[(CaseRule, Arc<Source>)],
+    vocabulary: &Vocabulary,
+    mistakes: &mut Mistakes,
+) -> Vec<Case> {
+    let compiled = written.iter().filter_map(|(rule, source)| {
+        Case::compile(rule, vocabulary, &mut Reading { source, mistakes })
+    });
+    compiled.collect()
+}
+
+fn compiled_keys(
+    written: Option<Single<KeysRule>>,
+    ground: &Ground,
+    first: &Arc<Source>,
+    mistakes: &mut Mistakes,
+) -> Option<Watch> {
+    let (rule, source) = match written {
+        Some(single) => (single.rule.value, single.source),
+        None => (KeysRule::default(), Arc::clone(first)),
+    };
+    Watch::compile(&rule, &ground.directory, &mut Reading { source: &source, mistakes })
 }
 
 fn compiled_address(

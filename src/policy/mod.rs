@@ -20,6 +20,7 @@ use http::{HeaderMap, Method};
 
 use crate::authenticate::Authenticate;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::exposure::Watch;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
@@ -41,6 +42,7 @@ pub struct Policy {
     table: Table,
     routes: Vec<Route>,
     unmatched: Unmatched,
+    keys: Watch,
     address: AddressBudgets,
     cases: Vec<Case>,
     vocabulary: Vocabulary,
@@ -85,6 +87,11 @@ impl Policy {
     /// Its tests.
     pub fn cases(&self) -> &[Case] {
         &self.cases
+    }
+
+    /// What looks for credentials that are used as they must not be.
+    pub fn keys(&self) -> &Watch {
+        &self.keys
     }
 
     /// The budgets of addresses.

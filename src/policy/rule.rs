@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::authenticate::certificate::CertificateRule;
+use crate::authenticate::exposure::KeysRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::door::DoorRule;
@@ -41,6 +42,8 @@ pub struct PolicyFile {
     /// Tiers: how much a credential may ask.
     #[serde(default)]
     pub tiers: BTreeMap<String, TierRule>,
+    /// What becomes of API keys that are used as they must not be.
+    pub keys: Option<KeysRule>,
     /// The budget of every address, asked before anything else.
     pub address: Option<AddressRule>,
     /// Token buckets, by name.

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::authenticate::certificate::CertificateRule;
+use crate::authenticate::exposure::KeysRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
 use crate::inspect::detect::rule::FilterRule;
@@ -45,6 +46,8 @@ pub struct Sections {
     pub name: Option<Single<String>>,
     /// `[roles]`, `[scopes]` and `[tiers]`, which stand in one file together.
     pub vocabulary: Option<Single<VocabularyRule>>,
+    /// `[keys]`
+    pub keys: Option<Single<KeysRule>>,
     /// `[address]`
     pub address: Option<Single<AddressRule>>,
     /// `[defaults]`
@@ -86,6 +89,7 @@ impl Sections {
         match entry.name.as_str() {
             "version" => single(&mut self.version, entry, source, mistakes),
             "name" => single(&mut self.name, entry, source, mistakes),
+            "keys" => single(&mut self.keys, entry, source, mistakes),
             "address" => single(&mut self.address, entry, source, mistakes),
             "defaults" => single(&mut self.defaults, entry, source, mistakes),
             "roles" | "scopes" | "tiers" => self.vocabulary(entry, source, mistakes),

@@ -18,6 +18,7 @@ use crate::listen::body::{AnswerBody, Body, Broken, Incoming};
 use crate::mistake::source::Origin;
 use crate::record::Record;
 use crate::record::account::{Account, Answered, Asked, End};
+use crate::record::families;
 use crate::record::meters::{AnsweredBy, ListenerMeters, RouteMeters};
 use crate::record::watch::Watch;
 use crate::refusal::{Reason, Refusal, Stage};
@@ -75,6 +76,9 @@ impl Entry {
 
     /// Tells who calls. From here on the entry knows whether they still may.
     pub fn identified(&mut self, principal: &mut Principal) {
+        if principal.retires_s().is_some() {
+            self.record.metrics().add(families::RETIRING_KEYS_USED, [], 1);
+        }
         let standings = principal.take_standings();
         if let Some(account) = &mut self.account {
             account.identify(principal);

@@ -51,6 +51,7 @@ families! { Gauge GaugeIndex GAUGES:
     POLICY_LAST_RELOAD_SUCCESS_TIMESTAMP "portcullis_policy_last_reload_success_timestamp_seconds" [] "When the policy in force was loaded"
     POLICY_OBSERVE_UNTIL "portcullis_policy_observe_until_timestamp_seconds" ["rule"] "End of each period in which a rule only watches"
     KEYS_HELD "portcullis_keys" ["state"] "API keys"
+    KEYS_OVERDUE "portcullis_keys_overdue" [] "API keys that hold and are older than their environment allows"
     KEY_NEXT_EXPIRY "portcullis_key_next_expiry_timestamp_seconds" [] "Earliest expiry among active keys"
     IDENTITY_KEYS_PUBLISHED "portcullis_identity_keys" [] "Keys published for tokens that tell services who calls"
     CERTIFICATE_EXPIRY "portcullis_certificate_expiry_timestamp_seconds" ["certificate"] "When a certificate expires"
@@ -81,6 +82,10 @@ families! { Total TotalIndex TOTALS:
     IDENTITY_TOKENS_SIGNED "portcullis_identity_tokens_signed_total" ["upstream"] "Tokens signed that tell a service who calls; the others were used again"
     UPSTREAM_TOKENS "portcullis_upstream_tokens_total" ["upstream" "result"] "Tokens that a token endpoint was asked for: ok or error"
     UPSTREAM_RELOADS "portcullis_upstream_reloads_total" ["upstream" "what" "result"] "Changed files of TLS and credentials towards an upstream: applied or refused"
+    KEY_ALARMS "portcullis_key_alarms_total" ["cause"] "Keys used as they must not be: canaries, and keys in URLs or sent without TLS"
+    KEY_ALARMS_DROPPED "portcullis_key_alarms_dropped_total" [] "Alarms that nobody acted upon because too many waited"
+    KEY_USAGE_FAULTS "portcullis_key_usage_faults_total" [] "Times that the use of keys could not be stored"
+    RETIRING_KEYS_USED "portcullis_retiring_key_requests_total" [] "Requests with a key that already has a successor"
     POLICY_RELOADS "portcullis_policy_reloads_total" ["result"] "Reloads: applied, unchanged or refused"
     ACCESS_RECORDS_DROPPED "portcullis_access_records_dropped_total" [] "Access records lost because they could not be written fast enough"
 }

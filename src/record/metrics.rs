@@ -84,6 +84,8 @@ impl Metrics {
         metrics.add(families::LIMIT_EVICTIONS, [], 0);
         metrics.add(families::LIMIT_STORE_REFUSED, [], 0);
         metrics.add(families::ACCESS_RECORDS_DROPPED, [], 0);
+        metrics.add(families::RETIRING_KEYS_USED, [], 0);
+        metrics.add(families::KEY_USAGE_FAULTS, [], 0);
         Ok(metrics)
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::authorize::door::DoorVerdict;
+use crate::authorize::verdict::DoorVerdict;
 use crate::head;
 use crate::limit::BudgetVerdict;
 use crate::policy::case::Case;

@@ -133,7 +133,15 @@ mod tests {
 
     fn facts(shape: Shape) -> Facts<'static> {
         let id = crate::head::RequestId::new(crate::clock::Clock::set_at(0).0.now());
-        Facts { id, tls: true, authenticated: false, shape, origin: None, budget: None }
+        Facts {
+            id,
+            tls: true,
+            authenticated: false,
+            retires_s: None,
+            shape,
+            origin: None,
+            budget: None,
+        }
     }
 
     fn text(refusal: &Refusal, shape: Shape) -> String {

@@ -16,10 +16,20 @@ use crate::respond::limits::LimitHeaders;
 pub const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
 /// `Want-Content-Digest` (RFC 9530, section 4).
 pub const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
+/// When the caller's key ends, on answers to one that has a successor: a date as `Sunset` has it
+/// (RFC 8594), which itself speaks of resources and not of credentials.
+pub const KEY_EXPIRES: HeaderName = HeaderName::from_static("portcullis-key-expires");
 /// One year, in seconds (RFC 6797).
 pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
 /// Browsers must not guess a type.
 pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// A date as headers have it (RFC 9110, section 5.6.7).
+pub fn date(unix_s: u64) -> Option<HeaderValue> {
+    let stamp = jiff::Timestamp::from_second(i64::try_from(unix_s).ok()?).ok()?;
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    HeaderValue::try_from(printer.timestamp_to_rfc9110_string(&stamp).ok()?).ok()
+}
 
 /// Whether a header tells what the service is made of. Nobody outside needs those.
 fn is_telltale(name: &HeaderName) -> bool {

@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub tls: bool,
     /// Whether the caller was authenticated, so that no cache may keep the answer.
     pub authenticated: bool,
+    /// Unix seconds at which the caller's credential gives way to its successor.
+    pub retires_s: Option<u64>,
     /// The form that errors take for this caller.
     pub shape: Shape,
     /// The origin of the page that asks, if a browser does.
@@ -140,6 +142,9 @@ fn secure(response: &mut Response<Body>, facts: &Facts<'_>, rules: &Rules) {
         headers.insert(http::header::STRICT_TRANSPORT_SECURITY, headers::HSTS);
     }
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, headers::NOSNIFF);
+    if let Some(date) = facts.retires_s.and_then(headers::date) {
+        headers.insert(headers::KEY_EXPIRES, date);
+    }
     if facts.authenticated && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

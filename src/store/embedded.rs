@@ -21,6 +21,7 @@ const KEYS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("keys")
 const SIGNING: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("signing");
 const BANS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("bans");
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+const USAGE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("usage");
 
 /// What must be known before anything else can be read; it alone is not sealed.
 const HEADER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("header");
@@ -147,6 +148,23 @@ impl Embedded {
         Ok(last)
     }
 
+    /// Makes the tables that a file of an earlier version lacks.
+    pub(in crate::store) fn complete(&self) -> Result<(), StoreFault> {
+        let reading = self.database.begin_read().map_err(disk)?;
+        let known: Vec<String> =
+            reading.list_tables().map_err(disk)?.map(|table| table.name().to_owned()).collect();
+        let lacks = |table: &Table| !known.iter().any(|name| name == table.name());
+        let lacking: Vec<Table> = Table::ALL.into_iter().filter(lacks).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let writing = self.database.begin_write().map_err(disk)?;
+        for table in lacking {
+            writing.open_table(definition(table)).map_err(disk)?;
+        }
+        writing.commit().map_err(disk)
+    }
+
     /// The sealed value of a record.
     pub(in crate::store) fn get(
         &self,
@@ -238,6 +256,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Signing => SIGNING,
         Table::Bans => BANS,
         Table::Meta => META,
+        Table::Usage => USAGE,
     }
 }
 

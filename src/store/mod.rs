@@ -31,11 +31,13 @@ pub enum Table {
     Bans,
     /// Facts about the gateway itself.
     Meta,
+    /// How credentials were used.
+    Usage,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::Signing, Self::Bans, Self::Meta];
+    pub const ALL: [Self; 5] = [Self::Keys, Self::Signing, Self::Bans, Self::Meta, Self::Usage];
 
     /// The name, as messages and the file show it.
     pub fn name(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Table {
             Self::Signing => "signing",
             Self::Bans => "bans",
             Self::Meta => "meta",
+            Self::Usage => "usage",
         }
     }
 }
@@ -159,7 +162,11 @@ impl Store {
             Some(header) if header.schema_version != SCHEMA_VERSION => {
                 return Err(StoreFault::UnknownVersion { found: header.schema_version });
             }
-            Some(header) => Seal::unwrap(master, &header.data_keys)?,
+            Some(header) => {
+                let seal = Seal::unwrap(master, &header.data_keys)?;
+                embedded.complete()?;
+                seal
+            }
             None => {
                 let seal = Seal::fresh()?;
                 let data_keys = seal.wrap(master)?;

@@ -16,6 +16,7 @@ mod examples;
 mod harness;
 mod hostile;
 mod http2;
+mod keys;
 mod mistakes;
 mod mtls;
 mod operations;

@@ -14,6 +14,7 @@ use crate::harness::Service;
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-at-rest", &["W0414", "W0415"]),
     ("advice-doors", &["W0404", "W0430"]),
+    ("advice-keys", &["W0421"]),
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),
     ("advice-process", &["W0401", "W0406", "W0407", "W0412"]),
     ("advice-weaker", &["W0405"]),
@@ -25,6 +26,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bad-exceptions", &["P0103", "P0209", "W0408"]),
     ("bad-expressions", &["P0213"]),
     ("bad-identities", &["P0103", "P0105", "P0201", "P0204"]),
+    ("bad-keys", &["P0103", "P0106"]),
     ("bad-limits", &["P0207", "W0408"]),
     ("bad-names", &["P0106"]),
     ("bad-patterns", &["P0202"]),

@@ -219,6 +219,23 @@ const AUTHENTICATE: &[Row] = &[
         Sent(|usual| bearer("/v1/things", &usual.revoked)),
     ),
     (
+        "credential-suspended",
+        401,
+        DENIED,
+        "authenticate",
+        "",
+        Sent(|usual| bearer("/v1/things", &usual.suspended)),
+    ),
+    ("credential-canary", 401, DENIED, "authenticate", "", Stage(canary)),
+    (
+        "credential-plaintext",
+        400,
+        BAD,
+        "authenticate",
+        "",
+        Not("on this machine nobody else reads along; `authenticate::exposure` provokes it"),
+    ),
+    (
         "credential-network",
         401,
         DENIED,
@@ -783,6 +800,7 @@ pub struct Usual {
     pub poor: String,
     pub expired: String,
     pub revoked: String,
+    pub suspended: String,
     /// Good from another network.
     pub elsewhere: String,
     /// Of another gateway, for another environment.
@@ -805,6 +823,8 @@ impl Usual {
         };
         let revoked = gate.keys(r#"{"do":"create","template":{"name":"r","subject":"alice"}}"#);
         gate.keys(&format!(r#"{{"do":"revoke","id":{}}}"#, revoked["id"]));
+        let suspended = gate.keys(r#"{"do":"create","template":{"name":"s","subject":"alice"}}"#);
+        gate.keys(&format!(r#"{{"do":"suspend","id":{}}}"#, suspended["id"]));
         let revoked_signer = signer(&gate, r#""name":"r","subject":"alice""#);
         gate.keys(&format!(r#"{{"do":"revoke","id":"{}"}}"#, revoked_signer.id));
         let usual = Self {
@@ -813,6 +833,7 @@ impl Usual {
             poor: gate.key(r#""name":"p","subject":"bob""#),
             expired: gate.key(r#""name":"e","subject":"alice","expires_in_s":60"#),
             revoked: revoked["secret"].as_str().unwrap().to_owned(),
+            suspended: suspended["secret"].as_str().unwrap().to_owned(),
             elsewhere: gate.key(r#""name":"n","subject":"alice","networks":["10.0.0.0/8"]"#),
             foreign,
             alices: signer(&gate, r#""name":"s","subject":"alice""#),
@@ -987,6 +1008,13 @@ fn banned() -> Staged {
     );
     assert_eq!(ban.status, 200, "{ban:?}");
     let reply = gate.send_bytes(&get("/v1/open", ""));
+    Staged { gate, reply: Some(reply) }
+}
+
+fn canary() -> Staged {
+    let gate = plan(&Service::ok()).start();
+    let key = gate.key(r#""name":"trap","subject":"nobody","canary":true"#);
+    let reply = gate.send_bytes(&bearer("/v1/things", &key));
     Staged { gate, reply: Some(reply) }
 }
 
@@ -1371,7 +1399,7 @@ fn reasons_that_no_bytes_provoke_are_few_and_say_why() {
         .filter(|row| matches!(row.5, Not(why) if !why.is_empty()))
         .map(|row| row.0)
         .collect();
-    assert_eq!(not, ["gateway-fault"]);
+    assert_eq!(not, ["credential-plaintext", "gateway-fault"]);
 }
 
 #[test]

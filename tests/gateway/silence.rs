@@ -116,6 +116,7 @@ fn no_refusal_and_no_record_of_it_holds_a_secret() {
         ("a good key", &usual.member),
         ("an expired key", &usual.expired),
         ("a revoked key", &usual.revoked),
+        ("a suspended key", &usual.suspended),
         ("a key of another network", &usual.elsewhere),
         ("a key of another environment", &usual.foreign),
         ("a key without rights", &usual.poor),

@@ -1,5 +1,6 @@
 //! Protects the administration as a whole: who is let in, and what each endpoint does.
 
+mod alarms;
 mod edges;
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Changes to the credentials: create, rotate, revoke, import. Each is on disk before it answers.
+//! New credentials: created and imported. Each is on disk before it answers.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -8,13 +8,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
 use crate::authenticate::directory::fault::DirectoryFault;
-use crate::authenticate::directory::record::{Kind, NewKey, PROOF_BYTES, Record, State};
+use crate::authenticate::directory::record::{Kind, NewKey, PROOF_BYTES, Record};
 use crate::authenticate::directory::{Directory, Writer, hash, number_of};
 use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token};
 use crate::authenticate::signature::public_key::PublicKey;
 use crate::clock::Now;
 use crate::secret::{Secret, fill_random};
 use crate::store::{Batch, StoreFault, Table};
+use crate::units::Span;
 
 /// How many credentials there may be, of all kinds together.
 pub const CREDENTIALS_MAX: usize = 2_000_000;
@@ -73,64 +74,6 @@ impl Directory {
         Ok(id)
     }
 
-    /// Makes a successor that gives the same for as long again. The old credential holds beside
-    /// it for `overlap`, or until its own end if that comes first. The successor of an imported
-    /// key is one of ours.
-    ///
-    /// # Errors
-    /// When there is no such credential, it no longer holds or has a successor, or the store fails.
-    pub fn rotate(
-        &self,
-        id: KeyId,
-        overlap: Duration,
-        now: Now,
-    ) -> Result<Created, DirectoryFault> {
-        let mut writer = self.turn();
-        let mut old = writer.record(id)?;
-        if let Some(successor) = old.described.rotated_to {
-            return Err(DirectoryFault::AlreadyRotated { id, successor });
-        }
-        if matches!(old.described.state(now), State::Revoked | State::Expired) {
-            return Err(DirectoryFault::Over(id));
-        }
-        writer.room_for(1)?;
-        let kind = match old.described.kind {
-            Kind::ApiKey | Kind::Imported => Kind::ApiKey,
-            Kind::Signing => Kind::Signing,
-            Kind::Verifying => {
-                return Err(DirectoryFault::Invalid {
-                    field: "id",
-                    says: "names a public key, whose successor only its holder can make: create a key with the new one, then revoke this".to_owned(),
-                });
-            }
-        };
-        let (fresh, created) = self.make(&writer, kind, old.described.again(now), now)?;
-        let overlap_ms = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
-        let until_ms = now.unix_ms.saturating_add(overlap_ms);
-        let until_ms = old.described.expires_ms.map_or(until_ms, |end| end.min(until_ms));
-        old.described.expires_ms = Some(until_ms);
-        old.described.rotating_until_ms = Some(until_ms);
-        old.described.rotated_to = Some(created.id);
-        self.commit(&mut writer, &[fresh, old])?;
-        writer.count += 1;
-        Ok(created)
-    }
-
-    /// Takes a credential back. It is refused from the next request on; to revoke it again
-    /// changes nothing.
-    ///
-    /// # Errors
-    /// When there is no such credential, or the store fails.
-    pub fn revoke(&self, id: KeyId, now: Now) -> Result<(), DirectoryFault> {
-        let mut writer = self.turn();
-        let mut record = writer.record(id)?;
-        if record.described.revoked_ms.is_some() {
-            return Ok(());
-        }
-        record.described.revoked_ms = Some(now.unix_ms);
-        self.commit(&mut writer, &[record])
-    }
-
     /// Takes over keys that clients already hold: one text a line, each with what `template`
     /// gives. Empty lines and keys that are known already are passed over, so an import that was
     /// cut short can be run again. Only keyed hashes are kept. Returns how many are new.
@@ -144,6 +87,7 @@ impl Directory {
         now: Now,
     ) -> Result<usize, DirectoryFault> {
         template.check(now)?;
+        self.check_age(template, now)?;
         let mut writer = self.turn();
         let mut fresh: HashMap<u64, [u8; PROOF_BYTES]> = HashMap::new();
         for (index, text) in lines.into_iter().enumerate() {
@@ -192,6 +136,11 @@ impl Directory {
 
     fn create_of_kind(&self, kind: Kind, new: NewKey, now: Now) -> Result<Created, DirectoryFault> {
         new.check(now)?;
+        self.check_age(&new, now)?;
+        if new.canary && kind == Kind::Signing {
+            let says = "must be an API key; a signing secret is never sent, so nobody finds it";
+            return Err(DirectoryFault::Invalid { field: "canary", says: says.to_owned() });
+        }
         let mut writer = self.turn();
         writer.room_for(1)?;
         let (record, created) = self.make(&writer, kind, new, now)?;
@@ -200,8 +149,19 @@ impl Directory {
         Ok(created)
     }
 
+    /// Whether a new credential ends before it is older than its environment allows.
+    fn check_age(&self, new: &NewKey, now: Now) -> Result<(), DirectoryFault> {
+        let environment = new.environment.as_deref().unwrap_or_else(|| self.environment());
+        let Some(max_age) = self.max_age(environment) else { return Ok(()) };
+        let latest_ms = now.unix_ms.saturating_add(millis(max_age));
+        if new.expires_ms.is_some_and(|expires| expires <= latest_ms) {
+            return Ok(());
+        }
+        Err(DirectoryFault::TooOld { environment: environment.to_owned(), max_age: Span(max_age) })
+    }
+
     /// A new credential of a kind that we make ourselves, not yet kept.
-    fn make(
+    pub(in crate::authenticate::directory) fn make(
         &self,
         writer: &Writer,
         kind: Kind,
@@ -216,7 +176,8 @@ impl Directory {
             return Ok((self.record(id, kind, new, now, bytes), Created { id, secret }));
         }
         loop {
-            let (id, secret) = self.format.generate(self.environment.text())?;
+            let environment = new.environment.as_deref().unwrap_or_else(|| self.environment());
+            let (id, secret) = self.format.generate(environment)?;
             if writer.is_free(id)? {
                 let mac = hash(&self.pepper, secret.expose());
                 return Ok((self.record(id, kind, new, now, mac.into()), Created { id, secret }));
@@ -236,7 +197,13 @@ impl Directory {
     }
 
     /// Puts records on disk, all or none, and then where requests see them.
-    fn commit(&self, writer: &mut Writer, records: &[Record]) -> Result<(), DirectoryFault> {
+    ///
+    /// Every change to a credential goes through here, and nothing else does.
+    pub(in crate::authenticate::directory) fn commit(
+        &self,
+        writer: &mut Writer,
+        records: &[Record],
+    ) -> Result<(), DirectoryFault> {
         let mut batch = Batch::default();
         for record in records {
             let table = record.described.kind.table();
@@ -263,10 +230,18 @@ impl Writer {
         }
     }
 
-    fn room_for(&self, more: usize) -> Result<(), DirectoryFault> {
+    pub(in crate::authenticate::directory) fn room_for(
+        &self,
+        more: usize,
+    ) -> Result<(), DirectoryFault> {
         if self.count.saturating_add(more) > CREDENTIALS_MAX {
             return Err(DirectoryFault::Full { max: CREDENTIALS_MAX });
         }
         Ok(())
     }
+}
+
+/// A length of time in whole milliseconds.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

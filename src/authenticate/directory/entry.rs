@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record, State};
+use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
+use crate::authenticate::directory::state::{Marks, State};
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::verifier::Verifier;
+use crate::authenticate::usage::Usage;
 use crate::authenticate::{Bounds, Grant, Holding, SigningKey};
 use crate::clock::Now;
 use crate::name::{Name, Names};
@@ -17,7 +19,7 @@ use crate::units::Network;
 /// How many different values of a kind are shared between credentials. Beyond, each has its own.
 const SHARED_MAX: usize = 1 << 16;
 
-/// An API key in memory, of either kind. With a grant it takes some 250 bytes, so a million fit
+/// An API key in memory, of either kind. With a grant it takes some 270 bytes, so a million fit
 /// beside everything else.
 #[derive(Debug)]
 pub(in crate::authenticate) struct Entry {
@@ -28,10 +30,11 @@ pub(in crate::authenticate) struct Entry {
     networks: Arc<[Network]>,
     not_before_ms: u64,
     expires_ms: u64,
-    environment: Name,
-    last_used_s: AtomicU32,
-    revoked: bool,
-    rotating: bool,
+    /// Where it was made to hold.
+    pub(in crate::authenticate) environment: Name,
+    marks: Marks,
+    /// Whether nobody must ever use it.
+    canary: bool,
 }
 
 impl Entry {
@@ -44,16 +47,13 @@ impl Entry {
         let described = &record.described;
         Self {
             mac: *record.proof,
-            grant: shared.grant(described),
+            grant: shared.grant(described, before.map(|before| &before.grant.usage)),
             networks: shared.networks(&described.networks),
             not_before_ms: described.not_before_ms.unwrap_or(0),
             expires_ms: described.expires_ms.unwrap_or(u64::MAX),
             environment: Name::new(&described.environment),
-            last_used_s: AtomicU32::new(
-                before.map_or(0, |before| before.last_used_s.load(Ordering::Relaxed)),
-            ),
-            revoked: described.revoked_ms.is_some(),
-            rotating: described.rotated_to.is_some(),
+            marks: described.marks(),
+            canary: described.canary,
         }
     }
 
@@ -71,29 +71,22 @@ impl Entry {
         Holding {
             not_before_ms: self.not_before_ms,
             expires_ms: self.expires_ms,
-            revoked: self.revoked,
+            revoked: self.marks.revoked,
+            suspended: self.marks.suspended,
             networks: &self.networks,
         }
         .check(client, now)
     }
 
-    /// Notes that it was used. One store to memory, and only once a second.
-    pub(in crate::authenticate) fn used(&self, now: Now) {
-        let now_s = u32::try_from(now.unix_s()).unwrap_or(u32::MAX);
-        if self.last_used_s.load(Ordering::Relaxed) != now_s {
-            self.last_used_s.store(now_s, Ordering::Relaxed);
-        }
-    }
-
-    /// Unix seconds of its last use; nothing when it was not used since the start.
-    pub(in crate::authenticate) fn last_used_s(&self) -> Option<u64> {
-        Some(u64::from(self.last_used_s.load(Ordering::Relaxed))).filter(|at| *at > 0)
+    /// Whether its use is an alarm: it is a canary, and nobody has taken it back.
+    pub(in crate::authenticate) fn is_trap(&self, now: Now) -> bool {
+        self.canary && self.state(now).0.is_live()
     }
 
     /// Where it stands in its life, and when that ends.
     pub(in crate::authenticate) fn state(&self, now: Now) -> (State, Option<u64>) {
         let expires_ms = Some(self.expires_ms).filter(|expires| *expires < u64::MAX);
-        (State::of(self.revoked, self.rotating, expires_ms, now), expires_ms)
+        (State::of(self.marks, expires_ms, now), expires_ms)
     }
 }
 
@@ -104,8 +97,7 @@ pub(in crate::authenticate) struct SigningEntry {
     pub(in crate::authenticate) key: Arc<SigningKey>,
     /// Where it was made to hold.
     pub(in crate::authenticate) environment: Name,
-    /// Whether it has a successor.
-    rotating: bool,
+    marks: Marks,
 }
 
 impl SigningEntry {
@@ -125,11 +117,12 @@ impl SigningEntry {
         };
         let key = SigningKey {
             verifier,
-            grant: shared.grant(described),
+            grant: shared.grant(described, before.map(|before| &before.key.grant.usage)),
             bounds: Bounds {
                 not_before_ms: described.not_before_ms,
                 expires_ms: described.expires_ms,
                 revoked: described.revoked_ms.is_some(),
+                suspended: described.suspended_ms.is_some(),
                 networks: described.networks.as_slice().into(),
             },
             share: before.map_or_else(Share::default, |before| before.key.share.clone()),
@@ -137,14 +130,14 @@ impl SigningEntry {
         Some(Self {
             key: Arc::new(key),
             environment: Name::new(&described.environment),
-            rotating: described.rotated_to.is_some(),
+            marks: described.marks(),
         })
     }
 
     /// Where it stands in its life, and when that ends.
     pub(in crate::authenticate) fn state(&self, now: Now) -> (State, Option<u64>) {
-        let Bounds { revoked, expires_ms, .. } = self.key.bounds;
-        (State::of(revoked, self.rotating, expires_ms, now), expires_ms)
+        let expires_ms = self.key.bounds.expires_ms;
+        (State::of(self.marks, expires_ms, now), expires_ms)
     }
 }
 
@@ -157,13 +150,18 @@ pub(in crate::authenticate) struct Shared {
 }
 
 impl Shared {
-    fn grant(&mut self, described: &Described) -> Arc<Grant> {
+    fn grant(&mut self, described: &Described, noted: Option<&Usage>) -> Arc<Grant> {
+        let retires_ms = described.rotating_until_ms;
+        let retires_s = retires_ms.and_then(|until_ms| u32::try_from(until_ms / 1000).ok());
         Arc::new(Grant {
             credential: described.id.as_str().into(),
             subject: self.subject(&described.subject),
             roles: self.names(&described.roles),
             scopes: self.names(&described.scopes),
             tier: described.tier.as_deref().map(Name::new),
+            made_s: u32::try_from(described.created_ms / 1000).unwrap_or(u32::MAX),
+            retires_s: retires_s.and_then(NonZeroU32::new),
+            usage: Usage::moved(noted),
         })
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::authenticate::key_format::KeyId;
 use crate::secret::NoRandomness;
 use crate::store::StoreFault;
+use crate::units::Span;
 
 /// Why a change to the credentials was not made. Nothing has changed then.
 #[derive(Debug)]
@@ -33,6 +34,17 @@ pub enum DirectoryFault {
         id: KeyId,
         /// Its successor.
         successor: KeyId,
+    },
+    /// Nobody of this name owns a credential that the change is about.
+    Nobody(String),
+    /// The credential is suspended, so it has nothing to hand over.
+    Suspended(KeyId),
+    /// A new credential would live longer than its environment allows.
+    TooOld {
+        /// The environment.
+        environment: String,
+        /// How long its credentials may live.
+        max_age: Span,
     },
     /// There are as many credentials as there may be.
     Full {
@@ -73,6 +85,18 @@ impl fmt::Display for DirectoryFault {
             Self::AlreadyRotated { id, successor } => {
                 write!(f, "key `{id}` already has the successor `{successor}`; rotate that one")
             }
+            Self::Nobody(owner) => write!(
+                f,
+                "`{owner}` owns no key that this would change; `portcullis keys list --owner {owner}` shows what there is"
+            ),
+            Self::Suspended(id) => write!(
+                f,
+                "key `{id}` is suspended, and a successor would hold at once; resume it first, or create a new one"
+            ),
+            Self::TooOld { environment, max_age } => write!(
+                f,
+                "keys of `{environment}` may live for {max_age} at most (`max_age` under [keys] of gateway.toml); choose an earlier end"
+            ),
             Self::Full { max } => write!(
                 f,
                 "there are {max} credentials, which is as many as there may be; nothing was added"

@@ -9,22 +9,30 @@ pub mod change;
 pub mod fault;
 pub mod record;
 
-mod entry;
+pub mod life;
+pub mod state;
+pub mod tally;
+
+pub(in crate::authenticate) mod entry;
 mod shelf;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ring::hmac;
 
+use crate::authenticate::alarm::Alarms;
 use crate::authenticate::directory::entry::{Entry, Shared, SigningEntry};
 use crate::authenticate::directory::fault::DirectoryFault;
-use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record, State};
+use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
 use crate::authenticate::directory::shelf::Shelf;
+use crate::authenticate::directory::state::{Counts, State};
 use crate::authenticate::key_format::{KeyFormat, KeyId, is_word};
 use crate::authenticate::standing::{Keeper, Ticket};
-use crate::authenticate::{SigningKey, SigningKeys};
+use crate::authenticate::{Grant, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::name::Name;
 use crate::refusal::Reason;
@@ -40,23 +48,6 @@ const IMPORTED: u64 = 1;
 /// What unknown keys are compared with, so that they cost what known ones do.
 const NOBODY: [u8; PROOF_BYTES] = [0; PROOF_BYTES];
 
-/// How many credentials stand where in their lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Those that hold.
-    pub active: usize,
-    /// Those that hold beside their successors.
-    pub rotating: usize,
-    /// Those that hold for less than 14 days more.
-    pub expiring: usize,
-    /// Those that no longer hold.
-    pub expired: usize,
-    /// Those that were taken back.
-    pub revoked: usize,
-    /// Unix milliseconds of the first end among those that hold.
-    pub next_expiry_ms: Option<u64>,
-}
-
 /// All credentials of one gateway.
 pub struct Directory {
     format: KeyFormat,
@@ -66,6 +57,11 @@ pub struct Directory {
     imported: Shelf<Arc<Entry>>,
     signing: Shelf<SigningEntry>,
     writer: Mutex<Writer>,
+    store: Arc<Store>,
+    /// Whoever moves notes of usage to the store, or adds up both, takes turns.
+    tallying: Mutex<()>,
+    alarms: Alarms,
+    max_ages: HashMap<String, Duration>,
 }
 
 /// What only those who change credentials need; they take turns.
@@ -111,6 +107,10 @@ impl Directory {
             imported: Shelf::new(),
             signing: Shelf::new(),
             writer: Mutex::new(writer),
+            store: Arc::clone(&store),
+            tallying: Mutex::default(),
+            alarms: Alarms::default(),
+            max_ages: HashMap::new(),
         };
         let mut fresh = Fresh::default();
         let mut writer = directory.turn();
@@ -136,6 +136,23 @@ impl Directory {
         Self::open(Arc::new(Store::in_memory()?), pepper, environment)
     }
 
+    /// The same, with the longest life of new credentials in each of these environments.
+    #[must_use]
+    pub fn limited(mut self, max_ages: HashMap<String, Duration>) -> Self {
+        self.max_ages = max_ages;
+        self
+    }
+
+    /// How long a credential of this environment may live; nothing where nothing was said.
+    pub fn max_age(&self, environment: &str) -> Option<Duration> {
+        self.max_ages.get(environment).copied()
+    }
+
+    /// Credentials that were used as they must not be.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
     /// Whether it holds no credential at all.
     pub fn is_empty(&self) -> bool {
         self.turn().count == 0
@@ -156,11 +173,16 @@ impl Directory {
     /// # Errors
     /// When the store fails.
     pub fn list(&self) -> Result<Vec<Described>, DirectoryFault> {
+        let last_uses = self.last_uses()?;
         let writer = self.turn();
         let mut all = Vec::with_capacity(writer.count);
         for table in [Table::Keys, Table::Signing] {
             writer.store.scan(table, |id, bytes| {
-                all.push(self.with_last_use(Record::from_bytes(id, bytes)?));
+                let Record { proof, mut described } = Record::from_bytes(id, bytes)?;
+                let stored_s = last_uses.get(&described.id).copied();
+                let noted_s = self.grant(&described, &proof).map(|grant| last_s(&grant));
+                described.last_used_s = stored_s.max(noted_s).filter(|at| *at > 0);
+                all.push(described);
                 Ok::<(), DirectoryFault>(())
             })?;
         }
@@ -172,7 +194,10 @@ impl Directory {
     /// # Errors
     /// When there is none, or the store fails.
     pub fn describe(&self, id: KeyId) -> Result<Described, DirectoryFault> {
-        self.turn().record(id).map(|record| self.with_last_use(record))
+        let Record { proof, mut described } = self.turn().record(id)?;
+        let noted_s = self.grant(&described, &proof).map(|grant| last_s(&grant));
+        described.last_used_s = self.last_use(id)?.max(noted_s).filter(|at| *at > 0);
+        Ok(described)
     }
 
     /// The id of the API key with this text, whether it holds or not; for those who search logs
@@ -185,24 +210,32 @@ impl Directory {
     /// for metrics and not for requests.
     pub fn counts_by_state(&self, now: Now) -> Counts {
         let mut counts = Counts::default();
-        let mut count = |(state, expires_ms): (State, Option<u64>)| {
+        let oldest_s = |environment: Name| {
+            let max_age = self.max_age(environment.text())?;
+            Some(now.unix_s().saturating_sub(max_age.as_secs()))
+        };
+        let mut count = |grant: &Grant, environment, (state, expires_ms): (State, Option<u64>)| {
+            if !self.max_ages.is_empty() && state.is_live() {
+                let oldest_s = oldest_s(environment);
+                let overdue = oldest_s.is_some_and(|oldest_s| u64::from(grant.made_s) < oldest_s);
+                counts.overdue += usize::from(overdue);
+            }
             *match state {
                 State::Active => &mut counts.active,
                 State::Rotating => &mut counts.rotating,
                 State::Expiring => &mut counts.expiring,
+                State::Suspended => &mut counts.suspended,
                 State::Expired => &mut counts.expired,
                 State::Revoked => &mut counts.revoked,
             } += 1;
-            if let (State::Active | State::Rotating | State::Expiring, Some(end)) =
-                (state, expires_ms)
-            {
+            if let (true, Some(end)) = (state.is_live(), expires_ms) {
                 counts.next_expiry_ms =
                     Some(counts.next_expiry_ms.map_or(end, |first| first.min(end)));
             }
         };
-        self.keys.each(|entry| count(entry.state(now)));
-        self.imported.each(|entry| count(entry.state(now)));
-        self.signing.each(|entry| count(entry.state(now)));
+        self.keys.each(|entry| count(&entry.grant, entry.environment, entry.state(now)));
+        self.imported.each(|entry| count(&entry.grant, entry.environment, entry.state(now)));
+        self.signing.each(|entry| count(&entry.key.grant, entry.environment, entry.state(now)));
         counts
     }
 
@@ -263,14 +296,25 @@ impl Directory {
         self.signing.set(fresh.signing);
     }
 
-    fn with_last_use(&self, record: Record) -> Described {
-        let entry = match record.described.kind {
-            Kind::ApiKey => self.keys.find(record.described.id.number()),
-            Kind::Imported => self.imported.find(number_of(&record.proof)),
-            Kind::Signing | Kind::Verifying => None,
-        };
-        let last_used_s = entry.and_then(|entry| entry.last_used_s());
-        Described { last_used_s, ..record.described }
+    /// What a stored credential gives, as requests meet it.
+    fn grant(&self, described: &Described, proof: &[u8; PROOF_BYTES]) -> Option<Arc<Grant>> {
+        let number = described.id.number();
+        match described.kind {
+            Kind::ApiKey => self.keys.find(number).map(|entry| Arc::clone(&entry.grant)),
+            Kind::Imported => {
+                self.imported.find(number_of(proof)).map(|entry| Arc::clone(&entry.grant))
+            }
+            Kind::Signing | Kind::Verifying => {
+                self.signing.find(number).map(|entry| Arc::clone(&entry.key.grant))
+            }
+        }
+    }
+
+    /// Shows what every credential gives, in no order that means anything.
+    fn each_grant(&self, mut visit: impl FnMut(&Arc<Grant>)) {
+        self.keys.each(|entry| visit(&entry.grant));
+        self.imported.each(|entry| visit(&entry.grant));
+        self.signing.each(|entry| visit(&entry.key.grant));
     }
 
     fn mac(&self, text: &str) -> [u8; PROOF_BYTES] {
@@ -315,6 +359,11 @@ impl Writer {
         }
         Err(DirectoryFault::Unknown(id))
     }
+}
+
+/// Unix seconds of the last use that is noted; 0 for none.
+fn last_s(grant: &Grant) -> u64 {
+    u64::from(grant.usage.notes().last_s)
 }
 
 /// HMAC-SHA-256 of the text under the pepper.

@@ -4,14 +4,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::authenticate::directory::fault::DirectoryFault;
-use crate::authenticate::key_format::KeyId;
+use crate::authenticate::directory::state::{Marks, State};
+use crate::authenticate::key_format::{KeyId, is_word};
 use crate::authenticate::signature::public_key::PublicKey;
 use crate::clock::Now;
 use crate::store::Table;
 use crate::units::Network;
-
-/// A credential that expires within this many milliseconds (14 days) counts as expiring.
-pub const EXPIRING_MS: u64 = 14 * 86_400_000;
 
 /// How many bytes prove a credential: the keyed hash of an API key, or a signing secret.
 pub(in crate::authenticate) const PROOF_BYTES: usize = 32;
@@ -49,6 +47,13 @@ pub struct NewKey {
     /// Anything worth knowing, at most 512 characters.
     #[serde(default)]
     pub note: Option<String>,
+    /// The environment it is for; without one, that of the gateway that makes it. A gateway of
+    /// another environment refuses it.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// Whether nobody must ever use it: whoever does raises an alarm.
+    #[serde(default)]
+    pub canary: bool,
 }
 
 impl NewKey {
@@ -96,6 +101,9 @@ impl NewKey {
         if self.note.as_ref().is_some_and(|note| !is_shown(note, NOTE_CHARS_MAX)) {
             return invalid("note", "must have 1 to 512 characters and no control character");
         }
+        if self.environment.as_ref().is_some_and(|environment| !is_word(environment)) {
+            return invalid("environment", "must have 1 to 16 lower-case letters and digits");
+        }
         Ok(())
     }
 }
@@ -120,41 +128,6 @@ impl Kind {
         match self {
             Self::ApiKey | Self::Imported => Table::Keys,
             Self::Signing | Self::Verifying => Table::Signing,
-        }
-    }
-}
-
-/// Where a credential stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// It holds, or will once its time begins.
-    Active,
-    /// It holds, and has a successor that will replace it.
-    Rotating,
-    /// It holds for less than 14 days more.
-    Expiring,
-    /// It no longer holds.
-    Expired,
-    /// It was taken back.
-    Revoked,
-}
-
-impl State {
-    /// Where a credential with these facts stands.
-    pub(in crate::authenticate) fn of(
-        revoked: bool,
-        rotating: bool,
-        expires_ms: Option<u64>,
-        now: Now,
-    ) -> Self {
-        let left_ms = expires_ms.map(|expires| expires.saturating_sub(now.unix_ms));
-        match left_ms {
-            _ if revoked => Self::Revoked,
-            Some(0) => Self::Expired,
-            _ if rotating => Self::Rotating,
-            Some(left_ms) if left_ms < EXPIRING_MS => Self::Expiring,
-            Some(_) | None => Self::Active,
         }
     }
 }
@@ -193,6 +166,18 @@ pub struct Described {
     /// Unix milliseconds at which it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_ms: Option<u64>,
+    /// Unix milliseconds at which it was suspended, unless it was resumed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_ms: Option<u64>,
+    /// Why it was suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_why: Option<String>,
+    /// Whether nobody must ever use it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
+    /// The key that it replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_from: Option<KeyId>,
     /// The key that replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_to: Option<KeyId>,
@@ -205,7 +190,7 @@ pub struct Described {
     /// The public key that verifies signatures; only those of the kind `verifying` have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<PublicKey>,
-    /// Unix seconds of its last use since the gateway started. Never stored; signing keys have none.
+    /// Unix seconds of its last use. Kept apart from the rest, which no use changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_s: Option<u64>,
 }
@@ -213,7 +198,16 @@ pub struct Described {
 impl Described {
     /// Where it stands in its life.
     pub fn state(&self, now: Now) -> State {
-        State::of(self.revoked_ms.is_some(), self.rotated_to.is_some(), self.expires_ms, now)
+        State::of(self.marks(), self.expires_ms, now)
+    }
+
+    /// What was done to it.
+    pub(in crate::authenticate) fn marks(&self) -> Marks {
+        Marks {
+            revoked: self.revoked_ms.is_some(),
+            suspended: self.suspended_ms.is_some(),
+            rotating: self.rotated_to.is_some(),
+        }
     }
 
     /// The same again from now on, for as long as this one was made for.
@@ -229,6 +223,8 @@ impl Described {
             not_before_ms: None,
             expires_ms: lasts_ms.map(|lasts| now.unix_ms.saturating_add(lasts)),
             note: self.note.clone(),
+            environment: Some(self.environment.clone()),
+            canary: self.canary,
         }
     }
 }
@@ -259,6 +255,8 @@ impl Record {
             not_before_ms,
             expires_ms,
             note,
+            environment: wanted,
+            canary,
         } = new;
         let described = Described {
             id,
@@ -269,11 +267,15 @@ impl Record {
             scopes,
             tier,
             networks,
-            environment: environment.to_owned(),
+            environment: wanted.unwrap_or_else(|| environment.to_owned()),
             created_ms: now.unix_ms,
             not_before_ms,
             expires_ms,
             revoked_ms: None,
+            suspended_ms: None,
+            suspended_why: None,
+            canary,
+            rotated_from: None,
             rotated_to: None,
             rotating_until_ms: None,
             note,

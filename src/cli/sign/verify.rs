@@ -115,7 +115,8 @@ fn received(file: &Path, plain: bool) -> Result<(Head, Vec<u8>), Exit> {
         ),
         reason => early(reason, ""),
     })?;
-    let tls = TlsFacts { server_name: None, version: "TLSv1.3", certificate: None, name_binds: false };
+    let tls =
+        TlsFacts { server_name: None, version: "TLSv1.3", certificate: None, name_binds: false };
     let peer = Arc::new(Peer {
         address: ([192, 0, 2, 1], 40_000).into(),
         local: ([127, 0, 0, 1], 8443).into(),

@@ -161,7 +161,7 @@ pub(super) fn cleared(head: Head, body: Body) -> Cleared {
         subject: "user-1".into(),
         roles: ["editor"].into_iter().collect(),
         scopes: Names::default(),
-        tier: None,
+        ..Grant::default()
     };
     let permit = Permit::for_tests(Principal::for_tests(Some(Arc::new(grant))));
     Cleared::for_tests(head, body, Admission::for_tests(permit))

@@ -164,10 +164,7 @@ const WORDS: [(u64, &[&str]); 6] = [
             "shadow",
         ],
     ),
-    (
-        Marks::TEMPLATE_WORD,
-        &["java", "classloader", "jndi", "freemarker", "getclass"],
-    ),
+    (Marks::TEMPLATE_WORD, &["java", "classloader", "jndi", "freemarker", "getclass"]),
     (
         Marks::SCRIPT_WORD,
         &[
@@ -237,7 +234,8 @@ impl Finder {
             long: Box::new([const { Vec::new() }; BUCKETS]),
             short: Vec::new(),
         };
-        let words = WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |word| (*bit, *word)));
+        let words =
+            WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |word| (*bit, *word)));
         for (bit, text) in words {
             let word = Word { bit, text: text.as_bytes() };
             match *word.text {
@@ -336,7 +334,8 @@ mod tests {
 
     fn slowly(text: &[u8]) -> u64 {
         let text = text.to_ascii_lowercase();
-        let words = WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |word| (*bit, *word)));
+        let words =
+            WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |word| (*bit, *word)));
         let long = words.filter(|(_, word)| memmem::find(&text, word.as_bytes()).is_some());
         let pairs = PAIRS.iter().filter(|(_, _, pair)| memmem::find(&text, pair).is_some());
         long.fold(0, |bits, (bit, _)| bits | bit) | pairs.fold(0, |bits, (_, bit, _)| bits | bit)

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mistake::source::Origin;
+use crate::secret::Secret;
 
 /// The stages of the way, in its order. These are the only stage names there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +174,9 @@ reasons! {
     CredentialUnknown "credential-unknown" Authenticate 401 Caller "Invalid or missing API key"
     CredentialExpired "credential-expired" Authenticate 401 Caller "Invalid or missing API key"
     CredentialRevoked "credential-revoked" Authenticate 401 Caller "Invalid or missing API key"
+    CredentialSuspended "credential-suspended" Authenticate 401 Caller "Invalid or missing API key"
     CredentialNetwork "credential-network" Authenticate 401 Caller "Invalid or missing API key"
+    CredentialCanary "credential-canary" Authenticate 401 Caller "Invalid or missing API key"
     CredentialEnvironment "credential-environment" Authenticate 401 Caller "Invalid or missing API key"
     CredentialOwnerMismatch "credential-owner-mismatch" Authenticate 401 Caller "Invalid or missing API key"
     SignatureMissing "signature-missing" Authenticate 401 Caller "Invalid or missing API key"
@@ -188,6 +191,7 @@ reasons! {
     NonceStoreFull "nonce-store-full" Authenticate 503 Gateway "Signed requests cannot be checked at the moment"
     CredentialRepeated "credential-repeated" Authenticate 400 Caller "Exactly one credential of a kind may be sent"
     CredentialInQuery "credential-in-query" Authenticate 400 Caller "A credential must never be sent in a URL"
+    CredentialPlaintext "credential-plaintext" Authenticate 400 Caller "A credential must never be sent without TLS"
     FailureBudgetEmpty "failure-budget-empty" Authenticate 429 Caller "Too many failed credentials"
     // authorize.
     ScopeMissing "scope-missing" Authorize 403 Caller "The credential does not allow this"
@@ -325,12 +329,15 @@ pub struct Refusal {
     pub private: Cow<'static, str>,
     /// What the caller is told beside the reason.
     pub extra: Extra,
+    /// A text that holds a credential and stood where others can read it, for those who can tell
+    /// whose it is. They take it away; it never gets to the record.
+    pub exposed: Option<Box<Secret>>,
 }
 
 impl Refusal {
     /// A refusal for this reason.
     pub fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, private: Cow::Borrowed(""), extra: Extra::None }
+        Self { reason, rule: None, private: Cow::Borrowed(""), extra: Extra::None, exposed: None }
     }
 
     /// Adds the rule that refused.
@@ -344,6 +351,13 @@ impl Refusal {
     #[must_use]
     pub fn because(mut self, private: impl Into<Cow<'static, str>>) -> Self {
         self.private = private.into();
+        self
+    }
+
+    /// Adds the text that was exposed.
+    #[must_use]
+    pub fn exposing(mut self, text: &str) -> Self {
+        self.exposed = Some(Box::new(Secret::new(text.as_bytes().to_vec())));
         self
     }
 
@@ -362,35 +376,4 @@ impl From<Reason> for Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_statuses_are_errors() {
-        let names: std::collections::HashSet<_> =
-            Reason::ALL.iter().map(|reason| reason.name()).collect();
-        assert_eq!(names.len(), Reason::ALL.len());
-        for reason in Reason::ALL {
-            assert!(reason.status().as_u16() >= 400, "{}", reason.name());
-            assert_ne!(
-                reason.status().as_u16() == 500,
-                reason.code() != "server_error",
-                "{}",
-                reason.name()
-            );
-        }
-    }
-
-    #[test]
-    fn every_failure_of_identification_tells_the_same() {
-        let told: std::collections::HashSet<_> = Reason::ALL
-            .iter()
-            .filter(|reason| reason.status() == StatusCode::UNAUTHORIZED)
-            .map(|reason| (reason.code(), reason.message()))
-            .collect();
-        assert_eq!(
-            told.into_iter().collect::<Vec<_>>(),
-            [("unauthorized", "Invalid or missing API key")]
-        );
-    }
-}
+mod tests;
