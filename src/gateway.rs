@@ -129,7 +129,7 @@ impl Gateway {
         entry.identified(&principal);
         entry.passed(Stage::Authenticate, None);
 
-        let permit = route.doors.allow(principal, &head, &parameters)?;
+        let permit = route.doors.allow(principal, &head, &parameters, now)?;
         entry.passed(Stage::Authorize, permit.door());
 
         let admission = route.budgets.spend(permit, &head, now)?;

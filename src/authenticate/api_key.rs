@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::authenticate::bearer::Carried;
 use crate::authenticate::directory::Directory;
-use crate::authenticate::key_format::{TOKEN_BYTES_MAX, is_token};
+use crate::authenticate::key_format::{TOKEN_BYTES_MAX, is_token as is_well_formed};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
 use crate::head::Head;
@@ -27,12 +28,14 @@ const QUERY_NAMES: [&str; 4] = ["access_token", "api_key", "apikey", "x-api-key"
 #[derive(Debug)]
 pub struct ApiKeyScheme {
     directory: Arc<Directory>,
+    /// What else `Authorization` may carry on the route.
+    carried: Carried,
 }
 
 impl ApiKeyScheme {
     /// The scheme over the keys of this directory.
     pub fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+        Self { directory, carried: Carried::default() }
     }
 
     /// What the key gives, if it is known and holds.
@@ -65,6 +68,14 @@ impl ApiKeyScheme {
         }
     }
 
+    /// Whether a value of `Authorization` is a token that another scheme of the route takes. What
+    /// begins like a key of ours is one, and so is what was imported as one.
+    fn is_token(&self, value: &HeaderValue) -> bool {
+        self.carried.is_token(value, |text| {
+            self.directory.format().resembles(text) || self.directory.find_api_key(text).is_some()
+        })
+    }
+
     /// Refuses a key in the query, where it has already been written to logs and histories.
     fn refuse_exposed(&self, query: &str) -> Result<(), Refusal> {
         if let Some(parsed) = self.directory.format().find(query) {
@@ -94,21 +105,30 @@ impl Scheme for ApiKeyScheme {
         {
             return Attempt::Rejected(refusal);
         }
-        let proved = match presented(&head.headers) {
+        let proved = match presented(&head.headers, |value| self.is_token(value)) {
             Ok(None) => return Attempt::Absent,
             Ok(Some(text)) => self.prove(text, head.client, now),
             Err(refusal) => Err(refusal),
         };
         match proved {
-            Ok(grant) => Attempt::Accepted(Evidence { grant, digest_covered: false }),
+            Ok(grant) => {
+                Attempt::Accepted(Evidence { grant, digest_covered: false, assurance: None })
+            }
             Err(refusal) => Attempt::Rejected(refusal),
         }
+    }
+
+    fn on_route(&self, carried: Carried) -> Option<Arc<dyn Scheme>> {
+        Some(Arc::new(Self { directory: Arc::clone(&self.directory), carried }))
     }
 }
 
 /// The one key that the headers carry, if they carry one.
-fn presented(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut bearers = headers.get_all(AUTHORIZATION).iter();
+fn presented(
+    headers: &HeaderMap,
+    is_token: impl Fn(&HeaderValue) -> bool,
+) -> Result<Option<&str>, Refusal> {
+    let mut bearers = headers.get_all(AUTHORIZATION).iter().filter(|value| !is_token(value));
     let mut plain = headers.get_all(X_API_KEY).iter();
     let carriers = (bearers.next(), plain.next());
     if bearers.next().is_some() || plain.next().is_some() {
@@ -124,7 +144,7 @@ fn presented(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         })?,
         (None, Some(value)) => value.as_bytes(),
     };
-    if token.len() > TOKEN_BYTES_MAX || !is_token(token) {
+    if token.len() > TOKEN_BYTES_MAX || !is_well_formed(token) {
         return Err(Refusal::new(Reason::CredentialMalformed)
             .because("the key has characters that no key has, or more than 512"));
     }

@@ -8,6 +8,12 @@ pub mod api_key;
 pub mod digest;
 pub mod nonce;
 pub mod signature;
+pub mod assurance;
+pub mod bearer;
+pub mod client;
+pub mod outside;
+pub mod sessions;
+pub mod jwt;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +23,8 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::authenticate::assurance::Assurance;
+use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
 use crate::clock::Now;
 use crate::head::Head;
@@ -25,7 +33,8 @@ use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
 
 /// The headers that carry credentials.
-const CREDENTIAL_HEADERS: [HeaderName; 4] = [
+const CREDENTIAL_HEADERS: [HeaderName; 5] = [
+    jwt::dpop::DPOP,
     AUTHORIZATION,
     api_key::X_API_KEY,
     HeaderName::from_static("signature"),
@@ -70,7 +79,7 @@ impl Authenticate {
     /// # Errors
     /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
     pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
-        let mut principal = Principal { grant: None, scheme: "none", digest_covered: false };
+        let mut principal = Principal::default();
         if self.demand == Demand::None {
             return Ok(principal);
         }
@@ -125,7 +134,8 @@ impl Authenticate {
     /// without its signature, so that a stolen key cannot be tried out without one.
     pub fn challenge(&self, reason: Reason) -> Option<&Challenge> {
         let (first, failed) = self.challenges.as_ref()?;
-        if reason.status() != StatusCode::UNAUTHORIZED {
+        // A door that asks for more brings a challenge of its own.
+        if reason.status() != StatusCode::UNAUTHORIZED || reason == Reason::StepUpRequired {
             return None;
         }
         Some(if reason == self.missing { first } else { failed })
@@ -161,11 +171,22 @@ pub struct Grant {
 }
 
 /// A caller proved for this request. Made by [`Authenticate`](super::authenticate) alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Principal {
     pub(in crate::authenticate) grant: Option<Arc<Grant>>,
-    pub(in crate::authenticate) scheme: &'static str,
+    pub(in crate::authenticate) scheme: Family,
     pub(in crate::authenticate) digest_covered: bool,
+    assurance: Option<Arc<Assurance>>,
+}
+
+/// The first part of a scheme's name; `none` until one has proved the caller.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::authenticate) struct Family(&'static str);
+
+impl Default for Family {
+    fn default() -> Self {
+        Self("none")
+    }
 }
 
 impl Principal {
@@ -181,14 +202,19 @@ impl Principal {
 
     /// The scheme that proved the caller: `api-key`, `signature`, or `none`.
     pub fn scheme(&self) -> &'static str {
-        self.scheme
+        self.scheme.0
+    }
+
+    /// What a token said of how and when its holder was authenticated; nothing without one.
+    pub fn assurance(&self) -> Option<&Assurance> {
+        self.assurance.as_deref()
     }
 
     /// A principal that nobody proved, for the tests of later stages; nothing is an anonymous one.
     #[cfg(test)]
     pub(crate) fn unproved(grant: Option<Grant>) -> Self {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
-        Self { grant: grant.map(Arc::new), scheme, digest_covered: false }
+        Self { grant: grant.map(Arc::new), scheme: Family(scheme), ..Self::default() }
     }
 
     /// Whether a signature covered `Content-Digest`, so that the body must be read whole and compared.
@@ -206,10 +232,13 @@ impl Principal {
             Some(_) => {}
             None => {
                 self.grant = Some(evidence.grant);
-                self.scheme = family;
+                self.scheme = Family(family);
             }
         }
         self.digest_covered |= evidence.digest_covered;
+        if self.assurance.is_none() {
+            self.assurance = evidence.assurance;
+        }
         Ok(())
     }
 }
@@ -224,6 +253,12 @@ pub trait Scheme: Send + Sync {
 
     /// What `Accept-Signature` says for this scheme (RFC 9421 section 5.1); only signatures do.
     fn challenge(&self) -> Option<HeaderValue> {
+        None
+    }
+
+    /// The same scheme for a route on which `Authorization` may carry these kinds of credential;
+    /// nothing for schemes that do not read it.
+    fn on_route(&self, _: Carried) -> Option<Arc<dyn Scheme>> {
         None
     }
 }
@@ -246,6 +281,8 @@ pub struct Evidence {
     pub grant: Arc<Grant>,
     /// Whether it covered `Content-Digest`.
     pub digest_covered: bool,
+    /// What it says of how and when its holder was authenticated; only tokens do.
+    pub assurance: Option<Arc<Assurance>>,
 }
 
 /// When, whence and where a credential holds.
@@ -324,6 +361,6 @@ impl Principal {
     /// A caller for tests of later stages: proved by `api-key`, or anonymous.
     pub(crate) fn for_tests(grant: Option<Arc<Grant>>) -> Self {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
-        Self { grant, scheme, digest_covered: false }
+        Self { grant, scheme: Family(scheme), ..Self::default() }
     }
 }

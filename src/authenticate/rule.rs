@@ -11,8 +11,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
-use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key};
+use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key, jwt};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::mistake::{Reading, suggest};
@@ -128,9 +129,12 @@ fn members(
     let mut members: Vec<Member> = Vec::with_capacity(names.len());
     for name in names {
         let Some(scheme) = schemes.get(&name.value) else {
-            // A signature that is defined but broken was reported where it stands.
-            let broken = name.strip_prefix("signature.").map(|name| format!("signatures.{name}"));
-            if broken.is_some_and(|name| reading.mistakes.is_broken(&name)) {
+            // What is defined but broken was reported where it stands.
+            let broken = match name.strip_prefix("signature.") {
+                Some(name) => format!("signatures.{name}"),
+                None => name.value.clone(),
+            };
+            if reading.mistakes.is_broken(&broken) {
                 continue;
             }
             let says = format!("there is no scheme `{}`", name.value);
@@ -147,19 +151,31 @@ fn members(
         }
         members.push(member);
     }
+    let has = |family: &str| members.iter().any(|member| member.family == family);
+    let carried = Carried { keys: has(api_key::NAME), tokens: has(jwt::FAMILY), opaque: false };
+    for member in &mut members {
+        if let Some(scheme) = member.scheme.on_route(carried) {
+            member.scheme = scheme;
+        }
+    }
     let families: BTreeSet<_> = members.iter().map(|member| member.family).collect();
     (families.len() == names.len()).then_some(members)
 }
 
 /// What a route with these schemes asks for at first, and after something that did not do.
 fn challenges(members: &[Member], realm: &str) -> (Challenge, Challenge) {
-    let bearer = members.iter().any(|member| member.family == api_key::NAME);
+    let reads_bearer = |member: &Member| [api_key::NAME, jwt::FAMILY].contains(&member.family);
+    let bearer = members.iter().any(reads_bearer);
     let signatures: Vec<HeaderValue> =
         members.iter().filter_map(|member| member.scheme.challenge()).collect();
-    (
-        Challenge::new(realm, bearer, None, &signatures),
-        Challenge::new(realm, bearer, Some("invalid_token"), &signatures),
-    )
+    let challenge = |error| {
+        let challenge = Challenge::new(realm, bearer, error, &signatures);
+        match members.iter().any(|member| member.family == jwt::FAMILY) {
+            true => challenge.or_dpop(error, jwt::dpop::ALGORITHMS),
+            false => challenge,
+        }
+    };
+    (challenge(None), challenge(Some("invalid_token")))
 }
 
 impl<'de> Deserialize<'de> for AuthRule {

@@ -79,6 +79,7 @@ impl Scheme for Signature {
                     ..Grant::default()
                 }),
                 digest_covered: true,
+                assurance: None,
             }),
         }
     }

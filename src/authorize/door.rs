@@ -1,21 +1,24 @@
 //! One door of a route: what it asks for, and whether a principal has it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::authenticate::{Grant, Principal};
+use crate::authenticate::Principal;
 use crate::authorize::Frame;
+use crate::authorize::owner::Owner;
+use crate::authorize::step_up::{ClaimAsked, ClaimValue, StepUp};
+use crate::clock::Now;
 use crate::head::Head;
+use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
-use crate::mistake::{Reading, suggest};
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 use crate::route::Parameters;
-use crate::units::Network;
+use crate::units::{Network, Span};
 
 /// One way into a route. Everything in it must hold.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -39,6 +42,20 @@ pub struct DoorRule {
     /// Networks, in one of which the caller's address must lie.
     #[serde(default)]
     pub from: Option<At<Vec<Network>>>,
+    /// Claims that the caller's token must have, each with one of these values.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Vec<ClaimValue>>")]
+    pub claims: Option<BTreeMap<String, At<Vec<ClaimValue>>>>,
+    /// Levels of authentication (`acr`), one of which the token must have. Whoever lacks nothing
+    /// else is asked for it (RFC 9470).
+    #[serde(default)]
+    pub acr: Option<At<Vec<At<String>>>>,
+    /// Methods of authentication (`amr`), all of which the token must have.
+    #[serde(default)]
+    pub amr: Option<At<Vec<At<String>>>>,
+    /// How long ago the person may have been authenticated (`auth_time`), `1s` to `365d`.
+    #[serde(default)]
+    pub max_age: Option<At<Span>>,
 }
 
 /// One compiled door.
@@ -61,12 +78,10 @@ enum Condition {
     Owner(Owner),
     /// The caller's address lies in one of these.
     From(Box<[Network]>),
-}
-
-#[derive(Debug)]
-enum Owner {
-    Path(Box<str>),
-    Query(Box<str>),
+    /// The token has this claim.
+    Claim(ClaimAsked),
+    /// The person was authenticated so. It stands last: who lacks nothing else is asked for it.
+    StepUp(StepUp),
 }
 
 /// The first condition of a door that did not hold, and how many before it did.
@@ -90,7 +105,8 @@ pub struct DoorVerdict {
 /// What one condition says to a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionVerdict {
-    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner` or `from`.
+    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner`, `from`, `claim` or
+    /// `authentication`.
     pub key: &'static str,
     /// What it asks for, as the policy writes it.
     pub asks: String,
@@ -107,7 +123,8 @@ impl Door {
         frame: Frame<'_>,
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
-        let DoorRule { anyone, scopes, roles, tiers, owner, from } = &rule.value;
+        let DoorRule { anyone, scopes, roles, tiers, owner, from, claims, acr, amr, max_age } =
+            &rule.value;
         let vocabulary = frame.vocabulary;
         let asked = [
             scopes.as_ref().map(|names| {
@@ -124,9 +141,16 @@ impl Door {
                 let names = list("tiers", names, reading, |name, r| vocabulary.tier(name, r))?;
                 Some(Condition::Tiers(names))
             }),
-            owner.as_ref().map(|owner| Owner::compile(owner, frame.parameters, reading)),
+            owner.as_ref().map(|owner| {
+                Owner::compile(owner, frame.parameters, reading).map(Condition::Owner)
+            }),
         ];
-        let identity = asked.iter().any(Option::is_some);
+        let claims = claims.as_ref().map(|claims| ClaimAsked::compile(claims, reading));
+        let claims = claims.into_iter().flatten().map(|claim| claim.map(Condition::Claim));
+        let claims: Vec<Option<Condition>> = claims.collect();
+        let step_up = StepUp::compile((acr.as_ref(), amr.as_ref()), max_age.as_ref(), reading);
+        let step_up = step_up.map(|step_up| step_up.map(Condition::StepUp));
+        let identity = asked.iter().any(Option::is_some) || !claims.is_empty() || step_up.is_some();
         let from = from.as_ref().map(|networks| {
             not_empty("from", networks, reading)?;
             Some(Condition::From(networks.value.as_slice().into()))
@@ -141,7 +165,7 @@ impl Door {
             }
         };
         let conditions: Option<Box<[Condition]>> =
-            asked.into_iter().flatten().chain(from).collect();
+            asked.into_iter().flatten().chain(from).chain(claims).chain(step_up).collect();
         let conditions = conditions.filter(|_| means_something)?;
         let place = reading.source.place(rule.span.clone());
         Some(Self { origin: frame.route.part(&format!("allow[{number}]"), &place), conditions })
@@ -172,14 +196,20 @@ impl Door {
         principal: &Principal,
         head: &Head,
         parameters: &Parameters,
+        now: Now,
     ) -> Option<Missing> {
         self.conditions
             .iter()
-            .position(|condition| !condition.holds(principal.grant(), head, parameters))
+            .position(|condition| !condition.holds(principal, head, parameters, now))
             .map(|number| Missing { condition: number, passed: number })
     }
 
-    pub(in crate::authorize) fn refusal(&self, condition: usize, principal: &Principal) -> Refusal {
+    pub(in crate::authorize) fn refusal(
+        &self,
+        condition: usize,
+        principal: &Principal,
+        now: Now,
+    ) -> Refusal {
         let Some(condition) = self.conditions.get(condition) else {
             return Refusal::new(Reason::ScopeMissing).by(&self.origin);
         };
@@ -187,9 +217,9 @@ impl Door {
             "asks for {} {}; {}",
             condition.key(),
             condition.asks(),
-            condition.lack(principal.grant())
+            condition.lack(principal, now)
         );
-        Refusal::new(condition.reason()).by(&self.origin).because(private)
+        condition.refusal().by(&self.origin).because(private)
     }
 
     pub(in crate::authorize) fn explain(
@@ -197,14 +227,15 @@ impl Door {
         principal: &Principal,
         head: &Head,
         parameters: &Parameters,
+        now: Now,
     ) -> DoorVerdict {
         let conditions: Vec<ConditionVerdict> = self
             .conditions
             .iter()
             .map(|condition| {
-                let holds = condition.holds(principal.grant(), head, parameters);
+                let holds = condition.holds(principal, head, parameters, now);
                 let because =
-                    if holds { Cow::Borrowed("") } else { condition.lack(principal.grant()) };
+                    if holds { Cow::Borrowed("") } else { condition.lack(principal, now) };
                 ConditionVerdict {
                     key: condition.key(),
                     asks: condition.asks(),
@@ -219,7 +250,8 @@ impl Door {
 }
 
 impl Condition {
-    fn holds(&self, grant: Option<&Grant>, head: &Head, parameters: &Parameters) -> bool {
+    fn holds(&self, by: &Principal, head: &Head, parameters: &Parameters, now: Now) -> bool {
+        let grant = by.grant();
         match self {
             Self::Scopes(asked) => grant.is_some_and(|grant| grant.scopes.contains_all(asked)),
             Self::Roles { holders, .. } => {
@@ -232,6 +264,8 @@ impl Condition {
                 grant.is_some_and(|grant| owner.is(&grant.subject, head, parameters))
             }
             Self::From(networks) => networks.iter().any(|network| network.contains(head.client)),
+            Self::Claim(claim) => claim.holds(by),
+            Self::StepUp(step_up) => step_up.holds(by, now),
         }
     }
 
@@ -242,16 +276,20 @@ impl Condition {
             Self::Tiers(_) => "tiers",
             Self::Owner(_) => "owner",
             Self::From(_) => "from",
+            Self::Claim(_) => "claim",
+            Self::StepUp(_) => "authentication",
         }
     }
 
-    fn reason(&self) -> Reason {
+    fn refusal(&self) -> Refusal {
         match self {
-            Self::Scopes(_) => Reason::ScopeMissing,
-            Self::Roles { .. } => Reason::RoleMissing,
-            Self::Tiers(_) => Reason::TierMissing,
-            Self::Owner(_) => Reason::NotOwner,
-            Self::From(_) => Reason::NetworkRefused,
+            Self::Scopes(_) => Reason::ScopeMissing.into(),
+            Self::Roles { .. } => Reason::RoleMissing.into(),
+            Self::Tiers(_) => Reason::TierMissing.into(),
+            Self::Owner(_) => Reason::NotOwner.into(),
+            Self::From(_) => Reason::NetworkRefused.into(),
+            Self::Claim(_) => Reason::ClaimMissing.into(),
+            Self::StepUp(step_up) => step_up.refusal(),
         }
     }
 
@@ -260,8 +298,9 @@ impl Condition {
             Self::Scopes(names) | Self::Tiers(names) | Self::Roles { asked: names, .. } => {
                 words(names)
             }
-            Self::Owner(Owner::Path(name)) => format!("path.{name}"),
-            Self::Owner(Owner::Query(name)) => format!("query.{name}"),
+            Self::Owner(owner) => owner.to_string(),
+            Self::Claim(claim) => claim.asks(),
+            Self::StepUp(step_up) => step_up.asks(),
             Self::From(networks) => {
                 networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
@@ -269,11 +308,11 @@ impl Condition {
     }
 
     /// What the principal has instead, in words.
-    fn lack(&self, grant: Option<&Grant>) -> Cow<'static, str> {
+    fn lack(&self, by: &Principal, now: Now) -> Cow<'static, str> {
         if let Self::From(_) = self {
             return "the caller's address lies in none of them".into();
         }
-        let Some(grant) = grant else { return "the caller is anonymous".into() };
+        let Some(grant) = by.grant() else { return "the caller is anonymous".into() };
         match self {
             Self::Scopes(_) => format!("the key has {}", words(&grant.scopes)).into(),
             Self::Roles { asked, .. } => {
@@ -285,69 +324,11 @@ impl Condition {
                 None => "the key is in no tier".into(),
             },
             Self::Owner(_) => "the value is not the key's subject".into(),
+            Self::Claim(_) => "the token has no such claim".into(),
+            Self::StepUp(step_up) => step_up.lack(by, now),
             Self::From(_) => Cow::Borrowed(""),
         }
     }
-}
-
-impl Owner {
-    fn compile(
-        written: &At<String>,
-        parameters: &[&str],
-        reading: &mut Reading<'_>,
-    ) -> Option<Condition> {
-        match written.split_once('.') {
-            Some(("path", name)) if parameters.contains(&name) => {
-                Some(Condition::Owner(Self::Path(name.into())))
-            }
-            Some(("path", name)) => {
-                let says = format!("the route's pattern has no parameter `{name}`");
-                let help = suggest(name, parameters.iter().copied());
-                reading.wrong(Code::Undefined, &written.span, says, help);
-                None
-            }
-            Some(("query", name)) if !name.is_empty() => {
-                Some(Condition::Owner(Self::Query(name.into())))
-            }
-            _ => {
-                let says = format!("`{}` does not name a value of the request", written.value);
-                let help = "write \"path.NAME\" or \"query.NAME\"";
-                reading.wrong(Code::WrongValue, &written.span, says, help);
-                None
-            }
-        }
-    }
-
-    fn is(&self, subject: &str, head: &Head, parameters: &Parameters) -> bool {
-        let value = match self {
-            Self::Path(name) => parameters.get(name),
-            Self::Query(name) => head.query.as_deref().and_then(|query| only_value(query, name)),
-        };
-        // A credential without a subject owns nothing, not even the empty value.
-        !subject.is_empty()
-            && value.is_some_and(|value| percent_decode_str(value).eq(subject.bytes()))
-    }
-}
-
-/// The value of the only parameter with this name, still encoded.
-///
-/// Nothing when services could read the query in more than one way: the name stands twice, in any
-/// case, or the query has a `;`, which some take for `&`, or the value a `+`, which some take for a
-/// space. The owner must be beyond doubt.
-fn only_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    if query.contains(';') {
-        return None;
-    }
-    let mut values = query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let same = percent_decode_str(key)
-            .map(|byte| byte.to_ascii_lowercase())
-            .eq(name.bytes().map(|byte| byte.to_ascii_lowercase()));
-        same.then_some((key, value))
-    });
-    let (key, value) = values.next()?;
-    let exact = percent_decode_str(key).eq(name.bytes());
-    (values.next().is_none() && exact && !value.contains('+')).then_some(value)
 }
 
 /// Reads a list of names, each of which must be defined.

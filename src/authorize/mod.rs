@@ -1,6 +1,8 @@
 //! Decides whether this principal may use this route, door by door, and makes a `Permit`.
 
 pub mod door;
+mod owner;
+pub mod step_up;
 pub mod vocabulary;
 
 #[cfg(test)]
@@ -11,6 +13,7 @@ use std::ops::Range;
 use crate::authenticate::Principal;
 use crate::authorize::door::{Door, DoorRule, DoorVerdict};
 use crate::authorize::vocabulary::Vocabulary;
+use crate::clock::Now;
 use crate::head::Head;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
@@ -95,6 +98,7 @@ impl Doors {
         principal: Principal,
         head: &Head,
         parameters: &Parameters,
+        now: Now,
     ) -> Result<Permit, Refusal> {
         let doors = match &self.0 {
             Kind::Open => return Ok(Permit { principal, door: None }),
@@ -102,7 +106,7 @@ impl Doors {
         };
         let mut furthest = None;
         for door in doors {
-            match door.first_missing(&principal, head, parameters) {
+            match door.first_missing(&principal, head, parameters, now) {
                 None => return Ok(Permit { principal, door: Some(door.origin().clone()) }),
                 Some(missing) => {
                     if furthest.is_none_or(|(_, best)| missing.passed > best) {
@@ -112,7 +116,7 @@ impl Doors {
             }
         }
         match furthest {
-            Some(((door, condition), _)) => Err(door.refusal(condition, &principal)),
+            Some(((door, condition), _)) => Err(door.refusal(condition, &principal, now)),
             // Compiling makes no list without doors; were there one, nobody would pass it.
             None => Err(Refusal::new(Reason::ScopeMissing)),
         }
@@ -142,11 +146,12 @@ impl Doors {
         principal: &Principal,
         head: &Head,
         parameters: &Parameters,
+        now: Now,
     ) -> Vec<DoorVerdict> {
         match &self.0 {
             Kind::Open => Vec::new(),
             Kind::Guarded(doors) => {
-                doors.iter().map(|door| door.explain(principal, head, parameters)).collect()
+                doors.iter().map(|door| door.explain(principal, head, parameters, now)).collect()
             }
         }
     }

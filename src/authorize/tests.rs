@@ -15,6 +15,8 @@ use crate::mistake::source::Source;
 use crate::name::Name;
 use crate::refusal::Reason;
 
+const NOW: crate::clock::Now = crate::clock::Now { steady_ns: 0, unix_ms: 1_764_000_000_000 };
+
 /// A head for the tests of this and later stages.
 pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
     Head {
@@ -109,8 +111,8 @@ fn parameters(id: &str) -> Parameters {
 
 /// `ok`, or the reason and the door that said it.
 fn verdict(doors: &Doors, who: Principal, head: &Head, id: &str) -> String {
-    let told = doors.explain(&who, head, &parameters(id));
-    match doors.allow(who, head, &parameters(id)) {
+    let told = doors.explain(&who, head, &parameters(id), NOW);
+    match doors.allow(who, head, &parameters(id), NOW) {
         Ok(_) => {
             assert!(told.iter().any(|door| door.opens));
             "ok".to_owned()
@@ -167,7 +169,7 @@ fn one_door_is_enough_and_the_furthest_one_speaks() {
 fn the_private_detail_says_what_is_held_instead() {
     let doors = doors(r#"[{ scopes = ["users:write"] }]"#);
     let who = key("u-7", "member", "users:read", "free");
-    let refusal = doors.allow(who, &head("192.0.2.9", None), &parameters("u-7")).unwrap_err();
+    let refusal = doors.allow(who, &head("192.0.2.9", None), &parameters("u-7"), NOW).unwrap_err();
     assert_eq!(refusal.reason, Reason::ScopeMissing);
     assert_eq!(refusal.private, "asks for scopes users:write; the key has users:read");
     assert_eq!(refusal.rule.unwrap().line(), 1);
@@ -186,10 +188,10 @@ fn anonymous_callers_pass_only_doors_that_ask_for_no_identity() {
         (r#"[{ owner = "path.id" }]"#, false),
         (r#"[{ tiers = ["free"] }]"#, false),
     ] {
-        let passed = doors(allow).allow(nobody(), &head, &parameters("")).is_ok();
+        let passed = doors(allow).allow(nobody(), &head, &parameters(""), NOW).is_ok();
         assert_eq!(passed, wanted, "{allow}");
     }
-    assert!(Doors::open().allow(nobody(), &head, &parameters("")).unwrap().door().is_none());
+    assert!(Doors::open().allow(nobody(), &head, &parameters(""), NOW).unwrap().door().is_none());
 }
 
 #[test]
@@ -211,14 +213,18 @@ fn an_owner_in_the_query_is_beyond_doubt_or_nobody() {
         (None, false),
     ] {
         let who = key("u-7", "", "", "");
-        let passed = doors.allow(who, &head("10.1.2.3", query), &parameters("x")).is_ok();
+        let passed = doors.allow(who, &head("10.1.2.3", query), &parameters("x"), NOW).is_ok();
         assert_eq!(passed, wanted, "{query:?}");
     }
-    let plus =
-        doors.allow(key("a b", "", "", ""), &head("10.1.2.3", Some("user=a+b")), &parameters("x"));
+    let plus = doors.allow(
+        key("a b", "", "", ""),
+        &head("10.1.2.3", Some("user=a+b")),
+        &parameters("x"),
+        NOW,
+    );
     assert!(plus.is_err(), "a plus may be a space to one and a plus to another");
     let nameless =
-        doors.allow(key("", "", "", ""), &head("10.1.2.3", Some("user=")), &parameters(""));
+        doors.allow(key("", "", "", ""), &head("10.1.2.3", Some("user=")), &parameters(""), NOW);
     assert!(nameless.is_err(), "no subject owns nothing");
 }
 
@@ -226,7 +232,7 @@ fn an_owner_in_the_query_is_beyond_doubt_or_nobody() {
 fn an_owner_in_the_path_is_compared_decoded() {
     let doors = doors(r#"[{ owner = "path.id" }]"#);
     let passes = |subject: &str, id: &str| {
-        doors.allow(key(subject, "", "", ""), &head("10.1.2.3", None), &parameters(id)).is_ok()
+        doors.allow(key(subject, "", "", ""), &head("10.1.2.3", None), &parameters(id), NOW).is_ok()
     };
     assert!(passes("ada@example.com", "ada%40example.com"));
     assert!(passes("u-7", "u-7"));

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::admin::{Admin, Parts, bans};
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::outside::{Outside, Secrets};
 use crate::cli::exit::Exit;
 use crate::cli::facts::{Facts, facts};
 use crate::cli::first_run;
@@ -16,6 +17,7 @@ use crate::cli::keyring::{Keyring, first_key};
 use crate::cli::threads::{CUT_TIME, control, workers};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
+use crate::config::reference::Reference;
 use crate::gateway::Shared;
 use crate::head::bans::Bans;
 use crate::inspect::room::Room;
@@ -101,11 +103,12 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         upstreams: Arc::clone(&config.upstreams),
         directory: Arc::clone(&directory),
         nonces: Arc::new(Nonces::new(config.ceilings.nonces, now)),
+        outside: Outside::new(secrets(&config)),
         buckets: Arc::new(Buckets::new(config.ceilings.buckets)),
         record: Arc::clone(&record),
         clock: clock.clone(),
     };
-    let buckets = Arc::clone(&ground.buckets);
+    let (buckets, outside) = (Arc::clone(&ground.buckets), ground.outside.clone());
     let files = Files::read(&config.policy_dir, mistakes);
     let policy = compile::compile(&files, &ground, mistakes).filter(|_| !mistakes.any_error());
     let Some(policy) = policy else { return Err(Exit::CouldNot(String::new())) };
@@ -151,9 +154,16 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let control = control(&config, &admin, bound, stopped, clock).map_err(could_not)?;
+    let key_sets = Arc::clone(&outside.key_sets);
+    let control = control((&config, key_sets), &admin, bound, stopped, clock).map_err(could_not)?;
     let (drain_time, control) = (config.drain, Some(control));
     Ok(Started { facts, record, drain, drain_time, admin, stop_control, workers, control })
+}
+
+/// Secrets that policies point at, from the directory of `gateway.toml` on.
+fn secrets(config: &Config) -> Secrets {
+    let base = config.base.clone();
+    Arc::new(move |reference| reference.parse::<Reference>()?.read(&base))
 }
 
 /// Every address of the process, taken.

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{Admin, housekeeping};
+use crate::authenticate::jwt::keys::KeySets;
+use crate::authenticate::jwt::refresh;
 use crate::cli::start::Bound;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -79,7 +81,7 @@ async fn work(serving: Serving, shared: Arc<Shared>, sender: Arc<Sender>, drain:
 
 /// The thread beside the workers: admin listener, bundled service, health checks, housekeeping.
 pub(in crate::cli) fn control(
-    config: &Config,
+    (config, key_sets): (&Config, Arc<KeySets>),
     admin: &Arc<Admin>,
     bound: Bound,
     stopped: watch::Receiver<bool>,
@@ -94,6 +96,7 @@ pub(in crate::cli) fn control(
             "the task service believes signed identities only; give its upstream an `identity`";
         return Err(says.to_owned());
     }
+    let keys_clock = clock.clone();
     let (upstreams, admin, runtime) =
         (Arc::clone(&config.upstreams), Arc::clone(admin), runtime()?);
     let thread = std::thread::Builder::new().name("control".to_owned());
@@ -112,6 +115,7 @@ pub(in crate::cli) fn control(
                 serving.spawn(plain::serve(socket, service, stop()));
             }
             serving.spawn(health::watch(upstreams, stop()));
+            serving.spawn(refresh::keep(key_sets, keys_clock, stop()));
             serving.spawn(housekeeping::keep(admin, stop()));
             while serving.join_next().await.is_some() {}
         });

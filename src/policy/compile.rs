@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::outside::Outside;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Clock;
 use crate::forward::upstream::Upstreams;
@@ -34,6 +35,8 @@ pub struct Ground {
     pub directory: Arc<Directory>,
     /// Nonces that were seen.
     pub nonces: Arc<Nonces>,
+    /// The keys of issuers, what was revoked, and how secrets are found.
+    pub outside: Outside,
     /// Token buckets; they survive a new policy.
     pub buckets: Arc<Buckets>,
     /// Where requests are counted.
@@ -59,6 +62,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         limits,
         filters,
         signatures,
+        jwt,
         routes,
         cases,
         ..
@@ -82,18 +86,20 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         filters: BTreeMap::new(),
         schemes: BTreeMap::new(),
         signatures: BTreeMap::new(),
+        verifiers: Vec::new(),
         parts: Parts::default(),
     };
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
+    shop.tokens(&jwt, &routes, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
     let written = routes;
     let (routes, shapes) = shop.routes(&written, mistakes);
     weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
     let table = Table::compile(shapes, mistakes);
-    let signatures = shop.signatures;
+    let (signatures, verifiers) = (shop.signatures, shop.verifiers);
     let cases = cases
         .iter()
         .filter_map(|(rule, source)| {
@@ -113,6 +119,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         cases,
         vocabulary,
         signatures,
+        verifiers,
         watching: filters.iter().filter_map(watching).collect(),
     })
 }

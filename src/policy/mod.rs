@@ -9,6 +9,7 @@ pub mod compile;
 mod advice;
 mod weaker;
 mod workshop;
+mod tokens;
 pub mod route;
 pub mod reload;
 
@@ -19,6 +20,7 @@ use http::{HeaderMap, Method};
 
 use crate::authenticate::Authenticate;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::jwt::Verifier;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
@@ -46,6 +48,8 @@ pub struct Policy {
     watching: Vec<(Box<str>, u64)>,
     /// Signature schemes by their names, for those who sign as the policy demands.
     signatures: BTreeMap<String, Arc<SignatureScheme>>,
+    /// What verifies tokens, for metrics and for those who mint tokens as the policy demands.
+    verifiers: Vec<Arc<Verifier>>,
 }
 
 /// What holds for requests that no route matches.
@@ -132,6 +136,11 @@ impl Policy {
             }
             Found::OtherMethods(_) | Found::Nothing => None,
         }
+    }
+
+    /// What verifies tokens, one for each `[jwt.NAME]`.
+    pub fn verifiers(&self) -> &[Arc<Verifier>] {
+        &self.verifiers
     }
 
     /// The signature that is asked of this request, if one is.

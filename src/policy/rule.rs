@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::door::DoorRule;
@@ -51,6 +52,9 @@ pub struct PolicyFile {
     /// Request signatures (RFC 9421), by name.
     #[serde(default)]
     pub signatures: BTreeMap<String, SignatureRule>,
+    /// Issuers whose tokens are accepted (RFC 7519), by name.
+    #[serde(default)]
+    pub jwt: BTreeMap<String, JwtRule>,
     /// What every route gets unless it says otherwise; a route's value replaces, never merges.
     pub defaults: Option<DefaultsRule>,
     /// Routes, by name.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
 use crate::inspect::detect::rule::FilterRule;
@@ -54,6 +55,8 @@ pub struct Sections {
     pub filters: Vec<Named<FilterRule>>,
     /// `[signatures.*]`
     pub signatures: Vec<Named<SignatureRule>>,
+    /// `[jwt.*]`
+    pub jwt: Vec<Named<JwtRule>>,
     /// `[routes.*]`
     pub routes: Vec<Named<RouteRule>>,
     /// `[[test]]`
@@ -89,6 +92,7 @@ impl Sections {
             "limits" => named(&mut self.limits, "a limit", entry, source, mistakes),
             "filters" => named(&mut self.filters, "a filter", entry, source, mistakes),
             "signatures" => named(&mut self.signatures, "a signature", entry, source, mistakes),
+            "jwt" => named(&mut self.jwt, "a jwt", entry, source, mistakes),
             "routes" => named(&mut self.routes, "a route", entry, source, mistakes),
             "test" => {
                 for node in read::elements(entry, source, mistakes) {

@@ -175,7 +175,7 @@ impl Rehearsal {
         // A request of its own, with a nonce of its own, so that asking again spends nothing twice.
         if let Ok(principal) = route.authenticate.who(&head, now) {
             self.forget_budgets();
-            let doors = route.doors.explain(&principal, &head, &parameters);
+            let doors = route.doors.explain(&principal, &head, &parameters, now);
             explanation
                 .add(Stage::Authorize, doors.iter().enumerate().flat_map(door_lines).collect());
             let budgets = route.budgets.explain(&principal, &head, now);

@@ -78,6 +78,7 @@ fn bench() -> Bench {
         upstreams: Arc::clone(&config.upstreams),
         directory: Arc::clone(&directory),
         nonces: Arc::new(Nonces::new(100, clock.now())),
+        outside: crate::authenticate::outside::Outside::new(Arc::new(|_| Err(String::new()))),
         buckets: Arc::clone(&buckets),
         record: Arc::clone(&record),
         clock: clock.clone(),

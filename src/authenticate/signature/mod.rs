@@ -160,7 +160,7 @@ impl SignatureScheme {
 
         let digest_covered =
             input.components.iter().any(|component| component.is_field("content-digest"));
-        Ok(Some(Evidence { grant: Arc::clone(&key.grant), digest_covered }))
+        Ok(Some(Evidence { grant: Arc::clone(&key.grant), digest_covered, assurance: None }))
     }
 
     /// The algorithm is the key's. What the message says of it may only agree: a caller that could

@@ -68,7 +68,14 @@ fn budgets(text: &str, buckets: &Arc<Buckets>) -> Budgets {
 }
 
 fn permit(who: Principal) -> Permit {
-    Doors::open().allow(who, &head("192.0.2.9", None), &Parameters::default()).unwrap()
+    Doors::open()
+        .allow(
+            who,
+            &head("192.0.2.9", None),
+            &Parameters::default(),
+            crate::clock::Now { steady_ns: 0, unix_ms: 0 },
+        )
+        .unwrap()
 }
 
 fn user(subject: &str, tier: &str) -> Permit {

@@ -1,0 +1,1 @@
+//! Protects what tokens are believed for.
