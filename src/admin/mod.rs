@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod reloads;
 pub mod keys;
 pub mod bans;
+pub mod sessions;
 pub mod status;
 pub mod metrics;
 pub mod housekeeping;
@@ -30,6 +31,8 @@ use crate::admin::bans::{LiftedBan, NewBan, Register};
 use crate::admin::endpoint::Endpoint;
 use crate::admin::guard::Guard;
 use crate::admin::reloads::{Reloads, result_name};
+use crate::admin::sessions::NewRevocation;
+use crate::authenticate::sessions::Sessions;
 use crate::authenticate::directory::Directory;
 use crate::clock::Now;
 use crate::forward::upstream::Upstreams;
@@ -59,6 +62,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Where credentials and bans outlive the process.
     pub store: Arc<Store>,
+    /// Tokens and sessions that were revoked.
+    pub sessions: Arc<Sessions>,
     /// All token buckets.
     pub buckets: Arc<Buckets>,
     /// What loads the policy again.
@@ -85,6 +90,7 @@ pub(in crate::admin) struct Desk {
     parts: Watched,
     guard: Guard,
     bans: Register,
+    sessions: sessions::Register,
     reloads: Reloads,
     started: Now,
     scraping: Mutex<()>,
@@ -110,6 +116,7 @@ impl Admin {
             shared,
             directory,
             store,
+            sessions,
             buckets,
             reloader,
             watch,
@@ -122,7 +129,8 @@ impl Admin {
         let reloads = Reloads::new(Arc::clone(&shared), reloader);
         Self(Arc::new(Desk {
             guard: Guard::new(token),
-            bans: Register::new(Arc::clone(&shared.bans), store),
+            bans: Register::new(Arc::clone(&shared.bans), Arc::clone(&store)),
+            sessions: sessions::Register::new(sessions, store),
             reloads,
             started: shared.clock.now(),
             scraping: Mutex::new(()),
@@ -190,6 +198,12 @@ impl Desk {
             Endpoint::RemoveBan => {
                 let lifted: LiftedBan = parse(&read(body, BODY_BYTES_MAX).await?)?;
                 self.apart(move |desk| Ok(answer::json(&desk.bans.remove(lifted.network)?))).await
+            }
+            Endpoint::Sessions => Ok(answer::json(&self.sessions.list())),
+            Endpoint::RevokeSession => {
+                let new: NewRevocation = parse(&read(body, BODY_BYTES_MAX).await?)?;
+                let revoked = move |desk: &Self| desk.sessions.revoke(new, desk.now());
+                self.apart(|desk| Ok(answer::json(&revoked(desk)?))).await
             }
             Endpoint::LastRefused => recent()
                 .last_refused()

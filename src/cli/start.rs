@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::admin::{Admin, Parts, bans};
+use crate::admin::{Admin, Parts, bans, sessions};
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::outside::{Outside, Secrets};
 use crate::cli::exit::Exit;
@@ -109,6 +109,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         clock: clock.clone(),
     };
     let (buckets, outside) = (Arc::clone(&ground.buckets), ground.outside.clone());
+    sessions::restore(&store, &outside.sessions).map_err(could_not)?;
     let files = Files::read(&config.policy_dir, mistakes);
     let policy = compile::compile(&files, &ground, mistakes).filter(|_| !mistakes.any_error());
     let Some(policy) = policy else { return Err(Exit::CouldNot(String::new())) };
@@ -144,6 +145,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         shared,
         directory,
         store,
+        sessions: outside.sessions,
         buckets,
         reloader,
         watch: config.watch,

@@ -100,6 +100,7 @@ fn bench() -> Bench {
         }),
         directory,
         store,
+        sessions: Arc::default(),
         buckets,
         reloader,
         watch: true,

@@ -61,9 +61,9 @@ impl Cache {
         place.store(Some(Arc::new(Held { digest, verified })));
     }
 
-    /// How many tokens were forgotten for others before they expired.
-    pub fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
+    /// How many tokens were forgotten for others before they expired, since this was last asked.
+    pub fn take_evicted(&self) -> u64 {
+        self.evicted.swap(0, Ordering::Relaxed)
     }
 
     fn places(&self, digest: &Digest) -> &[ArcSwapOption<Held>] {

@@ -75,7 +75,8 @@ enum Kind {
     AccessToken,
 }
 
-/// How often tokens were found in the cache, and how often they had to be verified.
+/// How often tokens were found in the cache, and how often they had to be verified, since the
+/// counts were last taken.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Found.
@@ -147,9 +148,9 @@ impl Verifier {
         &self.counts
     }
 
-    /// How many tokens were forgotten for others before they expired.
-    pub fn evicted(&self) -> u64 {
-        self.cache.evicted()
+    /// How many tokens were forgotten for others before they expired, since this was last asked.
+    pub fn take_evicted(&self) -> u64 {
+        self.cache.take_evicted()
     }
 
     /// Proves the caller who shows this token.
