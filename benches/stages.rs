@@ -267,7 +267,7 @@ impl Bed {
     }
 
     fn find(&self, head: &Head) -> (&Route, Parameters) {
-        self.policy.find(head, self.now()).unwrap()
+        self.policy.find(head).unwrap()
     }
 
     /// A request that has come as far as its budgets.
@@ -275,7 +275,7 @@ impl Bed {
         let head = self.head(raw);
         let (route, parameters) = self.find(&head);
         let principal = route.authenticate.who(&head, self.now()).unwrap();
-        let permit = route.doors.allow(principal, &head, &parameters).unwrap();
+        let permit = route.doors.allow(principal, &head, &parameters, self.now()).unwrap();
         let admission = route.budgets.spend(permit, &head, self.now()).unwrap();
         (head, admission)
     }
@@ -392,15 +392,10 @@ fn routes(bench: &Bench) {
             continue;
         }
         let bed = many_routes(count);
-        let now = bed.now();
         let last = format!("/v1/kind{}/task_1", count - 1);
         let heads: Vec<Head> = (0..BATCH).map(|_| bed.head(get(&last, None))).collect();
         let mut turn = heads.iter().cycle();
-        bench.stage(
-            &name,
-            || turn.next().unwrap(),
-            |head| bed.policy.find(head, now).unwrap().0.number,
-        );
+        bench.stage(&name, || turn.next().unwrap(), |head| bed.policy.find(head).unwrap().0.number);
     }
 }
 
@@ -507,7 +502,7 @@ fn budgets(bench: &Bench) {
     let now = bed.now();
     let principals = || route.authenticate.who(&example, now).unwrap();
     bench.stage("authorize: scopes", principals, |principal| {
-        route.doors.allow(principal, &example, &parameters).unwrap()
+        route.doors.allow(principal, &example, &parameters, now).unwrap()
     });
     bench.stage(
         "limit: the address",
@@ -516,7 +511,7 @@ fn budgets(bench: &Bench) {
     );
     let permits = || {
         let principal = route.authenticate.who(&example, now).unwrap();
-        (route.doors.allow(principal, &example, &parameters).unwrap(), bed.now())
+        (route.doors.allow(principal, &example, &parameters, now).unwrap(), bed.now())
     };
     bench.stage("limit: three budgets", permits, |(permit, now)| {
         route.budgets.spend(permit, &example, now).unwrap()

@@ -199,6 +199,8 @@ reasons! {
     ProofMalformed "proof-malformed" Authenticate 401 Caller "Invalid or missing API key"
     ProofWrong "proof-wrong" Authenticate 401 Caller "Invalid or missing API key"
     ProofReplayed "proof-replayed" Authenticate 401 Caller "Invalid or missing API key"
+    TokenInactive "token-inactive" Authenticate 401 Caller "Invalid or missing API key"
+    IntrospectionFailed "introspection-failed" Authenticate 503 Gateway "Tokens cannot be checked at the moment"
     TokenKeysMissing "token-keys-missing" Authenticate 503 Gateway "Tokens cannot be checked at the moment"
     NonceStoreFull "nonce-store-full" Authenticate 503 Gateway "Signed requests cannot be checked at the moment"
     CredentialRepeated "credential-repeated" Authenticate 400 Caller "Exactly one credential of a kind may be sent"

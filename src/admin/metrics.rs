@@ -58,6 +58,19 @@ impl Desk {
             }
             metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], verifier.take_evicted());
         }
+        for introspector in self.parts.shared.policy.load().introspectors() {
+            let (name, counts) = (introspector.name(), introspector.counts());
+            for (result, counter) in [
+                ("cached", &counts.cached),
+                ("active", &counts.active),
+                ("inactive", &counts.inactive),
+                ("failed", &counts.failed),
+            ] {
+                let more = counter.swap(0, Ordering::Relaxed);
+                metrics.add(families::INTROSPECTIONS, [name, result], more);
+            }
+            metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], introspector.take_evicted());
+        }
     }
 
     fn tell_memory(&self, metrics: &Metrics) {

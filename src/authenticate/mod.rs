@@ -14,6 +14,8 @@ pub mod client;
 pub mod outside;
 pub mod sessions;
 pub mod jwt;
+pub mod introspection;
+pub mod ask;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::authenticate::ask::Question;
 use crate::authenticate::assurance::Assurance;
 use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
@@ -49,6 +52,21 @@ pub struct Authenticate {
     missing: Reason,
     /// For those who showed nothing, and for those who showed something that did not do.
     challenges: Option<(Challenge, Challenge)>,
+}
+
+/// How far the schemes of a route got.
+enum Found {
+    /// All were asked, and this is the caller.
+    Principal(Principal),
+    /// The scheme with this number has a question; those before it found as much as this.
+    Asks { question: Question, member: usize, principal: Principal },
+}
+
+/// Whether the question of the scheme that goes on was answered already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    No,
+    Yes,
 }
 
 /// How many of the schemes a caller has to satisfy.
@@ -78,13 +96,53 @@ impl Authenticate {
     ///
     /// # Errors
     /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
-    pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
-        let mut principal = Principal::default();
-        if self.demand == Demand::None {
-            return Ok(principal);
+    ///
+    /// A scheme that has to ask outside is waited for, and only then those behind it are asked.
+    pub async fn identify(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
+        let mut found = self.go_on(Principal::default(), (0, Asked::No), head, now)?;
+        loop {
+            match found {
+                Found::Principal(principal) => return Ok(principal),
+                Found::Asks { question, member, principal } => {
+                    question.answer().await?;
+                    found = self.go_on(principal, (member, Asked::Yes), head, now)?;
+                }
+            }
         }
-        for member in &self.schemes {
+    }
+
+    /// As [`identify`](Self::identify), for those who cannot wait: whoever has to ask outside is
+    /// refused.
+    ///
+    /// # Errors
+    /// As there, and [`Reason::IntrospectionFailed`].
+    pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
+        match self.go_on(Principal::default(), (0, Asked::No), head, now)? {
+            Found::Principal(principal) => Ok(principal),
+            Found::Asks { .. } => Err(Reason::IntrospectionFailed.into()),
+        }
+    }
+
+    /// Asks the schemes from the one with this number on. The schemes before it have answered.
+    fn go_on(
+        &self,
+        mut principal: Principal,
+        (first, asked): (usize, Asked),
+        head: &Head,
+        now: Now,
+    ) -> Result<Found, Refusal> {
+        if self.demand == Demand::None {
+            return Ok(Found::Principal(principal));
+        }
+        for (number, member) in self.schemes.iter().enumerate().skip(first) {
             match member.scheme.attempt(head, now) {
+                Attempt::Ask(question) if number != first || asked == Asked::No => {
+                    return Ok(Found::Asks { question, member: number, principal });
+                }
+                Attempt::Ask(_) => {
+                    return Err(Refusal::new(Reason::IntrospectionFailed)
+                        .because("the answer was forgotten at once"));
+                }
                 Attempt::Rejected(refusal) => return Err(refusal),
                 Attempt::Absent if self.demand == Demand::All => {
                     return Err(member.missing.into());
@@ -94,7 +152,7 @@ impl Authenticate {
             }
         }
         match principal.grant {
-            Some(_) => Ok(principal),
+            Some(_) => Ok(Found::Principal(principal)),
             None => Err(self.missing.into()),
         }
     }
@@ -263,13 +321,15 @@ pub trait Scheme: Send + Sync {
     }
 }
 
-/// The three answers of a scheme. A rejected credential ends the search.
+/// The answers of a scheme. A rejected credential ends the search.
 #[derive(Debug)]
 pub enum Attempt {
     /// The head holds no credential of this kind.
     Absent,
     /// The credential is good.
     Accepted(Evidence),
+    /// Nobody here knows. Once the question is answered, the scheme is asked again.
+    Ask(Question),
     /// There is one, and it is wrong. Its refusal's public face is the same whatever was wrong.
     Rejected(Refusal),
 }

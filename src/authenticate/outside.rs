@@ -5,14 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authenticate::ask::Errands;
 use crate::authenticate::assurance::Wanted;
 use crate::authenticate::client::Site;
+use crate::authenticate::directory::Directory;
 use crate::authenticate::jwt::claims::{ClaimPath, Known, Mapping};
 use crate::authenticate::jwt::keys::KeySets;
 use crate::authenticate::jwt::refresh::read_file;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::sessions::Sessions;
-use crate::clock::Now;
+use crate::clock::Clock;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::read::INLINE_SECRET;
@@ -32,12 +34,19 @@ pub struct Outside {
     pub key_sets: Arc<KeySets>,
     /// What was revoked.
     pub sessions: Arc<Sessions>,
+    /// Who asks issuers what tokens are worth.
+    pub errands: Errands,
 }
 
 impl Outside {
     /// A process's own, with nothing fetched and nothing revoked yet.
     pub fn new(secrets: Secrets) -> Self {
-        Self { secrets, key_sets: Arc::default(), sessions: Arc::default() }
+        Self {
+            secrets,
+            key_sets: Arc::default(),
+            sessions: Arc::default(),
+            errands: Errands::default(),
+        }
     }
 
     /// That of a rehearsal: nobody outside is asked, and one random secret stands for every
@@ -52,7 +61,7 @@ impl Outside {
             check(reference)?;
             Ok(secret.clone())
         });
-        Ok(Self { key_sets, ..Self::new(secrets) })
+        Ok(Self { key_sets, errands: Errands::none(), ..Self::new(secrets) })
     }
 }
 
@@ -68,8 +77,10 @@ pub struct Surroundings<'a> {
     pub known: &'a Known,
     /// The claims that its doors ask for.
     pub wanted: &'a Wanted,
-    /// The time.
-    pub now: Now,
+    /// API keys, which tokens are told from.
+    pub directory: &'a Arc<Directory>,
+    /// Where time comes from.
+    pub clock: &'a Clock,
 }
 
 impl Surroundings<'_> {

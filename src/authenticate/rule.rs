@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
-use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key, jwt};
+use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key, introspection, jwt};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::mistake::{Reading, suggest};
@@ -152,7 +152,11 @@ fn members(
         members.push(member);
     }
     let has = |family: &str| members.iter().any(|member| member.family == family);
-    let carried = Carried { keys: has(api_key::NAME), tokens: has(jwt::FAMILY), opaque: false };
+    let carried = Carried {
+        keys: has(api_key::NAME),
+        tokens: has(jwt::FAMILY),
+        opaque: has(introspection::FAMILY),
+    };
     for member in &mut members {
         if let Some(scheme) = member.scheme.on_route(carried) {
             member.scheme = scheme;
@@ -164,13 +168,15 @@ fn members(
 
 /// What a route with these schemes asks for at first, and after something that did not do.
 fn challenges(members: &[Member], realm: &str) -> (Challenge, Challenge) {
-    let reads_bearer = |member: &Member| [api_key::NAME, jwt::FAMILY].contains(&member.family);
+    let reads_bearer = |member: &Member| {
+        [api_key::NAME, jwt::FAMILY, introspection::FAMILY].contains(&member.family)
+    };
     let bearer = members.iter().any(reads_bearer);
     let signatures: Vec<HeaderValue> =
         members.iter().filter_map(|member| member.scheme.challenge()).collect();
     let challenge = |error| {
         let challenge = Challenge::new(realm, bearer, error, &signatures);
-        match members.iter().any(|member| member.family == jwt::FAMILY) {
+        match members.iter().any(|m| [jwt::FAMILY, introspection::FAMILY].contains(&m.family)) {
             true => challenge.or_dpop(error, jwt::dpop::ALGORITHMS),
             false => challenge,
         }

@@ -38,9 +38,8 @@ pub struct What {
 /// Lists or adds revocations of the running gateway.
 pub fn run(globals: &Globals, command: Command) -> Ended {
     let admin = Admin::find(globals)?;
-    let text = |value: &Value, key: &str| {
-        value.get(key).and_then(Value::as_str).unwrap_or("-").to_owned()
-    };
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
     match command {
         Command::List => {
             let all = admin.call(Method::GET, "/v1/sessions", None)?;

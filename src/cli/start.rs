@@ -145,7 +145,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         shared,
         directory,
         store,
-        sessions: outside.sessions,
+        sessions: Arc::clone(&outside.sessions),
         buckets,
         reloader,
         watch: config.watch,
@@ -156,8 +156,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let key_sets = Arc::clone(&outside.key_sets);
-    let control = control((&config, key_sets), &admin, bound, stopped, clock).map_err(could_not)?;
+    let control = control((&config, outside), &admin, bound, stopped, clock).map_err(could_not)?;
     let (drain_time, control) = (config.drain, Some(control));
     Ok(Started { facts, record, drain, drain_time, admin, stop_control, workers, control })
 }

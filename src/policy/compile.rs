@@ -63,6 +63,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         filters,
         signatures,
         jwt,
+        introspection,
         routes,
         cases,
         ..
@@ -87,12 +88,13 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         schemes: BTreeMap::new(),
         signatures: BTreeMap::new(),
         verifiers: Vec::new(),
+        introspectors: Vec::new(),
         parts: Parts::default(),
     };
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
-    shop.tokens(&jwt, &routes, mistakes);
+    shop.tokens((&jwt, &introspection), &routes, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
     let written = routes;
@@ -100,6 +102,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
     let table = Table::compile(shapes, mistakes);
     let (signatures, verifiers) = (shop.signatures, shop.verifiers);
+    let introspectors = shop.introspectors;
     let cases = cases
         .iter()
         .filter_map(|(rule, source)| {
@@ -120,6 +123,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         vocabulary,
         signatures,
         verifiers,
+        introspectors,
         watching: filters.iter().filter_map(watching).collect(),
     })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authenticate::introspection::rule::IntrospectionRule;
 use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
@@ -55,6 +56,9 @@ pub struct PolicyFile {
     /// Issuers whose tokens are accepted (RFC 7519), by name.
     #[serde(default)]
     pub jwt: BTreeMap<String, JwtRule>,
+    /// Issuers that are asked what a token is worth (RFC 7662), by name.
+    #[serde(default)]
+    pub introspection: BTreeMap<String, IntrospectionRule>,
     /// What every route gets unless it says otherwise; a route's value replaces, never merges.
     pub defaults: Option<DefaultsRule>,
     /// Routes, by name.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::authenticate::introspection::rule::IntrospectionRule;
 use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
@@ -57,6 +58,8 @@ pub struct Sections {
     pub signatures: Vec<Named<SignatureRule>>,
     /// `[jwt.*]`
     pub jwt: Vec<Named<JwtRule>>,
+    /// `[introspection.*]`
+    pub introspection: Vec<Named<IntrospectionRule>>,
     /// `[routes.*]`
     pub routes: Vec<Named<RouteRule>>,
     /// `[[test]]`
@@ -93,6 +96,9 @@ impl Sections {
             "filters" => named(&mut self.filters, "a filter", entry, source, mistakes),
             "signatures" => named(&mut self.signatures, "a signature", entry, source, mistakes),
             "jwt" => named(&mut self.jwt, "a jwt", entry, source, mistakes),
+            "introspection" => {
+                named(&mut self.introspection, "an introspection", entry, source, mistakes);
+            }
             "routes" => named(&mut self.routes, "a route", entry, source, mistakes),
             "test" => {
                 for node in read::elements(entry, source, mistakes) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::authenticate::Scheme;
 use crate::authenticate::assurance::Wanted;
+use crate::authenticate::introspection::rule::IntrospectionRule;
 use crate::authenticate::jwt::claims::Known;
 use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::outside::Surroundings;
@@ -15,10 +16,10 @@ use crate::policy::sections::Named;
 use crate::policy::workshop::Workshop;
 
 impl Workshop<'_> {
-    /// The schemes `jwt.NAME`. `routes` say which claims their doors ask for.
+    /// The schemes `jwt.NAME` and `introspection.NAME`. `routes` say which claims their doors ask for.
     pub(in crate::policy) fn tokens(
         &mut self,
-        written: &[Named<JwtRule>],
+        (written, opaque): (&[Named<JwtRule>], &[Named<IntrospectionRule>]),
         routes: &[Named<RouteRule>],
         mistakes: &mut Mistakes,
     ) {
@@ -35,7 +36,8 @@ impl Workshop<'_> {
             dir: &self.files.dir,
             known: &known,
             wanted: &wanted,
-            now: self.ground.clock.now(),
+            directory: &self.ground.directory,
+            clock: &self.ground.clock,
         };
         for Named { name, rule, source } in written {
             let mut reading = Reading { source, mistakes };
@@ -46,6 +48,17 @@ impl Workshop<'_> {
                     self.schemes.insert(name, Arc::new(scheme) as Arc<dyn Scheme>);
                 }
                 None => mistakes.broke(format!("jwt.{}", name.value)),
+            }
+        }
+        for Named { name, rule, source } in opaque {
+            let mut reading = Reading { source, mistakes };
+            match rule.compile(&name.value, &name.span, &surroundings, &mut reading) {
+                Some(scheme) => {
+                    self.introspectors.push(Arc::clone(scheme.introspector()));
+                    let name = scheme.introspector().name().to_owned();
+                    self.schemes.insert(name, Arc::new(scheme) as Arc<dyn Scheme>);
+                }
+                None => mistakes.broke(format!("introspection.{}", name.value)),
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::api_key::ApiKeyScheme;
+use crate::authenticate::introspection::Introspector;
 use crate::authenticate::jwt::Verifier;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::SignatureScheme;
@@ -45,6 +46,7 @@ pub(in crate::policy) struct Workshop<'a> {
     pub(in crate::policy) schemes: BTreeMap<String, Arc<dyn Scheme>>,
     pub(in crate::policy) signatures: BTreeMap<String, Arc<SignatureScheme>>,
     pub(in crate::policy) verifiers: Vec<Arc<Verifier>>,
+    pub(in crate::policy) introspectors: Vec<Arc<Introspector>>,
     pub(in crate::policy) parts: Parts,
 }
 

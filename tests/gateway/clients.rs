@@ -11,14 +11,14 @@ use crate::tour::Shipped;
 const INSTALL: &str = "run tests/run, which installs what the tests need";
 
 /// A tool under `target/tools`, where `tests/run` puts it.
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(path);
     assert!(path.exists(), "{} is not there: {INSTALL}", path.display());
     path
 }
 
 /// Runs a program with variables; what it prints. It must end well.
-fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+pub fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = Command::new(program).args(arguments).envs(variables.iter().copied()).output();
     let output =
         output.unwrap_or_else(|error| panic!("{} ({error}): {INSTALL}", program.display()));

@@ -21,4 +21,5 @@ mod refusals;
 mod review;
 mod series;
 mod silence;
+mod tokens;
 mod tour;

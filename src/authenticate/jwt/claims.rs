@@ -134,11 +134,19 @@ impl Times {
     /// # Errors
     /// [`Reason::TokenMalformed`]: a date that is a text is no date that can be left out.
     pub fn read(claims: &Object) -> Result<Self, Refusal> {
-        let expires_s =
-            seconds(claims, "exp")?.ok_or_else(|| malformed("the token has no `exp`"))?;
+        if claims.get("exp").is_none() {
+            return Err(malformed("the token has no `exp`"));
+        }
+        Self::read_or(claims, 0)
+    }
+
+    /// The times of a token whose issuer need not say when it ends (RFC 7662, section 2.2).
+    ///
+    /// # Errors
+    /// As [`Times::read`].
+    pub fn read_or(claims: &Object, expires_s: u64) -> Result<Self, Refusal> {
         Ok(Self {
-            // A token holds no longer for a fraction of a second.
-            expires_s,
+            expires_s: seconds(claims, "exp")?.unwrap_or(expires_s),
             not_before_s: seconds(claims, "nbf")?,
             issued_s: seconds(claims, "iat")?,
             authenticated_s: seconds(claims, "auth_time")?,
@@ -196,12 +204,16 @@ fn seconds(claims: &Object, name: &str) -> Result<Option<u64>, Refusal> {
     whole.map(Some).ok_or_else(|| malformed("a date among the claims is out of range"))
 }
 
-/// Whether the token is from this issuer and meant for one of these audiences.
+/// Whether the token is from this issuer, where one is named, and meant for one of these audiences.
 ///
 /// # Errors
 /// [`Reason::TokenIssuer`] and [`Reason::TokenAudience`].
-pub fn check_ends(claims: &Object, issuer: &str, audience: &[Box<str>]) -> Result<(), Refusal> {
-    if claims.text("iss") != Some(issuer) {
+pub fn check_ends(
+    claims: &Object,
+    issuer: Option<&str>,
+    audience: &[Box<str>],
+) -> Result<(), Refusal> {
+    if issuer.is_some() && claims.text("iss") != issuer {
         return Err(Reason::TokenIssuer.into());
     }
     let meant = claims.get("aud").map(Json::each).unwrap_or_default();
@@ -285,7 +297,21 @@ impl Verified {
         credential: impl Fn(Option<&str>) -> Arc<str>,
         generation: u64,
     ) -> Result<Self, Refusal> {
-        let (times, binding) = (Times::read(claims)?, Binding::read(claims)?);
+        Self::with(Times::read(claims)?, claims, mapping, credential, generation)
+    }
+
+    /// As [`Verified::of`], with times that were read already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with(
+        times: Times,
+        claims: &Object,
+        mapping: &Mapping,
+        credential: impl Fn(Option<&str>) -> Arc<str>,
+        generation: u64,
+    ) -> Result<Self, Refusal> {
+        let binding = Binding::read(claims)?;
         let (jti, sid) = (name(claims, "jti")?, name(claims, "sid")?);
         let grant = mapping.grant(claims, credential(jti.as_deref()))?;
         let assurance = Assurance::of(claims, times.authenticated_s, &mapping.wanted);

@@ -78,9 +78,18 @@ impl<'a> Jws<'a> {
     /// The claims, when the key signed them.
     ///
     /// # Errors
+    /// As [`Jws::verify`], and when the payload is no JSON object.
+    pub fn payload(&self, key: &Key) -> Result<Object, Refusal> {
+        Object::read(&self.verify(key)?)
+            .map_err(|_| malformed("the claims are not one JSON object without repeated members"))
+    }
+
+    /// What was signed, when it was the key that signed it.
+    ///
+    /// # Errors
     /// [`Reason::TokenAlgorithm`] when the token names another algorithm than the key's own,
     /// [`Reason::TokenWrong`] when the signature is not the key's.
-    pub fn payload(&self, key: &Key) -> Result<Object, Refusal> {
+    pub fn verify(&self, key: &Key) -> Result<Vec<u8>, Refusal> {
         if self.algorithm != key.algorithm() {
             return Err(Refusal::new(Reason::TokenAlgorithm)
                 .because("`alg` names another algorithm than the key's"));
@@ -88,11 +97,9 @@ impl<'a> Jws<'a> {
         if !key.verifies(self.signed, &self.signature) {
             return Err(Refusal::new(Reason::TokenWrong));
         }
-        let claims = URL_SAFE_NO_PAD
+        URL_SAFE_NO_PAD
             .decode(self.payload)
-            .map_err(|_| malformed("the claims are not strict base64url"))?;
-        Object::read(&claims)
-            .map_err(|_| malformed("the claims are not one JSON object without repeated members"))
+            .map_err(|_| malformed("the payload is not strict base64url"))
     }
 }
 

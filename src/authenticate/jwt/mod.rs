@@ -9,6 +9,7 @@ pub mod keys;
 pub mod refresh;
 pub mod cache;
 pub mod dpop;
+pub mod binding;
 pub mod rule;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::authenticate::bearer::{Carried, Presented, has_three_parts, presented};
 use crate::authenticate::jwt::algorithm::Algorithm;
+use crate::authenticate::jwt::binding::Demand;
 use crate::authenticate::jwt::cache::{Cache, Digest};
 use crate::authenticate::jwt::claims::{Limits, Mapping, Verified, check_ends};
 use crate::authenticate::jwt::jws::{Jws, malformed};
@@ -33,7 +35,6 @@ use crate::clock::Now;
 use crate::head::Head;
 use crate::mistake::source::Origin;
 use crate::refusal::{Reason, Refusal};
-use crate::secret;
 
 /// The family of these schemes, as `auth` names them before the dot.
 pub const FAMILY: &str = "jwt";
@@ -58,7 +59,7 @@ pub struct Verifier {
     limits: Limits,
     mapping: Mapping,
     is_bound: bool,
-    cache: Cache,
+    cache: Cache<Verified>,
     sessions: Arc<Sessions>,
     nonces: Arc<Nonces>,
     counts: Counts,
@@ -166,7 +167,8 @@ impl Verifier {
     ) -> Result<Evidence, Refusal> {
         let keys = self.keys.current(now)?;
         let digest = sha256(token);
-        let known = self.cache.get(&digest).filter(|known| known.generation == keys.generation);
+        let known = self.cache.get(&digest, now.unix_s());
+        let known = known.filter(|known| known.generation == keys.generation);
         let verified = match known {
             Some(known) => {
                 self.counts.cached.fetch_add(1, Ordering::Relaxed);
@@ -177,13 +179,16 @@ impl Verifier {
                 // What does not hold is not worth a place.
                 verified.times.check(&self.limits, now)?;
                 self.counts.verified.fetch_add(1, Ordering::Relaxed);
-                self.cache.put(digest, Arc::clone(&verified), now.unix_s());
+                let until_s = verified.times.expires_s.saturating_add(self.limits.skew_s);
+                self.cache.put(digest, Arc::clone(&verified), until_s, now.unix_s());
                 verified
             }
         };
         verified.times.check(&self.limits, now)?;
         self.sessions.check(&verified)?;
-        self.check_binding(&verified, how, token, head, now)?;
+        let demand =
+            Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
+        binding::check(&verified, (how, token), head, now, demand)?;
         Ok(Evidence {
             grant: Arc::clone(&verified.grant),
             digest_covered: false,
@@ -201,7 +206,7 @@ impl Verifier {
         self.check_kind(&jws)?;
         let key = keys.key_of(&jws).inspect_err(|_| self.keys.want())?;
         let claims = jws.payload(key)?;
-        check_ends(&claims, &self.issuer, &self.audience)?;
+        check_ends(&claims, Some(&self.issuer), &self.audience)?;
         if self.kind == Kind::AccessToken {
             let needed = ["iat", "jti", "client_id", "sub"];
             if needed.iter().any(|name| claims.get(name).is_none()) {
@@ -225,39 +230,6 @@ impl Verifier {
             Kind::AccessToken => kind == Some("at+jwt"),
         };
         fits.then_some(()).ok_or_else(|| Reason::TokenType.into())
-    }
-
-    /// A token that is bound is nothing without its certificate or key, and one that comes with
-    /// `DPoP` must be bound to a key (RFC 9449, section 7.1).
-    fn check_binding(
-        &self,
-        verified: &Verified,
-        how: Presented,
-        token: &str,
-        head: &Head,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        let binding = &verified.binding;
-        let unbound = |says: &'static str| Err(Refusal::new(Reason::TokenUnbound).because(says));
-        if self.is_bound && binding.is_none() {
-            return unbound("the policy demands tokens that are bound to their holder");
-        }
-        if let Some(certificate) = &binding.certificate {
-            let shown = head.peer.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
-            match shown {
-                Some(shown) if secret::equal(&shown.sha256, certificate) => {}
-                Some(_) => return unbound("bound to another client certificate"),
-                None => return unbound("bound to a client certificate, and none was shown"),
-            }
-        }
-        match (&binding.key, how) {
-            (None, Presented::Bearer) => Ok(()),
-            (None, Presented::Dpop) => unbound("shown with `DPoP`, and bound to no key"),
-            (Some(_), Presented::Bearer) => unbound("bound to a key, and shown with `Bearer`"),
-            (Some(key), Presented::Dpop) => {
-                dpop::check(head, token, key, &self.nonces, (self.limits.skew_s, now))
-            }
-        }
     }
 }
 

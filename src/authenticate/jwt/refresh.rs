@@ -17,7 +17,7 @@ use crate::clock::Clock;
 /// One fetch may take so long, connection and all.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A URL is asked no more often, whatever tokens name.
-const URL_EVERY_MIN: Duration = Duration::from_secs(10);
+const URL_EVERY_MIN: Duration = Duration::from_secs(5);
 /// After a failure a URL is asked again so soon, then half as often each time.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// A file is looked at so often.

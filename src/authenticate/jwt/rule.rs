@@ -249,7 +249,7 @@ fn found(
     if let Place::File(_) = &source.place {
         let text = surroundings.file(written, reading)?;
         // What is wrong in it was told before.
-        let _ = set.take(&text, surroundings.now);
+        let _ = set.take(&text, surroundings.clock.now());
     }
     Some(set)
 }

@@ -1,0 +1,1 @@
+//! Protects what is asked of issuers, and what their answers are believed for.
