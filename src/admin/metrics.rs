@@ -32,7 +32,7 @@ impl Desk {
     }
 
     fn tell_tokens(&self, metrics: &Metrics, now: Now) {
-        metrics.set(families::REVOCATIONS, [], self.sessions.count() as f64);
+        metrics.set(families::REVOCATIONS_HELD, [], self.sessions.count() as f64);
         metrics.set(families::REVOCATIONS_MAX, [], REVOCATIONS_MAX as f64);
         metrics.clear(families::TOKEN_KEYS);
         metrics.clear(families::TOKEN_KEYS_AGE);
@@ -54,7 +54,7 @@ impl Desk {
             ] {
                 // Counted since the last scrape: a new policy begins to count anew.
                 let more = counter.swap(0, Ordering::Relaxed);
-                metrics.add(families::TOKENS, [name, result], more);
+                metrics.add(families::TOKENS_JUDGED, [name, result], more);
             }
             metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], verifier.take_evicted());
         }
@@ -67,7 +67,7 @@ impl Desk {
                 ("failed", &counts.failed),
             ] {
                 let more = counter.swap(0, Ordering::Relaxed);
-                metrics.add(families::INTROSPECTIONS, [name, result], more);
+                metrics.add(families::TOKENS_ASKED_ABOUT, [name, result], more);
             }
             metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], introspector.take_evicted());
         }

@@ -29,9 +29,12 @@ impl Carried {
     /// Whether a value of `Authorization` belongs to another scheme of the route than to API keys.
     /// `is_key` says what a text has of a key of ours.
     pub fn is_token(self, value: &HeaderValue, is_key: impl Fn(&str) -> bool) -> bool {
+        if !self.tokens && !self.opaque {
+            return false;
+        }
         let Some((presented, text)) = split(value) else { return false };
         if presented == Presented::Dpop {
-            return self.tokens || self.opaque;
+            return true;
         }
         let is_jwt = self.tokens && has_three_parts(text);
         (is_jwt || self.opaque) && !is_key(text)

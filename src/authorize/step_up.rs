@@ -22,6 +22,9 @@ use crate::units::Span;
 /// The longest that an authentication may lie back, in seconds.
 const AGE_S_MAX: u64 = 365 * 86_400;
 
+/// A list of words that may be written.
+type Words<'a> = Option<&'a At<Vec<At<String>>>>;
+
 /// How a person has to be authenticated. A bare API key never is.
 #[derive(Debug)]
 pub(in crate::authorize) struct StepUp {
@@ -38,7 +41,7 @@ pub(in crate::authorize) struct StepUp {
 impl StepUp {
     /// Compiles `acr`, `amr` and `max_age` of a door; nothing when none is written.
     pub(in crate::authorize) fn compile(
-        (acr, amr): (Option<&At<Vec<At<String>>>>, Option<&At<Vec<At<String>>>>),
+        (acr, amr): (Words<'_>, Words<'_>),
         max_age: Option<&At<Span>>,
         reading: &mut Reading<'_>,
     ) -> Option<Option<Self>> {
@@ -162,11 +165,7 @@ impl ClaimAsked {
     }
 }
 
-fn words(
-    key: &str,
-    written: Option<&At<Vec<At<String>>>>,
-    reading: &mut Reading<'_>,
-) -> Option<Box<[Box<str>]>> {
+fn words(key: &str, written: Words<'_>, reading: &mut Reading<'_>) -> Option<Box<[Box<str>]>> {
     let Some(written) = written else { return Some([].into()) };
     if written.is_empty() {
         let says = format!("`{key}` is empty, so this door never opens");

@@ -65,6 +65,11 @@ pub struct CallerRule {
     /// Whether the request is signed as the route demands. Default: false.
     #[serde(default)]
     pub signed: bool,
+    /// The `[jwt.NAME]` whose token is shown in place of a key.
+    pub jwt: Option<String>,
+    /// What that token says beside, for example `{ acr = "phr", amr = ["otp"] }`.
+    #[serde(default)]
+    pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the upstream answers in a test.
@@ -149,6 +154,10 @@ pub struct CaseCaller {
     pub tier: Option<String>,
     /// Whether the request is signed as its route demands.
     pub signed: bool,
+    /// The `[jwt.NAME]` whose token is shown in place of a key.
+    pub jwt: Option<String>,
+    /// What that token says beside.
+    pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The request of a test.
@@ -209,7 +218,7 @@ impl Case {
 
 impl CaseCaller {
     fn compile(rule: &CallerRule, vocabulary: &Vocabulary, reading: &mut Reading<'_>) -> Self {
-        let CallerRule { sub, roles, scopes, tier, signed } = rule;
+        let CallerRule { sub, roles, scopes, tier, signed, jwt, claims } = rule;
         // Reported where a name is not defined; a misspelt role would make the test prove nothing.
         for role in roles {
             vocabulary.role(role, reading);
@@ -227,6 +236,8 @@ impl CaseCaller {
             scopes: texts(scopes),
             tier: tier.as_ref().map(|tier| tier.value.clone()),
             signed: *signed,
+            jwt: jwt.clone(),
+            claims: claims.clone(),
         }
     }
 }

@@ -77,20 +77,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     });
     let name: Arc<str> = name.map_or_else(|| "policy".into(), |name| name.rule.value.into());
 
-    let mut shop = Workshop {
-        ground,
-        files,
-        realm: Arc::clone(&name),
-        vocabulary: &vocabulary,
-        defaults: &defaults,
-        limits: BTreeMap::new(),
-        filters: BTreeMap::new(),
-        schemes: BTreeMap::new(),
-        signatures: BTreeMap::new(),
-        verifiers: Vec::new(),
-        introspectors: Vec::new(),
-        parts: Parts::default(),
-    };
+    let mut shop = workshop(ground, files, &name, (&vocabulary, &defaults));
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
@@ -126,6 +113,29 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         introspectors,
         watching: filters.iter().filter_map(watching).collect(),
     })
+}
+
+/// A workshop with nothing made yet.
+fn workshop<'a>(
+    ground: &'a Ground,
+    files: &'a Files,
+    name: &Arc<str>,
+    (vocabulary, defaults): (&'a Vocabulary, &'a Single<DefaultsRule>),
+) -> Workshop<'a> {
+    Workshop {
+        ground,
+        files,
+        realm: Arc::clone(name),
+        vocabulary,
+        defaults,
+        limits: BTreeMap::new(),
+        filters: BTreeMap::new(),
+        schemes: BTreeMap::new(),
+        signatures: BTreeMap::new(),
+        verifiers: Vec::new(),
+        introspectors: Vec::new(),
+        parts: Parts::default(),
+    }
 }
 
 /// A filter that only watches, with the end of that in Unix seconds.

@@ -135,7 +135,8 @@ impl Rehearsal {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_budgets();
         let clock = self.clock(case);
-        let caller = Caller::new(case.caller.as_ref(), &self.ground.directory, clock.now())?;
+        let caller =
+            Caller::new(case.caller.as_ref(), (&self.policy, &self.ground.directory), clock.now())?;
         let peer = peer(case);
         let arrival = || caller.arrival(&case.request, &self.policy, &peer, clock.now());
         let earlier = self.gateway(case, &clock, &self.ground.record);

@@ -32,6 +32,11 @@ impl ClaimPath {
         fits.then(|| Self(names.into_iter().map(Into::into).collect()))
     }
 
+    /// The names, from the outside to the inside.
+    pub fn names(&self) -> &[Box<str>] {
+        &self.0
+    }
+
     fn find<'c>(&self, claims: &'c Object) -> Option<&'c Json> {
         let (last, outer) = self.0.split_last()?;
         let mut object = claims;

@@ -10,6 +10,7 @@ pub mod refresh;
 pub mod cache;
 pub mod dpop;
 pub mod binding;
+pub mod mint;
 pub mod rule;
 
 #[cfg(test)]
@@ -219,10 +220,8 @@ impl Verifier {
 
     /// A token that says it is something else than an access token is none (RFC 8725, 3.11).
     fn check_kind(&self, jws: &Jws<'_>) -> Result<(), Refusal> {
-        let kind = match jws.header.get("typ") {
-            None => None,
-            Some(kind) => Some(kind.text().unwrap_or_default().to_ascii_lowercase()),
-        };
+        let kind = jws.header.get("typ");
+        let kind = kind.map(|kind| kind.text().unwrap_or_default().to_ascii_lowercase());
         let kind = kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
         let fits = match self.kind {
             Kind::Any => matches!(kind, None | Some("jwt" | "at+jwt")),

@@ -1,1 +1,0 @@
-//! Protects what is asked of issuers, and what their answers are believed for.
