@@ -511,8 +511,9 @@ fn tokens(bench: &Bench) {
     let ed = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
     let (es_public, ed_public) = (es.public_key().as_ref(), ed.public_key().as_ref());
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (x, y) = es_public.split_at(1).1.split_at(32);
     let keys = serde_json::json!({ "keys": [
-        { "kty": "EC", "crv": "P-256", "x": encode(&es_public[1..33]), "y": encode(&es_public[33..]) },
+        { "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) },
         { "kty": "OKP", "crv": "Ed25519", "x": encode(ed_public) },
     ]});
     let dir = tempfile::tempdir().unwrap();
