@@ -61,7 +61,6 @@ impl Desk {
         for introspector in self.parts.shared.policy.load().introspectors() {
             let (name, counts) = (introspector.name(), introspector.counts());
             for (result, counter) in [
-                ("cached", &counts.cached),
                 ("active", &counts.active),
                 ("inactive", &counts.inactive),
                 ("failed", &counts.failed),
@@ -69,6 +68,8 @@ impl Desk {
                 let more = counter.swap(0, Ordering::Relaxed);
                 metrics.add(families::TOKENS_ASKED_ABOUT, [name, result], more);
             }
+            let cached = introspector.take_cached();
+            metrics.add(families::TOKENS_ASKED_ABOUT, [name, "cached"], cached);
             metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], introspector.take_evicted());
         }
     }

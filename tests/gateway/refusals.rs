@@ -1353,6 +1353,8 @@ fn check_body(row: &Row, reply: &Reply) {
         assert_eq!(reply.body, UNAUTHORIZED, "{name}");
         let scheme = if name.starts_with("signature") {
             "Signature realm=\"test\""
+        } else if name == "step-up-required" {
+            "Bearer error=\"insufficient_user_authentication\""
         } else {
             "Bearer realm=\"test\""
         };

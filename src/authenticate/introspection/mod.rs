@@ -85,8 +85,10 @@ type Outcome = Result<Arc<Answer>, Refusal>;
 /// How often what was said of tokens, since the counts were last taken.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// The answer was remembered.
-    pub cached: AtomicU64,
+    /// The answer was in memory.
+    pub found: AtomicU64,
+    /// It was so because the request had waited for it.
+    pub awaited: AtomicU64,
     /// The issuer called the token active.
     pub active: AtomicU64,
     /// The issuer called it anything else.
@@ -143,6 +145,12 @@ impl Introspector {
         &self.counts
     }
 
+    /// How many requests found an answer in memory without waiting, since this was last asked.
+    pub fn take_cached(&self) -> u64 {
+        let awaited = self.counts.awaited.swap(0, Ordering::Relaxed);
+        self.counts.found.swap(0, Ordering::Relaxed).saturating_sub(awaited)
+    }
+
     /// How many answers were forgotten for others before their time, since this was last asked.
     pub fn take_evicted(&self) -> u64 {
         self.cache.take_evicted()
@@ -159,7 +167,7 @@ impl Introspector {
                 self.timeout,
             ));
         };
-        self.counts.cached.fetch_add(1, Ordering::Relaxed);
+        self.counts.found.fetch_add(1, Ordering::Relaxed);
         match self.judge(&answer, (how, token), head, now) {
             Ok(evidence) => Attempt::Accepted(evidence),
             Err(refusal) => Attempt::Rejected(refusal.by(&self.origin)),
@@ -198,6 +206,9 @@ impl Introspector {
         };
         let landed = flight.wait_for(Option::is_some).await.ok();
         let outcome = landed.and_then(|outcome| outcome.clone());
+        if let Some(Ok(_)) = &outcome {
+            self.counts.awaited.fetch_add(1, Ordering::Relaxed);
+        }
         outcome
             .unwrap_or_else(|| Err(failed("nobody asked the issuer")))
             .map_err(|refusal| refusal.by(&self.origin))

@@ -514,11 +514,11 @@ fn a_401_says_that_tokens_bound_to_a_key_would_do() {
         asked.map(|(_, value)| value).collect()
     };
     let algorithms = "algs=\"ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512\"";
-    assert_eq!(asked(&[]), ["Bearer realm=\"tokens\"".to_owned(), format!("DPoP {algorithms}")]);
+    assert_eq!(asked(&[]), ["Bearer realm=\"test\"".to_owned(), format!("DPoP {algorithms}")]);
     assert_eq!(
         asked(&[bearer("a.b.c")]),
         [
-            "Bearer realm=\"tokens\", error=\"invalid_token\"".to_owned(),
+            "Bearer realm=\"test\", error=\"invalid_token\"".to_owned(),
             format!("DPoP error=\"invalid_token\", {algorithms}")
         ]
     );
