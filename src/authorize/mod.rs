@@ -4,6 +4,7 @@ mod circumstance;
 pub mod door;
 mod observe;
 mod owner;
+pub mod step_up;
 pub mod vocabulary;
 
 #[cfg(test)]

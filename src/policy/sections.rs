@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::authenticate::certificate::CertificateRule;
+use crate::authenticate::introspection::rule::IntrospectionRule;
+use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
 use crate::inspect::detect::rule::FilterRule;
@@ -57,6 +59,10 @@ pub struct Sections {
     pub signatures: Vec<Named<SignatureRule>>,
     /// `[certificates.*]`
     pub certificates: Vec<Named<CertificateRule>>,
+    /// `[jwt.*]`
+    pub jwt: Vec<Named<JwtRule>>,
+    /// `[introspection.*]`
+    pub introspection: Vec<Named<IntrospectionRule>>,
     /// `[routes.*]`
     pub routes: Vec<Named<RouteRule>>,
     /// `[[test]]`
@@ -94,6 +100,10 @@ impl Sections {
             "signatures" => named(&mut self.signatures, "a signature", entry, source, mistakes),
             "certificates" => {
                 named(&mut self.certificates, "certificates", entry, source, mistakes);
+            }
+            "jwt" => named(&mut self.jwt, "a jwt", entry, source, mistakes),
+            "introspection" => {
+                named(&mut self.introspection, "an introspection", entry, source, mistakes);
             }
             "routes" => named(&mut self.routes, "a route", entry, source, mistakes),
             "test" => {

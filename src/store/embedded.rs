@@ -20,6 +20,7 @@ const CACHE_BYTES: usize = 16 << 20;
 const KEYS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("keys");
 const SIGNING: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("signing");
 const BANS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("bans");
+const REVOCATIONS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("revocations");
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 
 /// What must be known before anything else can be read; it alone is not sealed.
@@ -147,6 +148,21 @@ impl Embedded {
         Ok(last)
     }
 
+    /// Makes the tables that came with later versions than the one that began the file.
+    pub(in crate::store) fn complete(&self) -> Result<(), StoreFault> {
+        let reading = self.database.begin_read().map_err(disk)?;
+        let known: Vec<String> =
+            reading.list_tables().map_err(disk)?.map(|table| table.name().to_owned()).collect();
+        if Table::ALL.iter().all(|table| known.iter().any(|name| name == table.name())) {
+            return Ok(());
+        }
+        let writing = self.database.begin_write().map_err(disk)?;
+        for table in Table::ALL {
+            writing.open_table(definition(table)).map_err(disk)?;
+        }
+        writing.commit().map_err(disk)
+    }
+
     /// The sealed value of a record.
     pub(in crate::store) fn get(
         &self,
@@ -237,6 +253,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Keys => KEYS,
         Table::Signing => SIGNING,
         Table::Bans => BANS,
+        Table::Revocations => REVOCATIONS,
         Table::Meta => META,
     }
 }

@@ -29,13 +29,16 @@ pub enum Table {
     Signing,
     /// Addresses and credentials that are shut out.
     Bans,
+    /// Tokens and sessions that were revoked before their time.
+    Revocations,
     /// Facts about the gateway itself.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::Signing, Self::Bans, Self::Meta];
+    pub const ALL: [Self; 5] =
+        [Self::Keys, Self::Signing, Self::Bans, Self::Revocations, Self::Meta];
 
     /// The name, as messages and the file show it.
     pub fn name(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Table {
             Self::Keys => "keys",
             Self::Signing => "signing",
             Self::Bans => "bans",
+            Self::Revocations => "revocations",
             Self::Meta => "meta",
         }
     }
@@ -159,7 +163,11 @@ impl Store {
             Some(header) if header.schema_version != SCHEMA_VERSION => {
                 return Err(StoreFault::UnknownVersion { found: header.schema_version });
             }
-            Some(header) => Seal::unwrap(master, &header.data_keys)?,
+            Some(header) => {
+                let seal = Seal::unwrap(master, &header.data_keys)?;
+                embedded.complete()?;
+                seal
+            }
             None => {
                 let seal = Seal::fresh()?;
                 let data_keys = seal.wrap(master)?;

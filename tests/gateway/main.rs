@@ -27,4 +27,5 @@ mod series;
 mod services;
 mod signers;
 mod silence;
+mod tokens;
 mod tour;
