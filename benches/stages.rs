@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -68,6 +68,7 @@ use portcullis::route::Parameters;
 use portcullis::secret::Secret;
 use portcullis::store::Store;
 use portcullis::units::Size;
+use ring::digest::{SHA256, digest};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -278,6 +279,9 @@ impl Bed {
             upstreams: Arc::new(upstreams()),
             directory: Arc::clone(&directory),
             nonces: Arc::new(Nonces::with_history(50_000_000)),
+            outside: portcullis::authenticate::outside::Outside::new(Arc::new(|_| {
+                Err(String::new())
+            })),
             buckets: Arc::new(Buckets::new(1_000_000)),
             record: Arc::clone(&record),
             clock: clock.clone(),
@@ -321,7 +325,7 @@ impl Bed {
     }
 
     fn find(&self, head: &Head) -> (&Route, Parameters) {
-        self.policy.find(head, self.now()).unwrap()
+        self.policy.find(head).unwrap()
     }
 
     /// A request that has come as far as its budgets.
@@ -428,6 +432,7 @@ fn main() {
     routes(&bench);
     keys(&bench);
     signatures(&bench);
+    tokens(&bench);
     budgets(&bench);
     inspections(&bench);
     answers(&bench);
@@ -454,15 +459,10 @@ fn routes(bench: &Bench) {
             continue;
         }
         let bed = many_routes(count);
-        let now = bed.now();
         let last = format!("/v1/kind{}/task_1", count - 1);
         let heads: Vec<Head> = (0..BATCH).map(|_| bed.head(get(&last, None))).collect();
         let mut turn = heads.iter().cycle();
-        bench.stage(
-            &name,
-            || turn.next().unwrap(),
-            |head| bed.policy.find(head, now).unwrap().0.number,
-        );
+        bench.stage(&name, || turn.next().unwrap(), |head| bed.policy.find(head).unwrap().0.number);
     }
 }
 
@@ -636,6 +636,102 @@ fn signatures_by(
     bench.stage(&primitive, || (), |()| alone(&base, &signature));
 }
 
+/// Tokens by both curves, verified each time and found in the cache, beside what the primitives cost.
+fn tokens(bench: &Bench) {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let es = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random);
+    let (es, pkcs8) = (es.unwrap(), Ed25519KeyPair::generate_pkcs8(&random).unwrap());
+    let ed = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
+    let (es_public, ed_public) = (es.public_key().as_ref(), ed.public_key().as_ref());
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (x, y) = es_public.split_at(1).1.split_at(32);
+    let keys = serde_json::json!({ "keys": [
+        { "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) },
+        { "kty": "OKP", "crv": "Ed25519", "x": encode(ed_public) },
+    ]});
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("keys.json"), keys.to_string()).unwrap();
+    std::fs::write(dir.path().join("policy.toml"), TOKENS).unwrap();
+    let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
+    let bed = Bed::over(&Files::read(dir.path(), &mut Mistakes::default()), directory);
+    let now = bed.now();
+    let claims = serde_json::json!({
+        "iss": "https://id.example.com", "aud": "https://api.example.com", "sub": "u-0123456789", "jti": "0123456789abcdef",
+        "iat": now.unix_s(), "exp": now.unix_s() + 3600, "scope": "tasks:read tasks:write", "client_id": "0123456789",
+    });
+    let signed = |alg: &str| {
+        let header = serde_json::json!({ "alg": alg, "typ": "at+jwt" });
+        format!(
+            "{}.{}",
+            encode(header.to_string().as_bytes()),
+            encode(claims.to_string().as_bytes())
+        )
+    };
+    let (by_es, by_ed) = (signed("ES256"), signed("EdDSA"));
+    let es_signature = es.sign(&random, by_es.as_bytes()).unwrap();
+    let ed_signature = ed.sign(by_ed.as_bytes());
+    let of_es = format!("{by_es}.{}", encode(es_signature.as_ref()));
+    let of_ed = format!("{by_ed}.{}", encode(ed_signature.as_ref()));
+    for (name, path, token) in [
+        ("authenticate: a token, ES256", "/fresh", &of_es),
+        ("authenticate: a token, EdDSA", "/fresh", &of_ed),
+        ("authenticate: a token seen before", "/cached", &of_es),
+    ] {
+        let (route, _) = bed.find(&bed.head(get(path, Some(token))));
+        bench.stage(
+            name,
+            || bed.head(get(path, Some(token))),
+            |head| route.authenticate.who(&head, now).map(drop).unwrap(),
+        );
+    }
+    let es_key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, es_public);
+    let ed_key = UnparsedPublicKey::new(&ED25519, ed_public);
+    bench.stage(
+        "primitive: ES256 verification",
+        || (),
+        |()| es_key.verify(by_es.as_bytes(), es_signature.as_ref()).unwrap(),
+    );
+    bench.stage(
+        "primitive: EdDSA verification",
+        || (),
+        |()| ed_key.verify(by_ed.as_bytes(), ed_signature.as_ref()).unwrap(),
+    );
+    bench.stage("primitive: SHA-256 of a token", || (), |()| digest(&SHA256, of_es.as_bytes()));
+}
+
+const TOKENS: &str = r#"
+version = 1
+
+[scopes]
+"tasks:read" = "Read tasks"
+
+[jwt.fresh]
+issuer   = "https://id.example.com"
+audience = ["https://api.example.com"]
+keys     = "file:keys.json"
+cache    = 0
+
+[jwt.cached]
+issuer   = "https://id.example.com"
+audience = ["https://api.example.com"]
+keys     = "file:keys.json"
+
+[routes.fresh]
+summary  = "Verified each time"
+match    = "GET /fresh"
+upstream = "tasks"
+auth     = { any = ["jwt.fresh"] }
+allow    = [{ scopes = ["tasks:read"] }]
+
+[routes.cached]
+summary  = "Verified once"
+match    = "GET /cached"
+upstream = "tasks"
+auth     = { any = ["jwt.cached"] }
+allow    = [{ scopes = ["tasks:read"] }]
+"#;
+
 fn budgets(bench: &Bench) {
     let bed = Bed::of("full");
     let example = bed.head(get("/api/tasks", Some(KEY)));
@@ -643,7 +739,7 @@ fn budgets(bench: &Bench) {
     let now = bed.now();
     let principals = || route.authenticate.who(&example, now).unwrap();
     bench.stage("authorize: scopes", principals, |principal| {
-        route.doors.allow(principal, &example, &parameters, bed.now()).unwrap()
+        route.doors.allow(principal, &example, &parameters, now).unwrap()
     });
     bench.stage(
         "limit: the address",
@@ -652,7 +748,7 @@ fn budgets(bench: &Bench) {
     );
     let permits = || {
         let principal = route.authenticate.who(&example, now).unwrap();
-        (route.doors.allow(principal, &example, &parameters, bed.now()).unwrap(), bed.now())
+        (route.doors.allow(principal, &example, &parameters, now).unwrap(), bed.now())
     };
     bench.stage("limit: three budgets", permits, |(permit, now)| {
         route.budgets.spend(permit, &example, now).unwrap()

@@ -24,11 +24,12 @@ use arc_swap::ArcSwap;
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::authenticate::{Authenticate, Principal};
 use crate::clock::{Clock, Now};
 use crate::forward::Answer;
 use crate::forward::sender::Sender;
 use crate::head::bans::Bans;
-use crate::head::{self, RequestId};
+use crate::head::{self, Head, RequestId};
 use crate::inspect::Observed;
 use crate::inspect::room::Room;
 use crate::listen::body::Body;
@@ -125,13 +126,19 @@ impl Gateway {
             entry.routed(&route.meters);
             return Ok(Passed::Preflight(headers));
         }
-        let (route, parameters) = policy.find(&head, now)?;
+        let (route, parameters) = match policy.find(&head) {
+            Ok(found) => found,
+            // Strangers do not learn what is not there.
+            Err(missing) => {
+                Self::identify(policy, policy.unmatched(), &head, now).await?;
+                return Err(missing);
+            }
+        };
         seen.route = Some(route);
         entry.routed(&route.meters);
         entry.passed(Stage::Route, Some(&route.origin));
 
-        let principal = route.authenticate.who(&head, now);
-        let mut principal = principal.map_err(|refusal| policy.failed(refusal, &head, now))?;
+        let mut principal = Self::identify(policy, &route.authenticate, &head, now).await?;
         (seen.authenticated, seen.retires_s) = (principal.grant().is_some(), principal.retires_s());
         entry.identified(&mut principal);
         entry.passed(Stage::Authenticate, None);
@@ -160,6 +167,17 @@ impl Gateway {
         entry.forwarded(route.upstream.target_name(answer.target), answer.first_byte);
         entry.passed(Stage::Forward, None);
         Ok(Passed::Answered(answer))
+    }
+
+    /// Who calls. This alone waits for the outside, where a scheme has to ask.
+    async fn identify(
+        policy: &Policy,
+        authenticate: &Authenticate,
+        head: &Head,
+        now: Now,
+    ) -> Result<Principal, Refusal> {
+        let identified = authenticate.identify(head, now).await;
+        identified.map_err(|refusal| policy.failed(refusal, head, now))
     }
 }
 

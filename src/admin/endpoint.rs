@@ -29,6 +29,10 @@ pub enum Endpoint {
     AddBan,
     /// Lifts a ban.
     RemoveBan,
+    /// Lists the tokens and sessions that are revoked.
+    Sessions,
+    /// Revokes a token, a session or all tokens of a subject.
+    RevokeSession,
     /// Tells the last request that was refused.
     LastRefused,
     /// Tells the request with this id.
@@ -58,6 +62,9 @@ impl Endpoint {
             "/v1/bans" if reads => Ok(Self::Bans),
             "/v1/bans" => Err(Failure::method("GET, HEAD, POST")),
             "/v1/bans/remove" => write(Self::RemoveBan),
+            "/v1/sessions" if writes => Ok(Self::RevokeSession),
+            "/v1/sessions" if reads => Ok(Self::Sessions),
+            "/v1/sessions" => Err(Failure::method("GET, HEAD, POST")),
             "/v1/decisions/last-refused" => read(Self::LastRefused),
             _ => match path.strip_prefix("/v1/decisions/") {
                 Some(id) if !id.is_empty() && !id.contains('/') => {
@@ -93,6 +100,8 @@ mod tests {
             (Method::GET, "/v1/bans"),
             (Method::POST, "/v1/bans"),
             (Method::POST, "/v1/bans/remove"),
+            (Method::GET, "/v1/sessions"),
+            (Method::POST, "/v1/sessions"),
             (Method::GET, "/v1/decisions/last-refused"),
             (Method::GET, "/v1/decisions/0199"),
         ] {
@@ -106,6 +115,7 @@ mod tests {
             (Method::POST, "/healthz", StatusCode::METHOD_NOT_ALLOWED),
             (Method::GET, "/v1/reload", StatusCode::METHOD_NOT_ALLOWED),
             (Method::DELETE, "/v1/bans", StatusCode::METHOD_NOT_ALLOWED),
+            (Method::DELETE, "/v1/sessions", StatusCode::METHOD_NOT_ALLOWED),
             (Method::POST, "/v1/decisions/x", StatusCode::METHOD_NOT_ALLOWED),
             (Method::GET, "/", StatusCode::NOT_FOUND),
             (Method::GET, "/metrics/", StatusCode::NOT_FOUND),

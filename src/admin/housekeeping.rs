@@ -69,6 +69,7 @@ impl Desk {
         if turn.is_multiple_of(FORGET_TURNS) {
             // A failing disk is logged where it fails.
             let _ = self.bans.expire(now);
+            let _ = self.sessions.expire(now);
             self.reloads.forget_routes(now);
             self.tend_identity(now);
             self.keep_usage();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::admin::Desk;
 use crate::authenticate::alarm::Cause;
 use crate::authenticate::directory::state::State;
+use crate::authenticate::sessions::REVOCATIONS_MAX;
 use crate::clock::Now;
 use crate::forward::credential::Credential;
 use crate::forward::upstream::Upstream;
@@ -30,10 +31,54 @@ impl Desk {
         metrics.set(families::IDENTITY_KEYS_PUBLISHED, [], published);
         self.tell_memory(metrics);
         self.tell_keys(metrics, now);
+        self.tell_tokens(metrics, now);
         let (manual, canary) = self.bans.counts(now);
         metrics.set(families::BANS_IN_FORCE, ["manual"], manual as f64);
         metrics.set(families::BANS_IN_FORCE, ["canary"], canary as f64);
         self.parts.shared.record.scrape()
+    }
+
+    fn tell_tokens(&self, metrics: &Metrics, now: Now) {
+        metrics.set(families::REVOCATIONS_HELD, [], self.sessions.count() as f64);
+        metrics.set(families::REVOCATIONS_MAX, [], REVOCATIONS_MAX as f64);
+        metrics.clear(families::TOKEN_KEYS);
+        metrics.clear(families::TOKEN_KEYS_AGE);
+        for verifier in self.parts.shared.policy.load().verifiers() {
+            let (name, keys) = (verifier.name(), verifier.keys());
+            if keys.source().is_some() {
+                let (age_s, count) = keys.age(now).unwrap_or((f64::INFINITY, 0));
+                metrics.set(families::TOKEN_KEYS, [name], count as f64);
+                metrics.set(families::TOKEN_KEYS_AGE, [name], age_s);
+                let (ok, failed) = keys.counts();
+                metrics.raise(families::TOKEN_KEYS_FETCHES, [name, "ok"], ok);
+                metrics.raise(families::TOKEN_KEYS_FETCHES, [name, "failed"], failed);
+            }
+            let counts = verifier.counts();
+            for (result, counter) in [
+                ("cached", &counts.cached),
+                ("verified", &counts.verified),
+                ("refused", &counts.refused),
+            ] {
+                // Counted since the last scrape: a new policy begins to count anew.
+                let more = counter.swap(0, Ordering::Relaxed);
+                metrics.add(families::TOKENS_JUDGED, [name, result], more);
+            }
+            metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], verifier.take_evicted());
+        }
+        for introspector in self.parts.shared.policy.load().introspectors() {
+            let (name, counts) = (introspector.name(), introspector.counts());
+            for (result, counter) in [
+                ("active", &counts.active),
+                ("inactive", &counts.inactive),
+                ("failed", &counts.failed),
+            ] {
+                let more = counter.swap(0, Ordering::Relaxed);
+                metrics.add(families::TOKENS_ASKED_ABOUT, [name, result], more);
+            }
+            let cached = introspector.take_cached();
+            metrics.add(families::TOKENS_ASKED_ABOUT, [name, "cached"], cached);
+            metrics.add(families::TOKEN_CACHE_EVICTIONS, [name], introspector.take_evicted());
+        }
     }
 
     fn tell_memory(&self, metrics: &Metrics) {

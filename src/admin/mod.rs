@@ -12,6 +12,7 @@ pub mod keys;
 pub mod secrets;
 pub mod bans;
 mod alarms;
+pub mod sessions;
 pub mod status;
 pub mod metrics;
 pub mod housekeeping;
@@ -34,7 +35,9 @@ use crate::admin::endpoint::Endpoint;
 use crate::admin::guard::Guard;
 use crate::admin::reloads::{Reloads, result_name};
 use crate::admin::secrets::{MasterKey, Rekey};
+use crate::admin::sessions::NewRevocation;
 use crate::authenticate::directory::Directory;
+use crate::authenticate::sessions::Sessions;
 use crate::clock::Now;
 use crate::forward::identity::issuer::Issuer;
 use crate::forward::upstream::Upstreams;
@@ -66,6 +69,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// What unlocks that.
     pub master: MasterKey,
+    /// Tokens and sessions that were revoked.
+    pub sessions: Arc<Sessions>,
     /// All token buckets.
     pub buckets: Arc<Buckets>,
     /// What loads the policy again.
@@ -96,6 +101,7 @@ pub(in crate::admin) struct Desk {
     bans: Register,
     store: Arc<Store>,
     master: MasterKey,
+    sessions: sessions::Register,
     reloads: Reloads,
     started: Now,
     scraping: Mutex<()>,
@@ -124,6 +130,7 @@ impl Admin {
             directory,
             store,
             master,
+            sessions,
             buckets,
             reloader,
             watch,
@@ -140,6 +147,7 @@ impl Admin {
             bans: Register::new(Arc::clone(&shared.bans), Arc::clone(&store)),
             store: Arc::clone(&store),
             master,
+            sessions: sessions::Register::new(sessions, Arc::clone(&store)),
             reloads,
             started: shared.clock.now(),
             scraping: Mutex::new(()),
@@ -225,6 +233,12 @@ impl Desk {
             Endpoint::RemoveBan => {
                 let lifted: LiftedBan = parse(&read(body, BODY_BYTES_MAX).await?)?;
                 self.apart(move |desk| Ok(answer::json(&desk.bans.remove(lifted.network)?))).await
+            }
+            Endpoint::Sessions => Ok(answer::json(&self.sessions.list())),
+            Endpoint::RevokeSession => {
+                let new: NewRevocation = parse(&read(body, BODY_BYTES_MAX).await?)?;
+                let revoked = move |desk: &Self| desk.sessions.revoke(new, desk.now());
+                self.apart(|desk| Ok(answer::json(&revoked(desk)?))).await
             }
             Endpoint::LastRefused => recent()
                 .last_refused()

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::authenticate::alarm::{Alarm, Cause};
+use crate::authenticate::bearer::Carried;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::exposure::stranger;
-use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token};
+use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token as is_well_formed};
 use crate::authenticate::standing::{Keeper, Standing};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
@@ -29,12 +30,14 @@ const QUERY_NAMES: [&str; 4] = ["access_token", "api_key", "apikey", "x-api-key"
 #[derive(Debug)]
 pub struct ApiKeyScheme {
     directory: Arc<Directory>,
+    /// What else `Authorization` may carry on the route.
+    carried: Carried,
 }
 
 impl ApiKeyScheme {
     /// The scheme over the keys of this directory.
     pub fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+        Self { directory, carried: Carried::default() }
     }
 
     /// What the key gives, if it is known and holds.
@@ -53,7 +56,8 @@ impl ApiKeyScheme {
         }
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.directory) as _;
         let standing = Some(Standing::new(keeper, ticket));
-        Ok(Evidence { grant: Arc::clone(&entry.grant), digest_covered: false, standing })
+        let grant = Arc::clone(&entry.grant);
+        Ok(Evidence { grant, digest_covered: false, standing, assurance: None })
     }
 
     /// Tells those who act behind the request that somebody holds what nobody may use.
@@ -78,6 +82,12 @@ impl ApiKeyScheme {
                 .because("the key's checksum is wrong: it was mistyped or cut"),
             None => Refusal::new(Reason::CredentialUnknown),
         }
+    }
+
+    /// Whether a value of `Authorization` is a token that another scheme of the route takes. What
+    /// begins like a key of ours is one, and so is what was imported as one.
+    fn is_token(&self, value: &HeaderValue) -> bool {
+        self.carried.is_token(value, |text| self.directory.is_key(text))
     }
 
     /// Refuses a key in the query, where it has already been written to logs and histories.
@@ -109,7 +119,7 @@ impl Scheme for ApiKeyScheme {
         {
             return Attempt::Rejected(refusal);
         }
-        let proved = match presented(&head.headers) {
+        let proved = match presented(&head.headers, |value| self.is_token(value)) {
             Ok(None) => return Attempt::Absent,
             Ok(Some(text)) => self.prove(text, head, now),
             Err(refusal) => Err(refusal),
@@ -119,11 +129,18 @@ impl Scheme for ApiKeyScheme {
             Err(refusal) => Attempt::Rejected(refusal),
         }
     }
+
+    fn on_route(&self, carried: Carried) -> Option<Arc<dyn Scheme>> {
+        Some(Arc::new(Self { directory: Arc::clone(&self.directory), carried }))
+    }
 }
 
 /// The one key that the headers carry, if they carry one.
-fn presented(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut bearers = headers.get_all(AUTHORIZATION).iter();
+fn presented(
+    headers: &HeaderMap,
+    is_token: impl Fn(&HeaderValue) -> bool,
+) -> Result<Option<&str>, Refusal> {
+    let mut bearers = headers.get_all(AUTHORIZATION).iter().filter(|value| !is_token(value));
     let mut plain = headers.get_all(X_API_KEY).iter();
     let carriers = (bearers.next(), plain.next());
     if bearers.next().is_some() || plain.next().is_some() {
@@ -139,7 +156,7 @@ fn presented(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         })?,
         (None, Some(value)) => value.as_bytes(),
     };
-    if token.len() > TOKEN_BYTES_MAX || !is_token(token) {
+    if token.len() > TOKEN_BYTES_MAX || !is_well_formed(token) {
         return Err(Refusal::new(Reason::CredentialMalformed)
             .because("the key has characters that no key has, or more than 512"));
     }
@@ -181,7 +198,7 @@ mod tests {
     /// What the scheme says of these headers: `absent`, the subject, or the name of the reason.
     fn said(scheme: &ApiKeyScheme, headers: &[(&str, &str)], now: Now) -> String {
         match scheme.attempt(&head(headers), now) {
-            Attempt::Absent => "absent".to_owned(),
+            Attempt::Absent | Attempt::Ask(_) => "absent".to_owned(),
             Attempt::Accepted(evidence) => evidence.grant.subject.to_string(),
             Attempt::Rejected(refusal) => refusal.reason.name().to_owned(),
         }
@@ -354,7 +371,7 @@ mod tests {
                     false
                 }
                 Attempt::Accepted(_) => true,
-                Attempt::Absent => panic!("the header was not seen"),
+                Attempt::Absent | Attempt::Ask(_) => panic!("the header was not seen"),
             }
         };
         for query in [&format!("a=1&k={key}"), "Access_Token=x", "limit=5&api_key", "apikey=1"] {
@@ -389,7 +406,7 @@ mod tests {
             let empty = head.headers.is_empty();
             match scheme.attempt(&head, NOW) {
                 Attempt::Accepted(_) => prop_assert!(false, "garbage was accepted"),
-                Attempt::Absent => prop_assert!(empty),
+                Attempt::Absent | Attempt::Ask(_) => prop_assert!(empty),
                 Attempt::Rejected(_) => prop_assert!(!empty),
             }
         });

@@ -319,9 +319,12 @@ impl Scheme for CertificateScheme {
         let Some(tls) = &head.peer.tls else { return Attempt::Absent };
         let Some(certificate) = &tls.certificate else { return Attempt::Absent };
         match self.prove(certificate, tls.server_name.as_deref(), now) {
-            Ok(grant) => {
-                Attempt::Accepted(Evidence { grant, digest_covered: false, standing: None })
-            }
+            Ok(grant) => Attempt::Accepted(Evidence {
+                grant,
+                digest_covered: false,
+                standing: None,
+                assurance: None,
+            }),
             Err(refusal) => Attempt::Rejected(refusal),
         }
     }

@@ -8,6 +8,8 @@ use http::HeaderValue;
 pub struct Challenge {
     /// The value of `WWW-Authenticate`.
     pub www_authenticate: HeaderValue,
+    /// A second value of `WWW-Authenticate`, where tokens may be bound to a key (RFC 9449, 7.1).
+    pub dpop: Option<HeaderValue>,
     /// The values of `Accept-Signature`, one for each signature that the route would accept.
     pub accept_signature: Box<[HeaderValue]>,
     /// The value of `Want-Content-Digest`, where a wanted signature covers the body's digest.
@@ -39,12 +41,24 @@ impl Challenge {
         Self {
             www_authenticate: HeaderValue::try_from(value)
                 .unwrap_or_else(|_| HeaderValue::from_static("Bearer")),
+            dpop: None,
             accept_signature: accept_signature.into(),
             want_content_digest: accept_signature
                 .iter()
                 .any(covers_digest)
                 .then(|| HeaderValue::from_static("sha-256=10")),
         }
+    }
+
+    /// Adds that a token bound to a key would do, with a proof by one of these algorithms.
+    pub(in crate::authenticate) fn or_dpop(
+        mut self,
+        error: Option<&str>,
+        algorithms: &str,
+    ) -> Self {
+        let error = error.map(|error| format!("error=\"{error}\", ")).unwrap_or_default();
+        self.dpop = HeaderValue::try_from(format!("DPoP {error}algs=\"{algorithms}\"")).ok();
+        self
     }
 }
 

@@ -14,6 +14,15 @@ pub mod digest;
 pub mod nonce;
 pub mod signature;
 pub mod standing;
+pub mod assurance;
+pub mod bearer;
+pub mod client;
+pub mod outside;
+pub mod sessions;
+pub mod jwt;
+pub mod introspection;
+pub mod ask;
+mod identify;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +33,9 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::authenticate::ask::Question;
+use crate::authenticate::assurance::Assurance;
+use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::verifier::Verifier;
@@ -36,7 +48,8 @@ use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
 
 /// The headers that carry credentials.
-const CREDENTIAL_HEADERS: [HeaderName; 4] = [
+const CREDENTIAL_HEADERS: [HeaderName; 5] = [
+    jwt::dpop::DPOP,
     AUTHORIZATION,
     api_key::X_API_KEY,
     HeaderName::from_static("signature"),
@@ -72,44 +85,6 @@ struct Member {
 }
 
 impl Authenticate {
-    /// Who calls. On a route with `auth = "none"` that is nobody, and whatever credentials are
-    /// shown there are neither looked at nor refused.
-    ///
-    /// With `any`, whichever credentials are shown must all be good: one that is present and wrong
-    /// is refused even beside a good one, and never passes for none. With both, all must belong to
-    /// one subject, and the first scheme of the rule says what the caller may do.
-    ///
-    /// # Errors
-    /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
-    pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
-        let mut principal = Principal {
-            grant: None,
-            scheme: "none",
-            digest_covered: false,
-            standings: Standings::default(),
-        };
-        if self.demand == Demand::None {
-            return Ok(principal);
-        }
-        for member in &self.schemes {
-            match member.scheme.attempt(head, now) {
-                Attempt::Rejected(refusal) => return Err(refusal),
-                Attempt::Absent if self.demand == Demand::All => {
-                    return Err(member.missing.into());
-                }
-                Attempt::Absent => {}
-                Attempt::Accepted(evidence) => {
-                    evidence.grant.usage.note(head.client, now);
-                    principal.accept(member.family, evidence)?;
-                }
-            }
-        }
-        match principal.grant {
-            Some(_) => Ok(principal),
-            None => Err(self.missing.into()),
-        }
-    }
-
     /// Whether nothing is asked: `auth = "none"`.
     pub fn is_open(&self) -> bool {
         self.demand == Demand::None
@@ -147,7 +122,8 @@ impl Authenticate {
     pub fn challenge(&self, reason: Reason, with_body: bool) -> Option<&Challenge> {
         let [bare, whole] = self.challenges.as_ref()?;
         let (first, failed) = if with_body { whole } else { bare };
-        if reason.status() != StatusCode::UNAUTHORIZED {
+        // A door that asks for more brings a challenge of its own.
+        if reason.status() != StatusCode::UNAUTHORIZED || reason == Reason::StepUpRequired {
             return None;
         }
         Some(if reason == self.missing { first } else { failed })
@@ -189,12 +165,23 @@ pub struct Grant {
 }
 
 /// A caller proved for this request. Made by [`Authenticate`](super::authenticate) alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Principal {
     pub(in crate::authenticate) grant: Option<Arc<Grant>>,
-    pub(in crate::authenticate) scheme: &'static str,
+    pub(in crate::authenticate) scheme: Family,
     pub(in crate::authenticate) digest_covered: bool,
     pub(in crate::authenticate) standings: Standings,
+    assurance: Option<Arc<Assurance>>,
+}
+
+/// The first part of a scheme's name; `none` until one has proved the caller.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::authenticate) struct Family(&'static str);
+
+impl Default for Family {
+    fn default() -> Self {
+        Self("none")
+    }
 }
 
 impl Principal {
@@ -210,15 +197,19 @@ impl Principal {
 
     /// The scheme that proved the caller: `api-key`, `signature`, or `none`.
     pub fn scheme(&self) -> &'static str {
-        self.scheme
+        self.scheme.0
+    }
+
+    /// What a token said of how and when its holder was authenticated; nothing without one.
+    pub fn assurance(&self) -> Option<&Assurance> {
+        self.assurance.as_deref()
     }
 
     /// A principal that nobody proved, for the tests of later stages; nothing is an anonymous one.
     #[cfg(test)]
     pub(crate) fn unproved(grant: Option<Grant>) -> Self {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
-        let grant = grant.map(Arc::new);
-        Self { grant, scheme, digest_covered: false, standings: Standings::default() }
+        Self { grant: grant.map(Arc::new), scheme: Family(scheme), ..Self::default() }
     }
 
     /// Unix seconds at which the credential gives way to its successor; nothing while it has none.
@@ -247,11 +238,14 @@ impl Principal {
             Some(_) => {}
             None => {
                 self.grant = Some(evidence.grant);
-                self.scheme = family;
+                self.scheme = Family(family);
             }
         }
         self.digest_covered |= evidence.digest_covered;
         evidence.standing.into_iter().for_each(|standing| self.standings.push(standing));
+        if self.assurance.is_none() {
+            self.assurance = evidence.assurance;
+        }
         Ok(())
     }
 }
@@ -269,15 +263,23 @@ pub trait Scheme: Send + Sync {
     fn challenge(&self, _with_body: bool) -> Option<HeaderValue> {
         None
     }
+
+    /// The same scheme for a route on which `Authorization` may carry these kinds of credential;
+    /// nothing for schemes that do not read it.
+    fn on_route(&self, _: Carried) -> Option<Arc<dyn Scheme>> {
+        None
+    }
 }
 
-/// The three answers of a scheme. A rejected credential ends the search.
+/// The answers of a scheme. A rejected credential ends the search.
 #[derive(Debug)]
 pub enum Attempt {
     /// The head holds no credential of this kind.
     Absent,
     /// The credential is good.
     Accepted(Evidence),
+    /// Nobody here knows. Once the question is answered, the scheme is asked again.
+    Ask(Question),
     /// There is one, and it is wrong. Its refusal's public face is the same whatever was wrong.
     Rejected(Refusal),
 }
@@ -292,6 +294,8 @@ pub struct Evidence {
     /// How to find out later whether it still holds. Nothing only where it cannot end before its
     /// connection does: without one, no revocation ends what has begun.
     pub standing: Option<Standing>,
+    /// What it says of how and when its holder was authenticated; only tokens do.
+    pub assurance: Option<Arc<Assurance>>,
 }
 
 /// When, whence and where a credential holds.
@@ -392,6 +396,6 @@ impl Principal {
     /// A caller for tests of later stages: proved by `api-key`, or anonymous.
     pub(crate) fn for_tests(grant: Option<Arc<Grant>>) -> Self {
         let scheme = if grant.is_some() { "api-key" } else { "none" };
-        Self { grant, scheme, digest_covered: false, standings: Standings::default() }
+        Self { grant, scheme: Family(scheme), ..Self::default() }
     }
 }

@@ -11,8 +11,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
-use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key};
+use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key, introspection, jwt};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::mistake::{Reading, suggest};
@@ -129,11 +130,12 @@ fn members(
     for name in names {
         let Some(scheme) = schemes.get(&name.value) else {
             // What is defined but broken was reported where it stands.
-            let broken = ["signature", "certificate"].iter().find_map(|kind| {
+            let sections = [("signature", "signatures"), ("certificate", "certificates")];
+            let broken = sections.iter().find_map(|(kind, section)| {
                 let name = name.strip_prefix(kind)?.strip_prefix('.')?;
-                Some(format!("{kind}s.{name}"))
+                Some(format!("{section}.{name}"))
             });
-            if broken.is_some_and(|name| reading.mistakes.is_broken(&name)) {
+            if reading.mistakes.is_broken(&broken.unwrap_or_else(|| name.value.clone())) {
                 continue;
             }
             let says = format!("there is no scheme `{}`", name.value);
@@ -150,19 +152,37 @@ fn members(
         }
         members.push(member);
     }
+    let has = |family: &str| members.iter().any(|member| member.family == family);
+    let carried = Carried {
+        keys: has(api_key::NAME),
+        tokens: has(jwt::FAMILY),
+        opaque: has(introspection::FAMILY),
+    };
+    for member in &mut members {
+        if let Some(scheme) = member.scheme.on_route(carried) {
+            member.scheme = scheme;
+        }
+    }
     let families: BTreeSet<_> = members.iter().map(|member| member.family).collect();
     (families.len() == names.len()).then_some(members)
 }
 
 /// What a route with these schemes asks for at first, and after something that did not do.
 fn challenges(members: &[Member], realm: &str, with_body: bool) -> (Challenge, Challenge) {
-    let bearer = members.iter().any(|member| member.family == api_key::NAME);
+    let reads_bearer = |member: &Member| {
+        [api_key::NAME, jwt::FAMILY, introspection::FAMILY].contains(&member.family)
+    };
+    let bearer = members.iter().any(reads_bearer);
     let signatures: Vec<HeaderValue> =
         members.iter().filter_map(|member| member.scheme.challenge(with_body)).collect();
-    (
-        Challenge::new(realm, bearer, None, &signatures),
-        Challenge::new(realm, bearer, Some("invalid_token"), &signatures),
-    )
+    let challenge = |error| {
+        let challenge = Challenge::new(realm, bearer, error, &signatures);
+        match members.iter().any(|m| [jwt::FAMILY, introspection::FAMILY].contains(&m.family)) {
+            true => challenge.or_dpop(error, jwt::dpop::ALGORITHMS),
+            false => challenge,
+        }
+    };
+    (challenge(None), challenge(Some("invalid_token")))
 }
 
 impl<'de> Deserialize<'de> for AuthRule {

@@ -80,6 +80,7 @@ impl Scheme for Signature {
                 }),
                 digest_covered: true,
                 standing: None,
+                assurance: None,
             }),
         }
     }

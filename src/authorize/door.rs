@@ -1,6 +1,7 @@
 //! One door of a route: what it asks for, and whether a principal has it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use crate::authorize::Frame;
 use crate::authorize::circumstance::{Circumstance, Written};
 use crate::authorize::observe::{Observe, ObserveRule};
 use crate::authorize::owner::Owner;
+use crate::authorize::step_up::{ClaimAsked, ClaimValue, StepUp};
 use crate::authorize::verdict::{ConditionVerdict, DoorVerdict};
 use crate::clock::Now;
 use crate::head::Head;
@@ -19,7 +21,7 @@ use crate::mistake::source::{At, Origin};
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 use crate::route::Parameters;
-use crate::units::Network;
+use crate::units::{Network, Span};
 
 /// One way into a route. Everything in it must hold.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -57,6 +59,20 @@ pub struct DoorRule {
     /// Until a day, the door is only watched: what it would refuse passes, and is recorded.
     #[serde(default)]
     pub observe: Option<At<ObserveRule>>,
+    /// Claims that the caller's token must have, each with one of these values.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Vec<ClaimValue>>")]
+    pub claims: Option<BTreeMap<String, At<Vec<ClaimValue>>>>,
+    /// Levels of authentication (`acr`), one of which the token must have. Whoever lacks nothing
+    /// else is asked for it (RFC 9470).
+    #[serde(default)]
+    pub acr: Option<At<Vec<At<String>>>>,
+    /// Methods of authentication (`amr`), all of which the token must have.
+    #[serde(default)]
+    pub amr: Option<At<Vec<At<String>>>>,
+    /// How long ago the person may have been authenticated (`auth_time`), `1s` to `365d`.
+    #[serde(default)]
+    pub max_age: Option<At<Span>>,
 }
 
 /// One compiled door.
@@ -82,6 +98,10 @@ enum Condition {
     From(Box<[Network]>),
     /// The request comes at such a time, or on such a connection.
     Circumstance(Circumstance),
+    /// The token has this claim.
+    Claim(ClaimAsked),
+    /// The person was authenticated so. It stands last: who lacks nothing else is asked for it.
+    StepUp(StepUp),
 }
 
 /// The first condition of a door that did not hold, and how many before it did.
@@ -100,6 +120,7 @@ impl Door {
     ) -> Option<Self> {
         let DoorRule { anyone, scopes, roles, tiers, owner, from, .. } = &rule.value;
         let DoorRule { certificates, days, hours, observe, .. } = &rule.value;
+        let DoorRule { claims, acr, amr, max_age, .. } = &rule.value;
         let vocabulary = frame.vocabulary;
         let asked = [
             scopes.as_ref().map(|names| {
@@ -120,7 +141,12 @@ impl Door {
                 Owner::compile(owner, frame.parameters, reading).map(Condition::Owner)
             }),
         ];
-        let identity = asked.iter().any(Option::is_some);
+        let claims = claims.as_ref().map(|claims| ClaimAsked::compile(claims, reading));
+        let claims = claims.into_iter().flatten().map(|claim| claim.map(Condition::Claim));
+        let claims: Vec<Option<Condition>> = claims.collect();
+        let step_up = StepUp::compile((acr.as_ref(), amr.as_ref()), max_age.as_ref(), reading);
+        let step_up = step_up.map(|step_up| step_up.map(Condition::StepUp));
+        let identity = asked.iter().any(Option::is_some) || !claims.is_empty() || step_up.is_some();
         let written = Written { certificates, days, hours };
         let circumstances = Circumstance::compile(&written, reading);
         let means_more = identity || !circumstances.is_empty();
@@ -138,8 +164,9 @@ impl Door {
                 false
             }
         };
+        let conditions = asked.into_iter().flatten().chain(from).chain(circumstances);
         let conditions: Option<Box<[Condition]>> =
-            asked.into_iter().flatten().chain(from).chain(circumstances).collect();
+            conditions.chain(claims).chain(step_up).collect();
         let conditions = conditions.filter(|_| means_something)?;
         let place = reading.source.place(rule.span.clone());
         let observe = Observe::compile(observe.as_ref(), frame.now, reading)?;
@@ -267,6 +294,8 @@ impl Condition {
             }
             Self::From(networks) => networks.iter().any(|network| network.contains(head.client)),
             Self::Circumstance(circumstance) => circumstance.holds(head, now),
+            Self::Claim(claim) => claim.holds(by),
+            Self::StepUp(step_up) => step_up.holds(by, now),
         }
     }
 
@@ -278,6 +307,8 @@ impl Condition {
             Self::Owner(_) => "owner",
             Self::From(_) => "from",
             Self::Circumstance(circumstance) => circumstance.key(),
+            Self::Claim(_) => "claim",
+            Self::StepUp(_) => "authentication",
         }
     }
 
@@ -289,6 +320,8 @@ impl Condition {
             Self::Owner(_) => Reason::NotOwner.into(),
             Self::From(_) => Reason::NetworkRefused.into(),
             Self::Circumstance(circumstance) => circumstance.reason().into(),
+            Self::Claim(_) => Reason::ClaimMissing.into(),
+            Self::StepUp(step_up) => step_up.refusal(),
         }
     }
 
@@ -299,6 +332,8 @@ impl Condition {
             }
             Self::Owner(owner) => owner.to_string(),
             Self::Circumstance(circumstance) => circumstance.asks(),
+            Self::Claim(claim) => claim.asks(),
+            Self::StepUp(step_up) => step_up.asks(),
             Self::From(networks) => {
                 networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
@@ -324,6 +359,8 @@ impl Condition {
                 None => "the key is in no tier".into(),
             },
             Self::Owner(_) => "the value is not the key's subject".into(),
+            Self::Claim(_) => "the token has no such claim".into(),
+            Self::StepUp(step_up) => step_up.lack(by, now),
             Self::From(_) | Self::Circumstance(_) => Cow::Borrowed(""),
         }
     }

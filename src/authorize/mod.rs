@@ -5,6 +5,7 @@ pub mod door;
 mod observe;
 mod owner;
 pub mod verdict;
+pub mod step_up;
 pub mod vocabulary;
 
 #[cfg(test)]

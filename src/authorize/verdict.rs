@@ -20,8 +20,8 @@ pub struct DoorVerdict {
 /// What one condition says to a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionVerdict {
-    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner`, `from`, `certificates`
-    /// or `hours`.
+    /// The key of the condition: `scopes`, `roles`, `tiers`, `owner`, `from`, `certificates`,
+    /// `hours`, `claim` or `authentication`.
     pub key: &'static str,
     /// What it asks for, as the policy writes it.
     pub asks: String,

@@ -18,6 +18,7 @@ pub mod schema;
 pub mod keys;
 pub mod secrets;
 pub mod bans;
+pub mod sessions;
 pub mod sign;
 pub mod status;
 pub mod task_service;
@@ -126,6 +127,9 @@ enum Command {
     /// List and lift bans of addresses
     #[command(subcommand)]
     Bans(bans::Command),
+    /// Revoke tokens and sessions, and list what is revoked
+    #[command(subcommand)]
+    Sessions(sessions::Command),
     /// Sign a request (RFC 9421) and print it ready for curl
     Sign(sign::Options),
     /// Ask the running gateway to load its policy again
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Some(Command::Keys(command)) => keys::run(&globals, command),
         Some(Command::Secrets(command)) => secrets::run(&globals, command),
         Some(Command::Bans(command)) => bans::run(&globals, command),
+        Some(Command::Sessions(command)) => sessions::run(&globals, command),
         Some(Command::Sign(options)) => sign::run(&globals, &options),
         Some(Command::Reload) => status::reload(&globals),
         Some(Command::Status(options)) => status::run(&globals, &options),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::admin::secrets::MasterKey;
-use crate::admin::{Admin, Parts, bans};
+use crate::admin::{Admin, Parts, bans, sessions};
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::outside::{Outside, Secrets};
 use crate::cli::exit::Exit;
 use crate::cli::facts::{Facts, facts};
 use crate::cli::first_run;
@@ -33,6 +34,7 @@ use crate::record::Record;
 use crate::record::log::Log;
 use crate::record::metrics::{Build, Metrics};
 use crate::rehearse;
+use crate::secret::reference::Reference;
 use crate::store::Store;
 use crate::units::Size;
 
@@ -128,11 +130,13 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         upstreams: Arc::clone(&config.upstreams),
         directory: Arc::clone(&directory),
         nonces: Arc::clone(&nonces),
+        outside: Outside::new(secrets(&config)),
         buckets: Arc::new(Buckets::new(config.ceilings.buckets)),
         record: Arc::clone(&record),
         clock: clock.clone(),
     };
-    let buckets = Arc::clone(&ground.buckets);
+    let (buckets, outside) = (Arc::clone(&ground.buckets), ground.outside.clone());
+    sessions::restore(&store, &outside.sessions).map_err(could_not)?;
     let files = Files::read(&config.policy_dir, mistakes);
     let policy = compile::compile(&files, &ground, mistakes).filter(|_| !mistakes.any_error());
     let Some(policy) = policy else { return Err(Exit::CouldNot(String::new())) };
@@ -170,6 +174,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         directory,
         store,
         master: MasterKey::of(&config),
+        sessions: Arc::clone(&outside.sessions),
         buckets,
         reloader,
         watch: config.watch,
@@ -181,9 +186,18 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let control = control(&config, &admin, bound, stopped, clock).map_err(could_not)?;
+    let control = control((&config, outside), &admin, bound, stopped, clock).map_err(could_not)?;
     let (drain_time, control) = (config.drain, Some(control));
     Ok(Started { facts, record, drain, drain_time, admin, stop_control, memory, workers, control })
+}
+
+/// Secrets that policies point at, from the directory of `gateway.toml` on.
+fn secrets(config: &Config) -> Secrets {
+    let base = config.base.clone();
+    Arc::new(move |reference| {
+        let secret = reference.parse::<Reference>()?.read(&base);
+        secret.map_err(|fault| fault.to_string())
+    })
 }
 
 /// Every address of the process, taken.

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{Admin, housekeeping};
+use crate::authenticate::jwt::refresh;
+use crate::authenticate::outside::Outside;
 use crate::cli::start::Bound;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -80,7 +82,7 @@ async fn work(serving: Serving, shared: Arc<Shared>, sender: Arc<Sender>, drain:
 
 /// The thread beside the workers: admin listener, bundled service, health checks, housekeeping.
 pub(in crate::cli) fn control(
-    config: &Config,
+    (config, outside): (&Config, Outside),
     admin: &Arc<Admin>,
     bound: Bound,
     stopped: watch::Receiver<bool>,
@@ -113,7 +115,9 @@ pub(in crate::cli) fn control(
                 serving.spawn(plain::serve(socket, service, stop()));
             }
             serving.spawn(health::watch(Arc::clone(&upstreams), stop()));
-            serving.spawn(oauth::watch(upstreams, clock, stop()));
+            serving.spawn(oauth::watch(upstreams, clock.clone(), stop()));
+            serving.spawn(refresh::keep(outside.key_sets, clock, stop()));
+            serving.spawn(outside.errands.run(stop()));
             serving.spawn(housekeeping::keep(admin, stop()));
             while serving.join_next().await.is_some() {}
         });

@@ -51,7 +51,7 @@ impl Authority {
 }
 
 /// The port that a scheme has when none is named.
-pub(in crate::head) fn port_default(scheme: &str) -> u16 {
+pub fn port_default(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
 

@@ -49,6 +49,7 @@ codes! {
     BadAuth "P0211" "An `auth` that cannot be read. Write `auth = { any = [\"api-key\"] }`, `auth = { all = [\"api-key\", \"signature.request\"] }`, or `auth = \"none\"` to open a route on purpose."
     BadRewrite "P0212" "A rewrite whose result is not a path this route's rules were written for."
     BadExpression "P0213" "A regular expression that does not compile within its size limit. All expressions run in linear time."
+    BadKeys "P0221" "Keys of an issuer that cannot be used: no JWK Set, a private or shared key, an RSA key of fewer than 2048 bits, or none to verify with."
     // The process.
     BadAddress "P0301" "An address that cannot be used here: not an IP address with a port, a host that is missing, or the gateway's own admin listener as an upstream."
     BadCertificate "P0302" "A certificate, key, authority or revocation list that cannot be read, does not fit, or has expired. TLS never starts without what is named."

@@ -68,6 +68,11 @@ pub struct CallerRule {
     /// The name in the certificate that the connection shows, a SPIFFE ID or a DNS name. Default:
     /// it shows none.
     pub certificate: Option<String>,
+    /// The `[jwt.NAME]` whose token is shown in place of a key.
+    pub jwt: Option<String>,
+    /// What that token says beside, for example `{ acr = "phr", amr = ["otp"] }`.
+    #[serde(default)]
+    pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the upstream answers in a test.
@@ -154,6 +159,10 @@ pub struct CaseCaller {
     pub signed: bool,
     /// The name in the certificate that its connection shows.
     pub certificate: Option<String>,
+    /// The `[jwt.NAME]` whose token is shown in place of a key.
+    pub jwt: Option<String>,
+    /// What that token says beside.
+    pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The request of a test.
@@ -214,7 +223,7 @@ impl Case {
 
 impl CaseCaller {
     fn compile(rule: &CallerRule, vocabulary: &Vocabulary, reading: &mut Reading<'_>) -> Self {
-        let CallerRule { sub, roles, scopes, tier, signed, certificate } = rule;
+        let CallerRule { sub, roles, scopes, tier, signed, certificate, jwt, claims } = rule;
         // Reported where a name is not defined; a misspelt role would make the test prove nothing.
         for role in roles {
             vocabulary.role(role, reading);
@@ -233,6 +242,8 @@ impl CaseCaller {
             tier: tier.as_ref().map(|tier| tier.value.clone()),
             signed: *signed,
             certificate: certificate.clone(),
+            jwt: jwt.clone(),
+            claims: claims.clone(),
         }
     }
 }

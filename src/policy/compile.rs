@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::exposure::{KeysRule, Watch};
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::outside::Outside;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Clock;
 use crate::forward::upstream::Upstreams;
@@ -35,6 +36,8 @@ pub struct Ground {
     pub directory: Arc<Directory>,
     /// Nonces that were seen.
     pub nonces: Arc<Nonces>,
+    /// The keys of issuers, what was revoked, and how secrets are found.
+    pub outside: Outside,
     /// Token buckets; they survive a new policy.
     pub buckets: Arc<Buckets>,
     /// Where requests are counted.
@@ -62,6 +65,8 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         filters,
         signatures,
         certificates,
+        jwt,
+        introspection,
         routes,
         cases,
         ..
@@ -76,22 +81,12 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     });
     let name: Arc<str> = name.map_or_else(|| "policy".into(), |name| name.rule.value.into());
 
-    let mut shop = Workshop {
-        ground,
-        files,
-        realm: Arc::clone(&name),
-        vocabulary: &vocabulary,
-        defaults: &defaults,
-        limits: BTreeMap::new(),
-        filters: BTreeMap::new(),
-        schemes: BTreeMap::new(),
-        signatures: BTreeMap::new(),
-        parts: Parts::default(),
-    };
+    let mut shop = workshop(ground, files, &name, (&vocabulary, &defaults));
     shop.limits(&limits, mistakes);
     shop.filters(&filters, mistakes);
     shop.schemes(&signatures, mistakes);
     shop.certificates(&certificates, mistakes);
+    shop.tokens((&jwt, &introspection), &routes, mistakes);
     shop.default_parts(mistakes);
     let unmatched = shop.unmatched(mistakes);
     let written = routes;
@@ -100,7 +95,8 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let table = Table::compile(shapes, mistakes);
     let doors = routes.iter().flat_map(|route| route.doors.watching());
     let watching = filters.iter().filter_map(watching).chain(doors).collect();
-    let signatures = shop.signatures;
+    let (signatures, verifiers) = (shop.signatures, shop.verifiers);
+    let introspectors = shop.introspectors;
     let cases = compiled_cases(&cases, &vocabulary, mistakes);
     if mistakes.count().0 > before {
         return None;
@@ -117,7 +113,32 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
         vocabulary,
         signatures,
         watching,
+        verifiers,
+        introspectors,
     })
+}
+
+/// A workshop with nothing made yet.
+fn workshop<'a>(
+    ground: &'a Ground,
+    files: &'a Files,
+    name: &Arc<str>,
+    (vocabulary, defaults): (&'a Vocabulary, &'a Single<DefaultsRule>),
+) -> Workshop<'a> {
+    Workshop {
+        ground,
+        files,
+        realm: Arc::clone(name),
+        vocabulary,
+        defaults,
+        limits: BTreeMap::new(),
+        filters: BTreeMap::new(),
+        schemes: BTreeMap::new(),
+        signatures: BTreeMap::new(),
+        verifiers: Vec::new(),
+        introspectors: Vec::new(),
+        parts: Parts::default(),
+    }
 }
 
 /// A filter that only watches, with the end of that in Unix seconds.

@@ -10,6 +10,7 @@ mod advice;
 mod weaker;
 mod certificates;
 mod workshop;
+mod tokens;
 pub mod route;
 pub mod reload;
 
@@ -21,6 +22,8 @@ use http::{HeaderMap, Method};
 use crate::authenticate::Authenticate;
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::exposure::Watch;
+use crate::authenticate::introspection::Introspector;
+use crate::authenticate::jwt::Verifier;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
@@ -49,6 +52,10 @@ pub struct Policy {
     watching: Vec<(Box<str>, u64)>,
     /// Signature schemes by their names, for those who sign as the policy demands.
     signatures: BTreeMap<String, Arc<SignatureScheme>>,
+    /// What verifies tokens, for metrics and for those who mint tokens as the policy demands.
+    verifiers: Vec<Arc<Verifier>>,
+    /// What asks issuers about tokens, for metrics.
+    introspectors: Vec<Arc<Introspector>>,
 }
 
 /// What holds for requests that no route matches.
@@ -112,23 +119,25 @@ impl Policy {
     /// The one route for a head.
     ///
     /// # Errors
-    /// Whoever asks for what is not there is asked who they are first, so that the map of routes
-    /// shows to nobody who has no business here: strangers get 401, others 404 or 405.
-    pub fn find(&self, head: &Head, now: Now) -> Result<(&Route, Parameters), Refusal> {
-        let missing = match self.table.find(&head.method, &head.host, &head.path) {
+    /// 404 or 405, for those who are authenticated. Whoever asks for what is not there is asked who
+    /// they are first, by [`unmatched`](Self::unmatched), so that the map of routes shows to nobody
+    /// who has no business here: strangers get 401.
+    pub fn find(&self, head: &Head) -> Result<(&Route, Parameters), Refusal> {
+        match self.table.find(&head.method, &head.host, &head.path) {
             Found::Route(number, parameters) => match self.routes.get(number) {
-                Some(route) => return Ok((route, parameters)),
-                None => Reason::GatewayFault.into(),
+                Some(route) => Ok((route, parameters)),
+                None => Err(Reason::GatewayFault.into()),
             },
             Found::OtherMethods(methods) => {
-                Refusal::new(Reason::MethodNotAllowed).with(Extra::Allow(methods))
+                Err(Refusal::new(Reason::MethodNotAllowed).with(Extra::Allow(methods)))
             }
-            Found::Nothing => Refusal::new(Reason::RouteUnknown),
-        };
-        match self.unmatched.authenticate.who(head, now) {
-            Ok(_) => Err(missing),
-            Err(stranger) => Err(self.failed(stranger, head, now)),
+            Found::Nothing => Err(Refusal::new(Reason::RouteUnknown)),
         }
+    }
+
+    /// Who is asked for what by requests that no route matches.
+    pub fn unmatched(&self) -> &Authenticate {
+        &self.unmatched.authenticate
     }
 
     /// The route that matches a head, whoever asks; for explanations. Requests take
@@ -140,6 +149,16 @@ impl Policy {
             }
             Found::OtherMethods(_) | Found::Nothing => None,
         }
+    }
+
+    /// What verifies tokens, one for each `[jwt.NAME]`.
+    pub fn verifiers(&self) -> &[Arc<Verifier>] {
+        &self.verifiers
+    }
+
+    /// What asks issuers about tokens, one for each `[introspection.NAME]`.
+    pub fn introspectors(&self) -> &[Arc<Introspector>] {
+        &self.introspectors
     }
 
     /// The signature that is asked of this request, if one is.

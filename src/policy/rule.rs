@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use crate::authenticate::certificate::CertificateRule;
 use crate::authenticate::exposure::KeysRule;
+use crate::authenticate::introspection::rule::IntrospectionRule;
+use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::door::DoorRule;
@@ -58,6 +60,12 @@ pub struct PolicyFile {
     /// Client certificates and whom they prove, by name.
     #[serde(default)]
     pub certificates: BTreeMap<String, CertificateRule>,
+    /// Issuers whose tokens are accepted (RFC 7519), by name.
+    #[serde(default)]
+    pub jwt: BTreeMap<String, JwtRule>,
+    /// Issuers that are asked what a token is worth (RFC 7662), by name.
+    #[serde(default)]
+    pub introspection: BTreeMap<String, IntrospectionRule>,
     /// What every route gets unless it says otherwise; a route's value replaces, never merges.
     pub defaults: Option<DefaultsRule>,
     /// Routes, by name.

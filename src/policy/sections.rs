@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::authenticate::certificate::CertificateRule;
 use crate::authenticate::exposure::KeysRule;
+use crate::authenticate::introspection::rule::IntrospectionRule;
+use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::vocabulary::VocabularyRule;
 use crate::inspect::detect::rule::FilterRule;
@@ -60,6 +62,10 @@ pub struct Sections {
     pub signatures: Vec<Named<SignatureRule>>,
     /// `[certificates.*]`
     pub certificates: Vec<Named<CertificateRule>>,
+    /// `[jwt.*]`
+    pub jwt: Vec<Named<JwtRule>>,
+    /// `[introspection.*]`
+    pub introspection: Vec<Named<IntrospectionRule>>,
     /// `[routes.*]`
     pub routes: Vec<Named<RouteRule>>,
     /// `[[test]]`
@@ -98,6 +104,10 @@ impl Sections {
             "signatures" => named(&mut self.signatures, "a signature", entry, source, mistakes),
             "certificates" => {
                 named(&mut self.certificates, "certificates", entry, source, mistakes);
+            }
+            "jwt" => named(&mut self.jwt, "a jwt", entry, source, mistakes),
+            "introspection" => {
+                named(&mut self.introspection, "an introspection", entry, source, mistakes);
             }
             "routes" => named(&mut self.routes, "a route", entry, source, mistakes),
             "test" => {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authenticate::api_key::ApiKeyScheme;
+use crate::authenticate::introspection::Introspector;
+use crate::authenticate::jwt::Verifier;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{Authenticate, Scheme};
@@ -43,6 +45,8 @@ pub(in crate::policy) struct Workshop<'a> {
     pub(in crate::policy) filters: BTreeMap<String, Arc<dyn Examine>>,
     pub(in crate::policy) schemes: BTreeMap<String, Arc<dyn Scheme>>,
     pub(in crate::policy) signatures: BTreeMap<String, Arc<SignatureScheme>>,
+    pub(in crate::policy) verifiers: Vec<Arc<Verifier>>,
+    pub(in crate::policy) introspectors: Vec<Arc<Introspector>>,
     pub(in crate::policy) parts: Parts,
 }
 

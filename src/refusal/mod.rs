@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -188,6 +188,23 @@ reasons! {
     SignatureFuture "signature-future" Authenticate 401 Caller "Invalid or missing API key"
     SignatureWrong "signature-wrong" Authenticate 401 Caller "Invalid or missing API key"
     SignatureReplayed "signature-replayed" Authenticate 401 Caller "Invalid or missing API key"
+    TokenMalformed "token-malformed" Authenticate 401 Caller "Invalid or missing API key"
+    TokenAlgorithm "token-algorithm" Authenticate 401 Caller "Invalid or missing API key"
+    TokenType "token-type" Authenticate 401 Caller "Invalid or missing API key"
+    TokenKeyUnknown "token-key-unknown" Authenticate 401 Caller "Invalid or missing API key"
+    TokenWrong "token-wrong" Authenticate 401 Caller "Invalid or missing API key"
+    TokenExpired "token-expired" Authenticate 401 Caller "Invalid or missing API key"
+    TokenFuture "token-future" Authenticate 401 Caller "Invalid or missing API key"
+    TokenIssuer "token-issuer" Authenticate 401 Caller "Invalid or missing API key"
+    TokenAudience "token-audience" Authenticate 401 Caller "Invalid or missing API key"
+    TokenRevoked "token-revoked" Authenticate 401 Caller "Invalid or missing API key"
+    TokenUnbound "token-unbound" Authenticate 401 Caller "Invalid or missing API key"
+    ProofMalformed "proof-malformed" Authenticate 401 Caller "Invalid or missing API key"
+    ProofWrong "proof-wrong" Authenticate 401 Caller "Invalid or missing API key"
+    ProofReplayed "proof-replayed" Authenticate 401 Caller "Invalid or missing API key"
+    TokenInactive "token-inactive" Authenticate 401 Caller "Invalid or missing API key"
+    IntrospectionFailed "introspection-failed" Authenticate 503 Gateway "Tokens cannot be checked at the moment"
+    TokenKeysMissing "token-keys-missing" Authenticate 503 Gateway "Tokens cannot be checked at the moment"
     NonceStoreFull "nonce-store-full" Authenticate 503 Gateway "Signed requests cannot be checked at the moment"
     CredentialRepeated "credential-repeated" Authenticate 400 Caller "Exactly one credential of a kind may be sent"
     CredentialInQuery "credential-in-query" Authenticate 400 Caller "A credential must never be sent in a URL"
@@ -197,6 +214,8 @@ reasons! {
     ScopeMissing "scope-missing" Authorize 403 Caller "The credential does not allow this"
     RoleMissing "role-missing" Authorize 403 Caller "The credential does not allow this"
     TierMissing "tier-missing" Authorize 403 Caller "The credential does not allow this"
+    ClaimMissing "claim-missing" Authorize 403 Caller "The credential does not allow this"
+    StepUpRequired "step-up-required" Authorize 401 Caller "Invalid or missing API key"
     NotOwner "not-owner" Authorize 403 Caller "The credential does not allow this"
     NetworkRefused "network-refused" Authorize 403 Caller "The credential does not allow this"
     CertificateMissing "certificate-missing" Authorize 403 Caller "The credential does not allow this"
@@ -296,6 +315,8 @@ pub enum Extra {
     Fields(Box<[(Box<str>, Box<str>)]>),
     /// The budget that is empty, for 429.
     Budget(Spent),
+    /// The only challenge of a 401, for `WWW-Authenticate`.
+    Challenge(HeaderValue),
     /// Seconds after which it makes sense to try again, for 503.
     RetryAfter(u32),
 }

@@ -1,4 +1,4 @@
-//! Protects that reasons are told apart in private only.
+//! Protects that refusals tell callers what they may know, and no more.
 
 use super::*;
 

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Version};
 use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::change::Created;
 use crate::authenticate::directory::record::NewKey;
+use crate::authenticate::jwt::mint::Holder;
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::sign::{Terms, ToSign, sign};
 use crate::clock::Now;
@@ -38,10 +39,11 @@ impl Caller {
     /// Makes the keys that this caller holds.
     pub(in crate::rehearse) fn new(
         caller: Option<&CaseCaller>,
-        directory: &Directory,
+        (policy, directory): (&Policy, &Directory),
         now: Now,
     ) -> Result<Self, String> {
         let Some(caller) = caller else { return Ok(Self { key: None, signing: None }) };
+        let token = caller.jwt.as_ref().map(|name| token(name, caller, policy, now)).transpose()?;
         let wish = || NewKey {
             name: "the caller of a test".to_owned(),
             subject: caller.sub.clone(),
@@ -53,8 +55,9 @@ impl Caller {
         let no_key =
             |fault: &dyn std::fmt::Display| format!("the caller cannot have a key: {fault}");
         let created = directory.create(wish(), now).map_err(|fault| no_key(&fault))?;
-        let mut value = HeaderValue::try_from([b"Bearer ", created.secret.expose()].concat())
-            .map_err(|error| no_key(&error))?;
+        let shown = token.as_deref().map_or_else(|| created.secret.expose(), str::as_bytes);
+        let mut value =
+            HeaderValue::try_from([b"Bearer ", shown].concat()).map_err(|error| no_key(&error))?;
         value.set_sensitive(true);
         let signing = if caller.signed {
             let created = directory.create_signing(wish(), now).map_err(|fault| no_key(&fault))?;
@@ -149,6 +152,21 @@ impl Caller {
             length: if length > 0 { Length::Exactly(length) } else { Length::None },
         })
     }
+}
+
+/// The token that an issuer of the policy would give to this caller.
+fn token(name: &str, caller: &CaseCaller, policy: &Policy, now: Now) -> Result<String, String> {
+    let name = format!("jwt.{name}");
+    let verifier = policy.verifiers().iter().find(|verifier| verifier.name() == name);
+    let verifier = verifier.ok_or_else(|| format!("the policy has no `{name}`"))?;
+    let holder = Holder {
+        subject: &caller.sub,
+        roles: &caller.roles,
+        scopes: &caller.scopes,
+        tier: caller.tier.as_deref(),
+        claims: &caller.claims,
+    };
+    verifier.mint(&holder, now).map_err(|says| format!("the caller cannot have a token: {says}"))
 }
 
 impl SigningSecret {

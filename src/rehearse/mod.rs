@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
+use crate::authenticate::outside::Outside;
 use crate::clock::{Clock, Now};
 use crate::forward::sender::{Canned, Sender};
 use crate::forward::upstream::Upstreams;
@@ -42,6 +43,7 @@ use crate::rehearse::caller::Caller;
 use crate::rehearse::decision::Decision;
 use crate::rehearse::outcome::Outcome;
 use crate::secret::Secret;
+use crate::secret::reference::Reference;
 use crate::units::Size;
 
 /// Bodies of a rehearsal may take so much memory.
@@ -133,7 +135,8 @@ impl Rehearsal {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_budgets();
         let clock = self.clock(case);
-        let caller = Caller::new(case.caller.as_ref(), &self.ground.directory, clock.now())?;
+        let caller =
+            Caller::new(case.caller.as_ref(), (&self.policy, &self.ground.directory), clock.now())?;
         let peer = peer(case);
         let arrival = || caller.arrival(&case.request, &self.policy, &peer, clock.now());
         let earlier = self.gateway(case, &clock, &self.ground.record);
@@ -207,10 +210,13 @@ fn ground(upstreams: Arc<Upstreams>, now: Now) -> Result<Ground, String> {
     let directory =
         Directory::in_memory(&pepper, ENVIRONMENT).map_err(|fault| fault.to_string())?;
     let clock = Clock::set_at(now.unix_ms).0;
+    let check = |reference: &str| reference.parse::<Reference>().map(drop);
+    let outside = Outside::rehearsed(check).map_err(|fault| fault.to_string())?;
     Ok(Ground {
         upstreams,
         directory: Arc::new(directory),
         nonces: Arc::new(Nonces::with_history(NONCES_MAX)),
+        outside,
         buckets: Arc::new(Buckets::new(BUCKETS_MAX)),
         record: fresh_record(&clock)?,
         clock,

@@ -168,7 +168,7 @@ impl Rehearsal {
             return Ok(explanation);
         };
         let (now, peer) = (self.clock(case).now(), peer(case));
-        let caller = Caller::new(case.caller.as_ref(), self.directory(), now)?;
+        let caller = Caller::new(case.caller.as_ref(), (self.policy(), self.directory()), now)?;
         let raw = caller.raw(&case.request, self.policy(), &peer, now)?;
         let Ok(head) = head::read(raw, &peer, &peer.trusted, now) else { return Ok(explanation) };
         let Some((_, parameters)) = self.policy().route_of(&head) else { return Ok(explanation) };

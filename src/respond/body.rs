@@ -49,7 +49,7 @@ pub fn of(refusal: &Refusal, facts: &Facts<'_>) -> (HeaderValue, Bytes) {
         return (PROBLEM, Bytes::from(problem(refusal, facts).to_string()));
     }
     let details = match &refusal.extra {
-        Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) => {
+        Extra::None | Extra::Allow(_) | Extra::Challenge(_) | Extra::RetryAfter(_) => {
             return (JSON, fixed(refusal.reason));
         }
         Extra::Fields(fields) => named(fields),
@@ -122,7 +122,7 @@ fn problem(refusal: &Refusal, facts: &Facts<'_>) -> Value {
     match &refusal.extra {
         Extra::Fields(fields) => drop(problem.insert("errors".to_owned(), named(fields))),
         Extra::Budget(spent) => drop(problem.insert("budget".to_owned(), budget(spent))),
-        Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) => {}
+        Extra::None | Extra::Allow(_) | Extra::Challenge(_) | Extra::RetryAfter(_) => {}
     }
     problem.into()
 }

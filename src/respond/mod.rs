@@ -85,12 +85,18 @@ pub fn refuse(
             limits::write(headers, rules.limit_headers(), limits::short(name), spent);
             headers.insert(RETRY_AFTER, HeaderValue::from(spent.retry_after.max(1)));
         }
+        Extra::Challenge(challenge) => {
+            headers.insert(WWW_AUTHENTICATE, challenge.clone());
+        }
         Extra::RetryAfter(seconds) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
         }
     }
     if let Some(challenge) = challenge {
         headers.insert(WWW_AUTHENTICATE, challenge.www_authenticate.clone());
+        if let Some(dpop) = &challenge.dpop {
+            headers.append(WWW_AUTHENTICATE, dpop.clone());
+        }
         for wanted in &challenge.accept_signature {
             headers.append(headers::ACCEPT_SIGNATURE, wanted.clone());
         }

@@ -20,6 +20,7 @@ const CACHE_BYTES: usize = 16 << 20;
 const KEYS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("keys");
 const SIGNING: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("signing");
 const BANS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("bans");
+const REVOCATIONS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("revocations");
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const USAGE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("usage");
 
@@ -255,6 +256,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Keys => KEYS,
         Table::Signing => SIGNING,
         Table::Bans => BANS,
+        Table::Revocations => REVOCATIONS,
         Table::Meta => META,
         Table::Usage => USAGE,
     }

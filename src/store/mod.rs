@@ -29,6 +29,8 @@ pub enum Table {
     Signing,
     /// Addresses and credentials that are shut out.
     Bans,
+    /// Tokens and sessions that were revoked before their time.
+    Revocations,
     /// Facts about the gateway itself.
     Meta,
     /// How credentials were used.
@@ -37,7 +39,8 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 5] = [Self::Keys, Self::Signing, Self::Bans, Self::Meta, Self::Usage];
+    pub const ALL: [Self; 6] =
+        [Self::Keys, Self::Signing, Self::Bans, Self::Revocations, Self::Meta, Self::Usage];
 
     /// The name, as messages and the file show it.
     pub fn name(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Table {
             Self::Keys => "keys",
             Self::Signing => "signing",
             Self::Bans => "bans",
+            Self::Revocations => "revocations",
             Self::Meta => "meta",
             Self::Usage => "usage",
         }

@@ -18,7 +18,7 @@ pub fn tool(path: &str) -> PathBuf {
 }
 
 /// Runs a program with variables; what it prints. It must end well.
-fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+pub fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = Command::new(program).args(arguments).envs(variables.iter().copied()).output();
     let output =
         output.unwrap_or_else(|error| panic!("{} ({error}): {INSTALL}", program.display()));

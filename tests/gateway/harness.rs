@@ -78,6 +78,7 @@ pub struct Gate {
 pub struct Plan {
     upstream: SocketAddr,
     policies: BTreeMap<String, String>,
+    secrets: BTreeMap<String, String>,
     listener: String,
     tls: String,
     upstream_extra: String,
@@ -91,6 +92,7 @@ impl Plan {
         Self {
             upstream,
             policies: BTreeMap::from([("policy.toml".to_owned(), policy.to_owned())]),
+            secrets: BTreeMap::new(),
             listener: String::new(),
             tls: String::new(),
             upstream_extra: String::new(),
@@ -102,6 +104,12 @@ impl Plan {
     /// Adds a file to the policy directory.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.policies.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    /// Adds a file that nobody else may read beside gateway.toml.
+    pub fn secret(mut self, name: &str, text: &str) -> Self {
+        self.secrets.insert(name.to_owned(), text.to_owned());
         self
     }
 
@@ -145,6 +153,12 @@ impl Plan {
             let path = policies.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
+        }
+        for (name, text) in &self.secrets {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         // A key that stood behind `[listener.tls]` would be one of that table.
         let lines = format!("\n{}", self.listener);

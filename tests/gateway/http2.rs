@@ -18,7 +18,7 @@ use crate::harness::{Gate, POLICY, Plan, Reply, Service, Tls};
 use crate::refusals::{reason_of, record, wait_until};
 
 /// One request over a connection of its own, and its answer.
-fn ask(gate: &Gate, request: http::request::Builder, body: &[u8]) -> Reply {
+pub fn ask(gate: &Gate, request: http::request::Builder, body: &[u8]) -> Reply {
     let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -57,7 +57,7 @@ pub async fn connect(address: SocketAddr, ca: &std::path::Path) -> http2::SendRe
     sender
 }
 
-fn request(method: &str, target: &str) -> http::request::Builder {
+pub fn request(method: &str, target: &str) -> http::request::Builder {
     http::Request::builder().method(method).uri(format!("https://localhost{target}"))
 }
 

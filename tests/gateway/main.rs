@@ -28,4 +28,5 @@ mod series;
 mod services;
 mod signers;
 mod silence;
+mod tokens;
 mod tour;

@@ -34,6 +34,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bad-rewrites-reaching", &["P0212"]),
     ("bad-schemas", &["P0001", "P0206"]),
     ("bad-tests", &["P0103", "P0208"]),
+    ("bad-tokens", &["P0001", "P0103", "P0104", "P0204", "P0221", "P0301", "P0303"]),
     ("circles", &["P0103", "P0201"]),
     ("closed-doors", &["P0204"]),
     ("collisions", &["P0203", "W0403"]),

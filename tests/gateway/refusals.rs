@@ -10,6 +10,7 @@ use ring::{digest, hmac};
 use serde_json::Value;
 
 use crate::harness::{Gate, NOON_MS, PATIENCE, POLICY, Plan, Reply, Service, connect};
+use crate::tokens;
 
 /// One reason: its name, the status, the public code and the stage that go with it, the rule that
 /// the record must name (the beginning of its address; nothing where no rule refuses), and the way
@@ -185,6 +186,135 @@ const ROUTE: &[Row] = &[
 ];
 
 const AUTHENTICATE: &[Row] = &[
+    (
+        "token-malformed",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-malformed")),
+    ),
+    (
+        "token-algorithm",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-algorithm")),
+    ),
+    ("token-type", 401, DENIED, "authenticate", "jwt.main", Stage(|| tokens::staged("token-type"))),
+    (
+        "token-key-unknown",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-key-unknown")),
+    ),
+    (
+        "token-wrong",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-wrong")),
+    ),
+    (
+        "token-expired",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-expired")),
+    ),
+    (
+        "token-future",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-future")),
+    ),
+    (
+        "token-issuer",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-issuer")),
+    ),
+    (
+        "token-audience",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-audience")),
+    ),
+    (
+        "token-revoked",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-revoked")),
+    ),
+    (
+        "token-unbound",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("token-unbound")),
+    ),
+    (
+        "proof-malformed",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("proof-malformed")),
+    ),
+    (
+        "proof-wrong",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("proof-wrong")),
+    ),
+    (
+        "proof-replayed",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.main",
+        Stage(|| tokens::staged("proof-replayed")),
+    ),
+    (
+        "token-inactive",
+        401,
+        DENIED,
+        "authenticate",
+        "introspection.main",
+        Stage(|| tokens::staged("token-inactive")),
+    ),
+    (
+        "introspection-failed",
+        503,
+        "service_unavailable",
+        "authenticate",
+        "introspection.main",
+        Stage(|| tokens::staged("introspection-failed")),
+    ),
+    (
+        "token-keys-missing",
+        503,
+        "service_unavailable",
+        "authenticate",
+        "jwt.away",
+        Stage(|| tokens::staged("token-keys-missing")),
+    ),
     ("credential-missing", 401, DENIED, "authenticate", "", Sent(|_| get("/v1/things", ""))),
     (
         "credential-malformed",
@@ -393,6 +523,22 @@ const AUTHENTICATE: &[Row] = &[
 ];
 
 const AUTHORIZE: &[Row] = &[
+    (
+        "claim-missing",
+        403,
+        FORBIDDEN,
+        "authorize",
+        "routes.department.allow[0]",
+        Stage(|| tokens::staged("claim-missing")),
+    ),
+    (
+        "step-up-required",
+        401,
+        DENIED,
+        "authorize",
+        "routes.sensitive.allow[0]",
+        Stage(|| tokens::staged("step-up-required")),
+    ),
     (
         "scope-missing",
         403,
@@ -1280,6 +1426,8 @@ fn check_body(row: &Row, reply: &Reply) {
         assert_eq!(reply.body, UNAUTHORIZED, "{name}");
         let scheme = if name.starts_with("signature") {
             "Signature realm=\"test\""
+        } else if name == "step-up-required" {
+            "Bearer error=\"insufficient_user_authentication\""
         } else {
             "Bearer realm=\"test\""
         };

@@ -177,7 +177,8 @@ impl SignatureScheme {
             input.components.iter().any(|component| component.is_field("content-digest"));
         let keeper = SigningKeeper { keys: Arc::clone(&self.keys), id: keyid.into() };
         let standing = Some(Standing::new(Arc::new(keeper), Ticket::default()));
-        Ok(Some(Evidence { grant: Arc::clone(&key.grant), digest_covered, standing }))
+        let grant = Arc::clone(&key.grant);
+        Ok(Some(Evidence { grant, digest_covered, standing, assurance: None }))
     }
 
     /// The algorithm is the key's. What the message says of it may only agree: a caller that could

@@ -1,0 +1,265 @@
+//! Proves callers by signed tokens of an issuer (RFC 7519, RFC 8725, RFC 9068).
+
+pub mod json;
+pub mod algorithm;
+pub mod jwk;
+pub mod jws;
+pub mod claims;
+pub mod keys;
+pub mod refresh;
+pub mod cache;
+pub mod dpop;
+pub mod binding;
+pub mod mint;
+pub mod rule;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ring::digest::{SHA256, digest};
+
+use crate::authenticate::bearer::{Carried, Presented, has_three_parts, presented};
+use crate::authenticate::jwt::algorithm::Algorithm;
+use crate::authenticate::jwt::binding::Demand;
+use crate::authenticate::jwt::cache::{Cache, Digest};
+use crate::authenticate::jwt::claims::{Limits, Mapping, Verified, check_ends};
+use crate::authenticate::jwt::jws::{Jws, malformed};
+use crate::authenticate::jwt::keys::{Held, KeySet};
+use crate::authenticate::nonce::Nonces;
+use crate::authenticate::sessions::Sessions;
+use crate::authenticate::{Attempt, Evidence, Scheme};
+use crate::clock::Now;
+use crate::head::Head;
+use crate::mistake::source::Origin;
+use crate::refusal::{Reason, Refusal};
+
+/// The family of these schemes, as `auth` names them before the dot.
+pub const FAMILY: &str = "jwt";
+
+/// Accepts the tokens of an issuer as a policy's `[jwt.NAME]` demands.
+pub struct JwtScheme {
+    verifier: Arc<Verifier>,
+    /// What else `Authorization` may carry on the route.
+    carried: Carried,
+}
+
+/// What all routes that name the scheme share.
+pub struct Verifier {
+    /// `jwt.NAME`.
+    name: String,
+    origin: Origin,
+    issuer: Box<str>,
+    audience: Box<[Box<str>]>,
+    keys: Arc<KeySet>,
+    algorithms: Box<[Algorithm]>,
+    kind: Kind,
+    limits: Limits,
+    mapping: Mapping,
+    is_bound: bool,
+    cache: Cache<Verified>,
+    sessions: Arc<Sessions>,
+    nonces: Arc<Nonces>,
+    counts: Counts,
+}
+
+/// What a token may say that it is (`typ`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing, `JWT` or `at+jwt`.
+    Any,
+    /// `JWT` alone.
+    Jwt,
+    /// `at+jwt` alone, with all claims that RFC 9068 demands.
+    AccessToken,
+}
+
+/// How often tokens were found in the cache, and how often they had to be verified, since the
+/// counts were last taken.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Found.
+    pub cached: AtomicU64,
+    /// Verified, and good.
+    pub verified: AtomicU64,
+    /// Refused, whatever for.
+    pub refused: AtomicU64,
+}
+
+impl JwtScheme {
+    /// What all routes that name the scheme share.
+    pub fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
+    }
+
+    /// The token that `Authorization` carries for this scheme, and how; nothing when it carries
+    /// none, or something that another scheme of the route takes.
+    fn shown<'h>(&self, head: &'h Head) -> Result<Option<(Presented, &'h str)>, Refusal> {
+        let Some((how, text)) = presented(&head.headers)? else { return Ok(None) };
+        match how {
+            Presented::Bearer if has_three_parts(text) => Ok(Some((how, text))),
+            Presented::Bearer if self.carried.keys || self.carried.opaque => Ok(None),
+            Presented::Dpop if !has_three_parts(text) && self.carried.opaque => Ok(None),
+            Presented::Dpop => Ok(Some((how, text))),
+            Presented::Bearer => Err(malformed("the token does not have three parts")),
+        }
+    }
+}
+
+impl Scheme for JwtScheme {
+    fn name(&self) -> &str {
+        &self.verifier.name
+    }
+
+    fn attempt(&self, head: &Head, now: Now) -> Attempt {
+        let proved = match self.shown(head) {
+            Ok(None) => return Attempt::Absent,
+            Ok(Some((how, token))) => self.verifier.prove(how, token, head, now),
+            Err(refusal) => Err(refusal),
+        };
+        match proved {
+            Ok(evidence) => Attempt::Accepted(evidence),
+            Err(refusal) => {
+                self.verifier.counts.refused.fetch_add(1, Ordering::Relaxed);
+                Attempt::Rejected(refusal.by(&self.verifier.origin))
+            }
+        }
+    }
+
+    fn on_route(&self, carried: Carried) -> Option<Arc<dyn Scheme>> {
+        Some(Arc::new(Self { verifier: Arc::clone(&self.verifier), carried }))
+    }
+}
+
+impl Verifier {
+    /// The name of the scheme, `jwt.NAME`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The issuer's keys.
+    pub fn keys(&self) -> &Arc<KeySet> {
+        &self.keys
+    }
+
+    /// How it fared.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many tokens were forgotten for others before they expired, since this was last asked.
+    pub fn take_evicted(&self) -> u64 {
+        self.cache.take_evicted()
+    }
+
+    /// Proves the caller who shows this token.
+    ///
+    /// The signature is verified once; whether the token holds, is bound or was revoked is looked
+    /// at each time.
+    fn prove(
+        &self,
+        how: Presented,
+        token: &str,
+        head: &Head,
+        now: Now,
+    ) -> Result<Evidence, Refusal> {
+        let keys = self.keys.current(now)?;
+        let digest = sha256(token);
+        let known = self.cache.get(&digest, now.unix_s());
+        let known = known.filter(|known| known.generation == keys.generation);
+        let verified = match known {
+            Some(known) => {
+                self.counts.cached.fetch_add(1, Ordering::Relaxed);
+                known
+            }
+            None => {
+                let verified = Arc::new(self.verify(token, &digest, &keys)?);
+                // What does not hold is not worth a place.
+                verified.times.check(&self.limits, now)?;
+                self.counts.verified.fetch_add(1, Ordering::Relaxed);
+                let until_s = verified.times.expires_s.saturating_add(self.limits.skew_s);
+                self.cache.put(digest, Arc::clone(&verified), until_s, now.unix_s());
+                verified
+            }
+        };
+        verified.times.check(&self.limits, now)?;
+        self.sessions.check(&verified)?;
+        let demand =
+            Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
+        binding::check(&verified, (how, token), head, now, demand)?;
+        Ok(Evidence {
+            grant: Arc::clone(&verified.grant),
+            digest_covered: false,
+            standing: None,
+            assurance: Some(Arc::clone(&verified.assurance)),
+        })
+    }
+
+    /// Verifies the signature, and everything of a token that never changes.
+    fn verify(&self, token: &str, digest: &Digest, keys: &Held) -> Result<Verified, Refusal> {
+        let jws = Jws::read(token)?;
+        if !self.algorithms.contains(&jws.algorithm) {
+            return Err(Refusal::new(Reason::TokenAlgorithm)
+                .because("the policy does not accept this algorithm"));
+        }
+        self.check_kind(&jws)?;
+        let key = keys.key_of(&jws).inspect_err(|_| self.keys.want())?;
+        let claims = jws.payload(key)?;
+        check_ends(&claims, Some(&self.issuer), &self.audience)?;
+        if self.kind == Kind::AccessToken {
+            let needed = ["iat", "jti", "client_id", "sub"];
+            if needed.iter().any(|name| claims.get(name).is_none()) {
+                return Err(malformed("lacks a claim that RFC 9068 demands"));
+            }
+        }
+        let credential = |jti: Option<&str>| credential(jti, digest);
+        Verified::of(&claims, &self.mapping, credential, keys.generation)
+    }
+
+    /// A token that says it is something else than an access token is none (RFC 8725, 3.11).
+    fn check_kind(&self, jws: &Jws<'_>) -> Result<(), Refusal> {
+        let kind = jws.header.get("typ");
+        let kind = kind.map(|kind| kind.text().unwrap_or_default().to_ascii_lowercase());
+        let kind = kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
+        let fits = match self.kind {
+            Kind::Any => matches!(kind, None | Some("jwt" | "at+jwt")),
+            Kind::Jwt => kind == Some("jwt"),
+            Kind::AccessToken => kind == Some("at+jwt"),
+        };
+        fits.then_some(()).ok_or_else(|| Reason::TokenType.into())
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.origin)
+    }
+}
+
+impl fmt::Debug for JwtScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwtScheme({})", self.verifier.origin)
+    }
+}
+
+/// The SHA-256 of a token.
+pub(in crate::authenticate) fn sha256(token: &str) -> Digest {
+    let mut bytes = Digest::default();
+    bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    bytes
+}
+
+/// What records call a token: its own name where that is one, otherwise the beginning of its hash.
+pub(in crate::authenticate) fn credential(jti: Option<&str>, digest: &Digest) -> Arc<str> {
+    let is_plain = |jti: &&str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        jti.len() <= 64 && jti.bytes().all(is_part)
+    };
+    match jti.filter(is_plain) {
+        Some(jti) => jti.into(),
+        None => digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+    }
+}
