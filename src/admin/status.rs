@@ -77,12 +77,11 @@ impl Desk {
         let certificates = listeners.flat_map(|settings| {
             settings.tls_hosts().iter().map(|host| {
                 let not_after_ms = host.certificates().not_after_unix_s().saturating_mul(1000);
-                let mut told =
-                    json!({ "listener": &**settings.name(), "not_after": rfc3339(not_after_ms) });
-                if !host.name().is_empty() {
-                    told["host"] = host.name().into();
+                let (listener, not_after) = (&**settings.name(), rfc3339(not_after_ms));
+                match host.name() {
+                    "" => json!({ "listener": listener, "not_after": not_after }),
+                    host => json!({ "listener": listener, "not_after": not_after, "host": host }),
                 }
-                told
             })
         });
         certificates.collect()

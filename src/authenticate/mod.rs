@@ -208,8 +208,7 @@ impl Principal {
     /// A principal that nobody proved, for the tests of later stages; nothing is an anonymous one.
     #[cfg(test)]
     pub(crate) fn unproved(grant: Option<Grant>) -> Self {
-        let scheme = if grant.is_some() { "api-key" } else { "none" };
-        Self { grant: grant.map(Arc::new), scheme: Family(scheme), ..Self::default() }
+        Self::for_tests(grant.map(Arc::new))
     }
 
     /// Unix seconds at which the credential gives way to its successor; nothing while it has none.

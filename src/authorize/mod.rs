@@ -2,6 +2,7 @@
 
 mod circumstance;
 pub mod door;
+pub mod rule;
 mod observe;
 mod owner;
 pub mod verdict;
@@ -14,7 +15,8 @@ pub(crate) mod tests;
 use std::ops::Range;
 
 use crate::authenticate::Principal;
-use crate::authorize::door::{Door, DoorRule};
+use crate::authorize::door::Door;
+use crate::authorize::rule::DoorRule;
 use crate::authorize::verdict::DoorVerdict;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;

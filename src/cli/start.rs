@@ -115,8 +115,7 @@ impl Started {
 /// With `mistakes` filled and an empty sentence, what is wrong stands in the operator's files;
 /// otherwise the sentence says what could not be done. Nothing is left running.
 pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<Started, Exit> {
-    let now = clock.now();
-    let could_not = Exit::CouldNot;
+    let (now, could_not) = (clock.now(), Exit::CouldNot);
     let made = first_run::prepare(&config).map_err(could_not)?;
     let keyring = Keyring::read(&config).map_err(could_not)?;
     let (directory, store) = keyring.open(&config).map_err(could_not)?;

@@ -11,7 +11,7 @@ use crate::authenticate::introspection::rule::IntrospectionRule;
 use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::rule::AuthRule;
 use crate::authenticate::signature::rule::SignatureRule;
-use crate::authorize::door::DoorRule;
+use crate::authorize::rule::DoorRule;
 use crate::authorize::vocabulary::{RoleRule, TierRule};
 use crate::inspect::body::rule::BodyChoice;
 use crate::inspect::detect::rule::FilterRule;

@@ -45,10 +45,10 @@ pub fn write(headers: &mut HeaderMap, style: LimitHeaders, name: &str, spent: &S
     if ietf {
         // An empty budget says when one more request fits, the same as `Retry-After`.
         let seconds = if spent.retry_after > 0 { spent.retry_after } else { spent.reset_in };
-        if let Some(value) = item(name, (";r=", spent.remaining), (";t=", seconds.into())) {
+        if let Some(value) = item(name, (";r=", spent.remaining), (";t=", seconds)) {
             headers.insert(RATELIMIT, passing(value));
         }
-        if let Some(value) = item(name, (";q=", spent.limit), (";w=", spent.window.into())) {
+        if let Some(value) = item(name, (";q=", spent.limit), (";w=", spent.window)) {
             headers.insert(POLICY, value);
         }
     }
