@@ -66,7 +66,7 @@ pub struct CallerRule {
     #[serde(default)]
     pub signed: bool,
     /// The name in the certificate that the connection shows, a SPIFFE ID or a DNS name. Default:
-    /// it shows none.
+    /// it shows none. A caller of whom nothing else is said has no key.
     pub certificate: Option<String>,
     /// The `[jwt.NAME]` whose token is shown in place of a key.
     pub jwt: Option<String>,

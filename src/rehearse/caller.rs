@@ -35,6 +35,12 @@ struct SigningSecret {
     secret: Secret,
 }
 
+/// Whether nothing is said of a caller that a key would give: then it shows none.
+fn has_only_a_certificate(caller: &CaseCaller) -> bool {
+    let says_nothing = caller.roles.is_empty() && caller.scopes.is_empty() && caller.tier.is_none();
+    caller.certificate.is_some() && says_nothing && !caller.signed && caller.jwt.is_none()
+}
+
 impl Caller {
     /// Makes the keys that this caller holds.
     pub(in crate::rehearse) fn new(
@@ -42,7 +48,9 @@ impl Caller {
         (policy, directory): (&Policy, &Directory),
         now: Now,
     ) -> Result<Self, String> {
-        let Some(caller) = caller else { return Ok(Self { key: None, signing: None }) };
+        let Some(caller) = caller.filter(|caller| !has_only_a_certificate(caller)) else {
+            return Ok(Self { key: None, signing: None });
+        };
         let token = caller.jwt.as_ref().map(|name| token(name, caller, policy, now)).transpose()?;
         let wish = || NewKey {
             name: "the caller of a test".to_owned(),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -337,6 +338,19 @@ fn another_directory_is_checked_where_it_stands() {
     assert!(talk(&output).contains("candidate/broken.toml:"), "{}", talk(&output));
 }
 
+/// A server that answers whatever comes in plain HTTP, as web servers answer what is no request.
+fn speaks_no_tls() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().take(4).flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    address
+}
+
 #[test]
 fn check_connects_to_upstreams_and_tells_which_let_strangers_in() {
     let answering = |status: &'static str| {
@@ -384,7 +398,7 @@ fn check_connects_to_upstreams_and_tells_which_let_strangers_in() {
     assert!(!talk.contains("`guarded`"), "{talk}");
     assert_eq!(check(&both, &["--deny-warnings"]).0, Some(1));
 
-    let away = [("away", at(nobody)), ("plain", format!("https://{}", open.address))];
+    let away = [("away", at(nobody)), ("plain", format!("https://{}", speaks_no_tls()))];
     let (code, told, talk) = check(&away, &[]);
     assert_eq!(code, Some(3), "{told}{talk}");
     assert!(told.contains("upstream away") && told.contains("it takes no connection"), "{told}");
