@@ -128,7 +128,7 @@ struct Bench {
     over: Cell<bool>,
 }
 
-/// What calls may cost, as `budgets.toml` has it; instructions are for `benches/instructions`.
+/// What calls may cost, as `budgets.toml` has it.
 #[derive(serde::Deserialize)]
 struct Budgets {
     allocations: BTreeMap<String, f64>,
@@ -165,6 +165,7 @@ impl Bench {
             let budgets: Budgets = toml::from_str(include_str!("budgets.toml")).unwrap();
             bench.budgets = Some(budgets.allocations);
             bench.calls = Some(BATCH);
+            bench.keys = 1_000;
         }
         bench
     }
