@@ -21,7 +21,7 @@ use crate::forward::credential::signing::Signing;
 use crate::refusal::Refusal;
 use crate::secret::watched::Watched;
 
-/// What proves us to the targets of one upstream. Made by [`rule::compile`] alone.
+/// What proves us to the targets of one upstream. Made by `rule::compile` alone.
 pub struct Credential(Kind);
 
 enum Kind {
