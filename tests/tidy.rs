@@ -224,6 +224,18 @@ fn the_committed_schemas_are_what_the_types_say() {
 }
 
 #[test]
+fn types_of_one_name_are_told_apart_in_the_schemas() {
+    use portcullis::cli::schema::{Of, text};
+    let schema: serde_json::Value = serde_json::from_str(&text(Of::Gateway)).unwrap();
+    for (owner, known) in [("UpstreamRule", "server_name"), ("ListenerRule", "client_ca")] {
+        let tls = &schema["definitions"][owner]["properties"]["tls"];
+        let reference = tls["anyOf"][0]["$ref"].as_str().unwrap();
+        let described = schema.pointer(reference.trim_start_matches('#')).unwrap();
+        assert!(described["properties"].get(known).is_some(), "{owner} knows no tls.{known}");
+    }
+}
+
+#[test]
 fn metrics_that_the_shipped_files_name_exist() {
     let known: BTreeSet<&str> = portcullis::record::families::all().map(|row| row.name).collect();
     for dir in ["deploy/prometheus", "docs"] {

@@ -154,6 +154,11 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {
         T::schema_name()
     }
 
+    // By default this would be the bare name, and two types of one name would be taken for one.
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        T::schema_id()
+    }
+
     fn inline_schema() -> bool {
         T::inline_schema()
     }
