@@ -61,7 +61,8 @@ pub(in crate::forward) async fn exchange(
                 return Err(Lost::Final(unwritable()));
             };
             let progress = request.body().progress();
-            match link.ask(request, patience).await {
+            // In a box, so that requests over HTTP/1 do not carry its room.
+            match Box::pin(link.ask(request, patience)).await {
                 Ok(response) => Ok(Came::Http2(response, progress)),
                 Err((fault, unsent)) => {
                     unsent.into_iter().for_each(|request| departure.body = request.into_body());

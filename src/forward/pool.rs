@@ -80,7 +80,7 @@ impl Pool {
                 return Ok((lease, false));
             }
         }
-        Ok((first.wait_for_seat(deadline).await?, true))
+        Ok((Box::pin(first.wait_for_seat(deadline)).await?, true))
     }
 
     fn slot(&self, upstream: &Upstream, index: usize) -> Result<&Arc<Slot>, Refusal> {
@@ -318,7 +318,9 @@ impl Lease {
                 Protocol::Http2 => slot.connect_shared(fresh, now, limit).await,
             }
         };
-        match timeout_at(limit, connecting).await.unwrap_or(Err(DialFault::Timeout)) {
+        // In a box: the states of dialing are large and rare, and every request would carry their room.
+        let connecting = Box::pin(timeout_at(limit, connecting));
+        match connecting.await.unwrap_or(Err(DialFault::Timeout)) {
             Ok((opened, reused)) => {
                 if !reused {
                     slot.target.connected();

@@ -122,7 +122,8 @@ fn connect<H: Handler>(
     let token = drain.token();
     let drain = drain.clone();
     tokio::spawn(async move {
-        drain.wake_and_cut(connection.run(stream)).await;
+        // In a box: whoever holds a future by value holds its room twice.
+        drain.wake_and_cut(Box::pin(connection.run(stream))).await;
         drop((seat, token));
     });
 }
@@ -140,7 +141,7 @@ impl<H: Handler> Connection<H> {
         let Some(tls) = self.shared.settings.tls.clone() else {
             let service = self.service(None);
             let _open = Held::new(&service.shared, |counters| &counters.open);
-            return http1::serve(stream, service).await;
+            return Box::pin(http1::serve(stream, service)).await;
         };
         // The states of a handshake are large and soon over: they get a box of their own.
         let Some(shaken) = Box::pin(self.shake_hands(stream, &tls)).await else { return };

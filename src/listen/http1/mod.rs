@@ -66,7 +66,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
             self.served = self.served.saturating_add(1);
             match self.exchange(arrived).await {
                 After::Next => {}
-                after => return self.end(after).await,
+                after => return Box::pin(self.end(after)).await,
             }
         }
     }
@@ -77,7 +77,8 @@ impl<S: Socket, H: Handler> Connection<S, H> {
             After::Close { lingering } => self.line.close(lingering).await,
             After::Upgrade(tunnel) => {
                 if let Some((socket, ahead)) = self.line.take() {
-                    through(socket, ahead, tunnel).await;
+                    // In a box, so that connections without a tunnel do not hold its room.
+                    Box::pin(through(socket, ahead, tunnel)).await;
                 }
             }
         }

@@ -122,7 +122,8 @@ async fn respond<H: Handler>(
         Ok((head, body)) => Arrival::Request(Box::new(head), body),
         Err(reason) => Arrival::Malformed(reason),
     };
-    let outgoing = service.handler.handle(&service.peer, arrival).await;
+    // In a box, because hyper moves what serves a stream through several hands.
+    let outgoing = Box::pin(service.handler.handle(&service.peer, arrival)).await;
     if outgoing.close {
         flight.streams.must_close.store(true, Ordering::Release);
     }
