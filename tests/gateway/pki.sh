@@ -56,6 +56,8 @@ authority narrow one "nameConstraints=critical,permitted;DNS:allowed.example.com
 leaf site server "DNS:localhost,DNS:strict.example.com,DNS:other.example.com,DNS:a.wild.example.com" serverAuth
 
 leaf good one "URI:spiffe://example.org/ns/prod/api"
+# For gates whose clock is set: it holds whatever time it is here.
+leaf ages one "URI:spiffe://example.org/ns/prod/ages" clientAuth 20200101000000Z 20491231235959Z
 leaf partner one "DNS:api.partner.example,DNS:elsewhere.example"
 leaf unlisted one "URI:spiffe://example.org/ns/test/api"
 leaf twofold one "DNS:x.many.example,DNS:y.many.example"

@@ -4,8 +4,9 @@ pub mod rule;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,9 +24,11 @@ use crate::authenticate::jwt::cache::{Cache, Digest};
 use crate::authenticate::jwt::claims::{Limits, Mapping, Times, Verified, check_ends};
 use crate::authenticate::jwt::json::{Json, Object};
 use crate::authenticate::jwt::jws::TOKEN_BYTES_MAX;
+use crate::authenticate::jwt::token::Token;
 use crate::authenticate::jwt::{credential, sha256};
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::sessions::Sessions;
+use crate::authenticate::standing::{Keeper, Standing, Ticket};
 use crate::authenticate::{Attempt, Evidence, Scheme};
 use crate::clock::{Clock, Now};
 use crate::head::Head;
@@ -75,8 +78,30 @@ pub struct Introspector {
 /// What the issuer said of a token.
 #[derive(Debug)]
 enum Answer {
-    Active(Verified),
+    Active(Arc<Opaque>),
     Inactive,
+}
+
+/// A token that its issuer called active, and whom to ask what was said of it since.
+#[derive(Debug)]
+struct Opaque {
+    token: Token,
+    digest: Digest,
+    /// Weak, for it remembers this token itself.
+    introspector: Weak<Introspector>,
+}
+
+impl Keeper for Opaque {
+    /// Nobody is asked anew for something long: a later request with the same token asks, and what
+    /// its issuer then says counts here too.
+    fn still_holds(&self, _: Ticket, _: IpAddr, now: Now) -> Result<(), Reason> {
+        self.token.check(now).map_err(|refusal| refusal.reason)?;
+        let last = self.introspector.upgrade().and_then(|asked| asked.cache.last(&self.digest));
+        match last.as_deref() {
+            Some(Answer::Inactive) => Err(Reason::TokenInactive),
+            Some(Answer::Active(_)) | None => Ok(()),
+        }
+    }
 }
 
 /// What came of asking.
@@ -182,16 +207,16 @@ impl Introspector {
         head: &Head,
         now: Now,
     ) -> Result<Evidence, Refusal> {
-        let Answer::Active(verified) = answer else { return Err(Reason::TokenInactive.into()) };
-        verified.times.check(&self.limits, now)?;
-        self.sessions.check(verified)?;
+        let Answer::Active(opaque) = answer else { return Err(Reason::TokenInactive.into()) };
+        opaque.token.check(now)?;
+        let verified = &opaque.token.verified;
         let demand =
             Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
         binding::check(verified, shown, head, now, demand)?;
         Ok(Evidence {
             grant: Arc::clone(&verified.grant),
             digest_covered: false,
-            standing: None,
+            standing: Some(Standing::new(Arc::clone(opaque) as _, Ticket::default())),
             assurance: Some(Arc::clone(&verified.assurance)),
         })
     }
@@ -243,7 +268,7 @@ impl Introspector {
     }
 
     /// Asks the issuer (RFC 7662, section 2.1), and remembers what it says.
-    async fn fetch(&self, digest: &Digest, token: &str) -> Outcome {
+    async fn fetch(self: &Arc<Self>, digest: &Digest, token: &str) -> Outcome {
         let encoded = utf8_percent_encode(token, NON_ALPHANUMERIC);
         let body = format!("token={encoded}&token_type_hint=access_token");
         let mut request = Request::new(Full::new(Bytes::from(body)));
@@ -278,7 +303,7 @@ impl Introspector {
     }
 
     /// What an answer means, and until which Unix second it counts: never beyond the token's end.
-    fn weigh(&self, claims: &Object, digest: &Digest, now: Now) -> (Answer, u64) {
+    fn weigh(self: &Arc<Self>, claims: &Object, digest: &Digest, now: Now) -> (Answer, u64) {
         let now_s = now.unix_s();
         let inactive = (Answer::Inactive, now_s.saturating_add(self.inactive_s));
         if claims.get("active") != Some(&Json::Bool(true)) {
@@ -286,7 +311,8 @@ impl Introspector {
         }
         let is_meant = check_ends(claims, self.issuer.as_deref(), &self.audience);
         let until_s = now_s.saturating_add(self.active_s);
-        let times = Times::read_or(claims, until_s);
+        // An issuer need not say when a token ends; then its next answer does.
+        let times = Times::read_or(claims, u64::MAX);
         let name = |jti: Option<&str>| credential(jti, digest);
         let verified = is_meant.and(times).and_then(|times| {
             // An issuer that calls active what has ended is not believed.
@@ -295,8 +321,10 @@ impl Introspector {
         });
         match verified {
             Ok(verified) => {
-                let end_s = verified.times.expires_s.saturating_add(self.limits.skew_s);
-                (Answer::Active(verified), until_s.min(end_s))
+                let token = Token::new(verified, self.limits, &self.sessions);
+                let (end_s, introspector) = (token.end_s(), Arc::downgrade(self));
+                let opaque = Opaque { token, digest: *digest, introspector };
+                (Answer::Active(Arc::new(opaque)), until_s.min(end_s))
             }
             Err(refusal) => {
                 tracing::warn!(scheme = %self.name, reason = refusal.reason.name(), "an active token is not meant for this API, or says too little");

@@ -4,6 +4,9 @@ mod issuer;
 mod independent;
 mod keys;
 mod introspection;
+mod ends;
+
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -30,9 +33,14 @@ impl Bed {
     }
 
     pub fn with(asked: Service) -> Self {
+        Self::in_front(Service::ok().address, asked, "")
+    }
+
+    /// In front of this service, with more routes.
+    fn in_front(service: SocketAddr, asked: Service, routes: &str) -> Self {
         let issuer = Issuer::new();
         let policy = POLICY.replace("ISSUER", &asked.address.port().to_string());
-        let gate = Plan::new(Service::ok().address, &policy)
+        let gate = Plan::new(service, &format!("{policy}{routes}"))
             .file("keys.json", &issuer.key_set().to_string())
             .secret("shared.secret", SECRET)
             .start();
