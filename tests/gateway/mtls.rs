@@ -232,7 +232,7 @@ fn two_kinds_of_credential_must_be_of_one_caller() {
 }
 
 /// A client of ours, with or without a certificate, which trusts `server` and the development CA.
-fn client(gate: &Gate, shown: Option<&str>) -> ClientConfig {
+pub fn client(gate: &Gate, shown: Option<&str>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for ca in [gate.ca(), file("server.pem")] {
         roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();

@@ -24,6 +24,7 @@ pub fn endpoint() -> Service {
         };
         match token.split("%2D").next().unwrap_or_default() {
             "active" => active(json!({})),
+            "gone" => active(json!({"jti": "gone-1"})),
             "soon" => active(json!({"exp": NOW_S + 5})),
             "endless" => active(json!({"exp": null, "iat": null})),
             "expired" => active(json!({"exp": NOW_S - 60})),

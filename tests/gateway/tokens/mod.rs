@@ -1,9 +1,9 @@
 //! Tokens of issuers: every way in which one can be wrong, over both versions of HTTP.
 
-mod issuer;
+pub mod issuer;
 mod independent;
 mod keys;
-mod introspection;
+pub mod introspection;
 mod ends;
 
 use std::net::SocketAddr;
