@@ -617,6 +617,77 @@ fn what_callers_say_of_certificates_never_reaches_the_service() {
     assert!(seen.contains("x-other: kept"), "{seen}");
 }
 
+/// What a PEM file holds, in the words of RFC 9440, as openssl reads it.
+fn items(name: &str) -> Vec<String> {
+    let text = fs::read_to_string(file(&format!("{name}.pem"))).unwrap();
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let inner = |block: &str| {
+        let body = block.split("-----END").next().unwrap();
+        format!(":{}:", body.split_whitespace().collect::<String>())
+    };
+    blocks.map(inner).collect()
+}
+
+/// The values of these headers in what the service has just seen.
+fn seen(service: &Service) -> [Option<String>; 2] {
+    let request = service.requests().pop().unwrap();
+    ["client-cert", "client-cert-chain"].map(|name| {
+        let mut values = request.lines().filter_map(|line| line.split_once(": "));
+        let value = values.by_ref().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        assert!(values.all(|(known, _)| !known.eq_ignore_ascii_case(name)), "twice: {request}");
+        value.map(|(_, value)| value.to_owned())
+    })
+}
+
+#[test]
+fn rfc_9440_a_service_is_told_the_certificate_that_the_caller_proved_and_no_other() {
+    let lie = ["-H", "Client-Cert: :AAAA:", "-H", "Client-Cert-Chain: :AAAA:, :AAAA:"];
+    for (lines, tells, tells_chain) in [
+        ("", false, false),
+        ("client_cert = \"certificate\"\n", true, false),
+        ("client_cert = \"chain\"\n", true, true),
+    ] {
+        let service = Service::ok();
+        let plan = Plan::new(service.address, &policy()).tls(&hosts()).upstream(lines);
+        let gate = plan.real_time().start();
+        // One that came alone, one that its issuer's came with, and none.
+        for shown in [Some("good"), Some("permitted"), None] {
+            let all = shown.map(items).unwrap_or_default();
+            let own = all.first().filter(|_| tells).cloned();
+            let others = all.get(1..).unwrap_or_default().join(", ");
+            let chain = Some(others).filter(|others| tells_chain && !others.is_empty());
+            for version in VERSIONS {
+                let (status, _) = curl(&gate, version, "localhost", shown, "/v1/open", &lie);
+                assert_eq!(status, Some(200));
+                assert_eq!(seen(&service), [own.clone(), chain.clone()], "{shown:?} {lines}");
+            }
+        }
+        assert_eq!(items("permitted").len(), 2);
+    }
+}
+
+#[test]
+fn rfc_9440_a_certificate_that_no_longer_holds_is_told_to_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(file("lists.crl"), dir.path().join("lists.crl")).unwrap();
+    let tls = format!(
+        "client_ca = \"{}/one.pem\"\nclient_crl = [\"{}/lists.crl\"]\nclient_cert = \"optional\"\n",
+        pki().display(),
+        dir.path().display()
+    );
+    let service = Service::ok();
+    let plan = Plan::new(service.address, &policy()).tls(&tls);
+    let gate = plan.upstream("client_cert = \"chain\"\n").real_time().start();
+    let connection = connection(client(&gate, Some("later")), "localhost");
+    let mut open = StreamOwned::new(connection, connect(gate.tls()));
+    assert_eq!(ask(&mut open, &get("localhost", "/v1/open")).unwrap().status, 200);
+    assert_eq!(seen(&service)[0].as_ref(), items("later").first());
+    fs::copy(file("next.crl"), dir.path().join("lists.crl")).unwrap();
+    assert!(eventually(|| reloads(&gate, "applied") == 1.0));
+    assert_eq!(ask(&mut open, &get("localhost", "/v1/open")).unwrap().status, 200);
+    assert_eq!(seen(&service), [None, None]);
+}
+
 #[test]
 fn the_example_is_sound_and_passes_its_own_tests() {
     let dir = tempfile::tempdir().unwrap();
