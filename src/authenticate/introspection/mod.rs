@@ -41,6 +41,13 @@ pub const FAMILY: &str = "introspection";
 /// How many tokens may be asked about at a time.
 const FLIGHTS_MAX: usize = 256;
 
+/// How long the end of a question is waited for after its time: it says why there is no answer, and
+/// whether the last one will do.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// For so many seconds an issuer that gave no answer is not asked again about a token that goes on.
+const RETRY_S: u64 = 5;
+
 /// Accepts tokens that their issuer calls active, as a policy's `[introspection.NAME]` demands.
 pub struct IntrospectionScheme {
     introspector: Arc<Introspector>,
@@ -63,6 +70,9 @@ pub struct Introspector {
     is_bound: bool,
     active_s: u64,
     inactive_s: u64,
+    /// How long an active token counts beyond `active_s` while its issuer gives no answer; nothing
+    /// refuses then.
+    stale_s: Option<u64>,
     timeout: Duration,
     cache: Cache<Answer>,
     directory: Arc<Directory>,
@@ -87,6 +97,8 @@ enum Answer {
 struct Opaque {
     token: Token,
     digest: Digest,
+    /// When its issuer said so, in Unix seconds.
+    asked_s: u64,
     /// Weak, for it remembers this token itself.
     introspector: Weak<Introspector>,
 }
@@ -120,6 +132,8 @@ pub struct Counts {
     pub inactive: AtomicU64,
     /// The issuer gave no valid answer in time, or too many were asked about.
     pub failed: AtomicU64,
+    /// The last answer was used for that reason, though it was over.
+    pub stale: AtomicU64,
 }
 
 impl Scheme for IntrospectionScheme {
@@ -189,7 +203,7 @@ impl Introspector {
             let token: Box<str> = token.into();
             return Attempt::Ask(Question::new(
                 async move { asking.ask(digest, token).await.map(drop) },
-                self.timeout,
+                self.timeout + MARGIN,
             ));
         };
         self.counts.found.fetch_add(1, Ordering::Relaxed);
@@ -221,8 +235,40 @@ impl Introspector {
         })
     }
 
-    /// Asks about a token, or waits with those who asked about it already.
+    /// Asks about a token, and makes do with the last answer where there is none and the policy
+    /// allows it.
     async fn ask(self: Arc<Self>, digest: Digest, token: Box<str>) -> Outcome {
+        let outcome = self.ask_issuer(digest, token).await;
+        if let Err(refusal) = &outcome
+            && refusal.reason == Reason::IntrospectionFailed
+            && let Some(last) = self.outlast(&digest)
+        {
+            return Ok(last);
+        }
+        outcome
+    }
+
+    /// The last answer, when it was that the token is active and may go on for now.
+    fn outlast(&self, digest: &Digest) -> Option<Arc<Answer>> {
+        let (stale_s, now_s) = (self.stale_s?, self.clock.now().unix_s());
+        let last = self.cache.last(digest)?;
+        let Answer::Active(opaque) = &*last else { return None };
+        let until_s = opaque.asked_s.saturating_add(self.active_s).saturating_add(stale_s);
+        let until_s = until_s.min(opaque.token.end_s());
+        if now_s >= until_s {
+            return None;
+        }
+        let held_s = until_s.min(now_s.saturating_add(RETRY_S));
+        self.cache.put(*digest, Arc::clone(&last), held_s, now_s);
+        self.counts.stale.fetch_add(1, Ordering::Relaxed);
+        self.counts.awaited.fetch_add(1, Ordering::Relaxed);
+        let age_s = now_s.saturating_sub(opaque.asked_s);
+        tracing::warn!(scheme = %self.name, age_s, "the issuer gives no answer; a token goes on by the last one");
+        Some(last)
+    }
+
+    /// Asks about a token, or waits with those who asked about it already.
+    async fn ask_issuer(self: &Arc<Self>, digest: Digest, token: Box<str>) -> Outcome {
         let mut flight = match self.join(digest, token) {
             Ok(flight) => flight,
             Err(refusal) => {
@@ -323,7 +369,7 @@ impl Introspector {
             Ok(verified) => {
                 let token = Token::new(verified, self.limits, &self.sessions);
                 let (end_s, introspector) = (token.end_s(), Arc::downgrade(self));
-                let opaque = Opaque { token, digest: *digest, introspector };
+                let opaque = Opaque { token, digest: *digest, asked_s: now_s, introspector };
                 (Answer::Active(Arc::new(opaque)), until_s.min(end_s))
             }
             Err(refusal) => {

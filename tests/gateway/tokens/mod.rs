@@ -38,9 +38,14 @@ impl Bed {
 
     /// In front of this service, with more routes.
     fn in_front(service: SocketAddr, asked: Service, routes: &str) -> Self {
+        Self::by(&format!("{POLICY}{routes}"), service, asked)
+    }
+
+    /// By another policy.
+    fn by(policy: &str, service: SocketAddr, asked: Service) -> Self {
         let issuer = Issuer::new();
-        let policy = POLICY.replace("ISSUER", &asked.address.port().to_string());
-        let gate = Plan::new(service, &format!("{policy}{routes}"))
+        let policy = policy.replace("ISSUER", &asked.address.port().to_string());
+        let gate = Plan::new(service, &policy)
             .file("keys.json", &issuer.key_set().to_string())
             .secret("shared.secret", SECRET)
             .start();
