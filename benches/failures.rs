@@ -8,7 +8,6 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::disallowed_methods,
     reason = "a program for the terminal, which may stop"
 )]
 
