@@ -71,6 +71,7 @@ impl Desk {
                 ("active", &counts.active),
                 ("inactive", &counts.inactive),
                 ("failed", &counts.failed),
+                ("stale", &counts.stale),
             ] {
                 let more = counter.swap(0, Ordering::Relaxed);
                 metrics.add(families::TOKENS_ASKED_ABOUT, [name, result], more);

@@ -1,6 +1,7 @@
 //! The scheme `certificate.NAME`: the client certificate of the connection, by its SPIFFE ID or DNS name.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authenticate::standing::{Keeper, Standing, Ticket};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
 use crate::head::Head;
@@ -253,12 +255,7 @@ impl CertificateScheme {
         now: Now,
     ) -> Result<Arc<Grant>, Refusal> {
         if let Err(distrust) = certificate.still_holds(now) {
-            let reason = match distrust {
-                Distrust::Expired => Reason::CredentialExpired,
-                Distrust::Revoked => Reason::CredentialRevoked,
-                Distrust::Unknown => Reason::CredentialUnknown,
-            };
-            return Err(Refusal::new(reason).because(told(certificate)));
+            return Err(Refusal::new(reason_of(distrust)).because(told(certificate)));
         }
         let counts_here = self.hosts.is_empty()
             || server_name.is_some_and(|name| self.hosts.iter().any(|host| host.matches(name)));
@@ -310,6 +307,22 @@ fn told(certificate: &ClientCertificate) -> String {
     format!("the certificate with the serial number {}", certificate.serial_hex())
 }
 
+fn reason_of(distrust: Distrust) -> Reason {
+    match distrust {
+        Distrust::Expired => Reason::CredentialExpired,
+        Distrust::Revoked => Reason::CredentialRevoked,
+        Distrust::Unknown => Reason::CredentialUnknown,
+    }
+}
+
+/// A certificate keeps itself: it is shared by its connection's requests, and knows its end and
+/// the lists of its host as they are now.
+impl Keeper for ClientCertificate {
+    fn still_holds(&self, _: Ticket, _: IpAddr, now: Now) -> Result<(), Reason> {
+        self.still_holds(now).map_err(reason_of)
+    }
+}
+
 impl Scheme for CertificateScheme {
     fn name(&self) -> &str {
         &self.name
@@ -322,7 +335,7 @@ impl Scheme for CertificateScheme {
             Ok(grant) => Attempt::Accepted(Evidence {
                 grant,
                 digest_covered: false,
-                standing: None,
+                standing: Some(Standing::new(Arc::clone(certificate) as _, Ticket::default())),
                 assurance: None,
             }),
             Err(refusal) => Attempt::Rejected(refusal),

@@ -16,10 +16,13 @@ use crate::forward::headers::{Outgoing, Told, is_grpc, told_length};
 use crate::forward::http1;
 use crate::forward::identity::{Facts, IDENTITY};
 use crate::forward::outbound::Outbound;
-use crate::forward::upstream::{HostSent, Protocol, Upstream};
+use crate::forward::upstream::{ClientCertSent, HostSent, Protocol, Upstream};
 use crate::head::Head;
 use crate::listen::body::Body;
 use crate::refusal::{Reason, Refusal};
+
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
 /// A request that is ready to leave. It stays as it is until it has been sent for good.
 pub(in crate::forward) struct Departure {
@@ -64,6 +67,7 @@ impl Departure {
             let identity = teller.tell(&facts, options.now).ok_or_else(unwritable)?;
             head.headers.insert(IDENTITY, identity);
         }
+        tell_certificate(&mut head, settings.client_cert, options.now);
         let body = Outbound::new(body, head.length);
         let Head { method, path, query, host, port, headers, upgrade, .. } = *head;
         let path = options.path.map_or(path, Box::from);
@@ -223,6 +227,21 @@ impl Departure {
         let length = text.len();
         let parsed = PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()?;
         (parsed.as_str().len() == length).then_some(parsed)
+    }
+}
+
+/// Tells the client certificate of the connection (RFC 9440), while it holds. `head` has taken out
+/// what the caller wrote in these headers.
+fn tell_certificate(head: &mut Head, what: ClientCertSent, now: Now) {
+    if what == ClientCertSent::Nothing {
+        return;
+    }
+    let shown = head.peer.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+    let Some(certificate) = shown.filter(|shown| shown.still_holds(now).is_ok()) else { return };
+    let Some(fields) = certificate.fields() else { return };
+    head.headers.insert(CLIENT_CERT, fields.certificate.clone());
+    if let (ClientCertSent::Chain, Some(chain)) = (what, &fields.chain) {
+        head.headers.insert(CLIENT_CERT_CHAIN, chain.clone());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::forward::connection::Connection;
 use crate::forward::dial::DialFault;
 use crate::forward::patience::Patience;
 use crate::forward::question;
-use crate::forward::upstream::{Settings, Target, Upstream};
+use crate::forward::upstream::{ClientCertSent, Settings, Target, Upstream};
 
 /// What a target did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,7 @@ fn of_a_stranger(settings: &Settings) -> Option<Settings> {
         health: settings.health.clone(),
         tls,
         identity: None,
+        client_cert: ClientCertSent::Nothing,
         credential: None,
         forbidden: settings.forbidden.clone(),
     })

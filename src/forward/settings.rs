@@ -14,7 +14,8 @@ use crate::forward::identity::rule::{self as identity_rule, IdentityRule};
 use crate::forward::reference::Surroundings;
 use crate::forward::tls::{self, TlsRule};
 use crate::forward::upstream::{
-    Balance, Health, HostSent, PoolBounds, Protocol, Retries, Settings, Target, Timeouts, Upstream,
+    Balance, ClientCertSent, Health, HostSent, PoolBounds, Protocol, Retries, Settings, Target,
+    Timeouts, Upstream,
 };
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
@@ -51,6 +52,9 @@ pub struct UpstreamRule {
     pub tls: Option<At<TlsRule>>,
     /// How the service is told who calls, in a header that callers cannot write. Default: not at all.
     pub identity: Option<At<IdentityRule>>,
+    /// What the service is told of the client certificate that the caller proved (RFC 9440). What
+    /// callers write in those headers is always removed. Default: nothing.
+    pub client_cert: Option<ClientCertRule>,
     /// What proves us to the service, such as a third party's API. Default: nothing.
     pub credential: Option<At<CredentialRule>>,
 }
@@ -69,6 +73,7 @@ impl UpstreamRule {
             health: HealthRule::default(),
             tls,
             identity: None,
+            client_cert: None,
             credential: None,
         }
     }
@@ -103,6 +108,16 @@ pub enum HostRule {
     Keep,
     /// The target's own.
     Target,
+}
+
+/// What a service is told of the client certificate that a caller proved (RFC 9440).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertRule {
+    /// The certificate, in `Client-Cert`.
+    Certificate,
+    /// The certificate, and in `Client-Cert-Chain` the others that were shown with it.
+    Chain,
 }
 
 /// The bounds of the pool. Each holds per target and worker thread.
@@ -217,6 +232,11 @@ pub fn compile(
         health,
         tls: tls?,
         identity: identity?,
+        client_cert: match rule.client_cert {
+            None => ClientCertSent::Nothing,
+            Some(ClientCertRule::Certificate) => ClientCertSent::Own,
+            Some(ClientCertRule::Chain) => ClientCertSent::Chain,
+        },
         credential: credential?,
         forbidden: surroundings.forbidden.into(),
     };

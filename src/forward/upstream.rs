@@ -159,6 +159,7 @@ pub struct Settings {
     pub(in crate::forward) health: Health,
     pub(in crate::forward) tls: Option<Tls>,
     pub(in crate::forward) identity: Option<Teller>,
+    pub(in crate::forward) client_cert: ClientCertSent,
     pub(in crate::forward) credential: Option<Credential>,
     pub(in crate::forward) forbidden: Box<[SocketAddr]>,
 }
@@ -192,6 +193,17 @@ pub(in crate::forward) enum Balance {
 pub(in crate::forward) enum Protocol {
     Http1,
     Http2,
+}
+
+/// What the targets are told of the client certificate that a caller proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::forward) enum ClientCertSent {
+    /// Nothing.
+    Nothing,
+    /// The certificate.
+    Own,
+    /// The certificate, and the others that were shown with it.
+    Chain,
 }
 
 /// Which host a target is told.

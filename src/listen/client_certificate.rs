@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
@@ -46,7 +49,33 @@ impl fmt::Debug for Memo {
     }
 }
 
+/// A certificate in the words of RFC 9440.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    /// The value of `Client-Cert` (section 2.2).
+    pub certificate: HeaderValue,
+    /// The value of `Client-Cert-Chain` (section 2.3); nothing when no others were shown.
+    pub chain: Option<HeaderValue>,
+}
+
 impl ClientCertificate {
+    /// What services are told of it. Made once for a connection; nothing of a certificate that is
+    /// none, as those of rehearsals are.
+    pub fn fields(&self) -> Option<&Fields> {
+        if let Some(made) = self.fields.get() {
+            return Some(made);
+        }
+        let (own, others) = self.chain.split_first()?;
+        // A byte sequence of RFC 8941, section 3.3.5: base64 between colons.
+        let item = |der: &CertificateDer<'_>| format!(":{}:", STANDARD.encode(der));
+        let list: Vec<String> = others.iter().map(item).collect();
+        // Base64, colons, commas and spaces are always a value.
+        let value = |text: String| HeaderValue::try_from(text).ok();
+        let certificate = value(item(own))?;
+        let chain = if list.is_empty() { None } else { Some(value(list.join(", "))?) };
+        Some(self.fields.get_or_init(|| Fields { certificate, chain }))
+    }
+
     /// Reads a certificate that was verified. `chain` are the others that were shown with it.
     ///
     /// # Errors
@@ -224,6 +253,27 @@ mod tests {
             }
         }
         assert!(strict(&[TextName::Dns(b"*.a_b.example.com")]).is_ok());
+    }
+
+    /// The certificate of RFC 9440, appendix A, as it stands in RFC 9421, B.3.
+    const RFC_9440: &str = ":MIIBqDCCAU6gAwIBAgIBBzAKBggqhkjOPQQDAjA6MRswGQYDVQQKDBJMZXQncyBBdXRoZW50aWNhdGUxGzAZBgNVBAMMEkxBIEludGVybWVkaWF0ZSBDQTAeFw0yMDAxMTQyMjU1MzNaFw0yMTAxMjMyMjU1MzNaMA0xCzAJBgNVBAMMAkJDMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8YnXXfaUgmnMtOXU/IncWalRhebrXmckC8vdgJ1p5Be5F/3YC8OthxM4+k1M6aEAEFcGzkJiNy6J84y7uzo9M6NyMHAwCQYDVR0TBAIwADAfBgNVHSMEGDAWgBRm3WjLa38lbEYCuiCPct0ZaSED2DAOBgNVHQ8BAf8EBAMCBsAwEwYDVR0lBAwwCgYIKwYBBQUHAwIwHQYDVR0RAQH/BBMwEYEPYmRjQGV4YW1wbGUuY29tMAoGCCqGSM49BAMCA0gAMEUCIBHda/r1vaL6G3VliL4/Di6YK0Q6bMjeSkC3dFCOOB8TAiEAx/kHSB4urmiZ0NX5r5XarmPk0wmuydBVoU4hBVZ1yhk=:";
+
+    #[test]
+    fn services_are_told_what_rfc_9440_writes() {
+        let der = STANDARD.decode(RFC_9440.trim_matches(':')).unwrap();
+        let certificate = CertificateDer::from(der);
+        let alone = ClientCertificate::read(&certificate, &[]).unwrap();
+        let fields = alone.fields().unwrap();
+        assert_eq!(fields.certificate, RFC_9440);
+        assert!(fields.chain.is_none());
+        let others = [CertificateDer::from(vec![1, 2, 3]), CertificateDer::from(vec![4])];
+        let chain = ClientCertificate::read(&certificate, &others).unwrap();
+        let fields = chain.fields().unwrap();
+        assert_eq!(
+            (&fields.certificate, fields.chain.as_ref().unwrap()),
+            (&alone.fields().unwrap().certificate, &HeaderValue::from_static(":AQID:, :BA==:"))
+        );
+        assert!(ClientCertificate::rehearsed("a.example.com").fields().is_none());
     }
 
     #[test]

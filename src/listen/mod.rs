@@ -22,8 +22,8 @@ mod testing;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Method, Version};
@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Clock;
 use crate::listen::body::{AnswerBody, Body};
-use crate::listen::client_certificate::Memo;
+use crate::listen::client_certificate::{Fields, Memo};
 use crate::listen::clients::Clients;
 use crate::listen::counters::{Counters, Seats};
 use crate::listen::drain::Drain;
@@ -134,6 +134,8 @@ pub struct ClientCertificate {
     pub chain: Box<[CertificateDer<'static>]>,
     /// What `authenticate` made of it.
     pub memo: Memo,
+    /// What services are told of it, once one was.
+    fields: OnceLock<Fields>,
     clients: Option<Arc<Clients>>,
     /// The generation of `clients` that has last let it in.
     judged_by: AtomicU64,

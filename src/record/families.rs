@@ -92,7 +92,7 @@ families! { Total TotalIndex TOTALS:
     RETIRING_KEYS_USED "portcullis_retiring_key_requests_total" [] "Requests with a key that already has a successor"
     TOKEN_KEYS_FETCHES "portcullis_token_keys_fetches_total" ["scheme" "result"] "Fetches of an issuer's keys: ok or failed"
     TOKENS_JUDGED "portcullis_tokens_total" ["scheme" "result"] "Tokens: cached, verified or refused"
-    TOKENS_ASKED_ABOUT "portcullis_introspections_total" ["scheme" "result"] "Tokens looked up at their issuer: cached, active, inactive or failed"
+    TOKENS_ASKED_ABOUT "portcullis_introspections_total" ["scheme" "result"] "Tokens looked up at their issuer: cached, active, inactive, failed, or stale where the last answer had to do"
     TOKEN_CACHE_EVICTIONS "portcullis_token_cache_evictions_total" ["scheme"] "Verified tokens forgotten early to make room for others"
     POLICY_RELOADS "portcullis_policy_reloads_total" ["result"] "Reloads: applied, unchanged or refused"
     ACCESS_RECORDS_DROPPED "portcullis_access_records_dropped_total" [] "Access records lost because they could not be written fast enough"

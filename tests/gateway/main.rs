@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod http2;
 mod keys;
+mod matrix;
 mod mistakes;
 mod mtls;
 mod operations;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,9 +17,10 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore, StreamOwned,
 };
 
-use crate::harness::{Gate, POLICY, Plan, Reply, Service, connect};
+use crate::harness::{Gate, POLICY, Plan, Reply, Service, Tls, connect};
 use crate::operations::eventually;
 use crate::refusals::record;
+use crate::revocation::{AT_ONCE, endless_service, told_cut, until_cut};
 
 /// Authorities, certificates and lists; made once.
 pub fn pki() -> &'static Path {
@@ -231,7 +232,7 @@ fn two_kinds_of_credential_must_be_of_one_caller() {
 }
 
 /// A client of ours, with or without a certificate, which trusts `server` and the development CA.
-fn client(gate: &Gate, shown: Option<&str>) -> ClientConfig {
+pub fn client(gate: &Gate, shown: Option<&str>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for ca in [gate.ca(), file("server.pem")] {
         roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
@@ -442,6 +443,10 @@ fn cve_2025_23419_openssl_cannot_carry_a_session_to_another_host() {
 
 /// A gate whose lists and authorities are copies that a test may change.
 fn changing() -> (Gate, tempfile::TempDir) {
+    changing_before(Service::ok().address, &policy())
+}
+
+fn changing_before(service: SocketAddr, policy: &str) -> (Gate, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(file("one.pem"), dir.path().join("ca.pem")).unwrap();
     fs::copy(file("lists.crl"), dir.path().join("lists.crl")).unwrap();
@@ -449,7 +454,7 @@ fn changing() -> (Gate, tempfile::TempDir) {
     let tls = format!(
         "client_ca = \"{at}/ca.pem\"\nclient_crl = [\"{at}/lists.crl\"]\nclient_cert = \"optional\"\n"
     );
-    let gate = Plan::new(Service::ok().address, &policy()).tls(&tls).real_time().start();
+    let gate = Plan::new(service, policy).tls(&tls).real_time().start();
     (gate, dir)
 }
 
@@ -484,6 +489,65 @@ fn a_revocation_holds_from_the_next_request_on_even_on_open_connections_and_old_
     assert_eq!(ask(&mut other, &get("localhost", "/v1/shown")).unwrap().status, 200);
     assert_eq!(carried(&gate, &carrier, &config, "localhost"), (None, false));
     assert_eq!(turned(&gate, "revoked"), 1.0);
+}
+
+/// Routes of the endless service for those who show a certificate.
+const LONG: &str = r#"
+[routes.events]
+summary  = "Events by certificate"
+match    = "GET /v1/things/events"
+upstream = "service"
+auth     = { any = ["certificate.services"] }
+allow    = [{ scopes = ["things:read"] }]
+
+[routes.download]
+summary  = "A download by certificate"
+match    = "GET /v1/things/download"
+upstream = "service"
+auth     = { any = ["certificate.services"] }
+allow    = [{ scopes = ["things:read"] }]
+"#;
+
+/// What a certificate began: a stream of events and a download.
+fn began(gate: &Gate, shown: &str) -> [Tls; 2] {
+    ["/v1/things/events", "/v1/things/download"].map(|path| {
+        let mut stream = StreamOwned::new(
+            connection(client(gate, Some(shown)), "localhost"),
+            connect(gate.tls()),
+        );
+        stream.write_all(get("localhost", path).as_bytes()).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        stream
+    })
+}
+
+#[test]
+fn what_a_certificate_began_ends_when_it_is_revoked_and_nothing_else_does() {
+    let (gate, dir) = changing_before(endless_service(), &(policy() + LONG));
+    let (streams, mut kept) = (began(&gate, "later"), began(&gate, "good"));
+    fs::copy(file("next.crl"), dir.path().join("lists.crl")).unwrap();
+    assert!(eventually(|| reloads(&gate, "applied") == 1.0));
+    for ended in streams.map(|mut stream| std::thread::spawn(move || until_cut(&mut stream))) {
+        assert!(ended.join().unwrap() < AT_ONCE);
+    }
+    told_cut(&gate, "credential-revoked", "/v1/things/events");
+    told_cut(&gate, "credential-revoked", "/v1/things/download");
+    // The download of the certificate that holds goes on; the events only say nothing.
+    kept[1].read_exact(&mut vec![0; 4 << 20]).unwrap();
+}
+
+#[test]
+fn what_a_certificate_began_ends_when_its_time_does() {
+    let tls = format!("client_ca = \"{}/one.pem\"\nclient_cert = \"optional\"\n", pki().display());
+    let gate = Plan::new(endless_service(), &(policy() + LONG)).tls(&tls).start();
+    let streams = began(&gate, "ages");
+    gate.hand.advance(std::time::Duration::from_secs(25 * 365 * 86_400));
+    for ended in streams.map(|mut stream| std::thread::spawn(move || until_cut(&mut stream))) {
+        assert!(ended.join().unwrap() < AT_ONCE);
+    }
+    told_cut(&gate, "credential-expired", "/v1/things/events");
 }
 
 #[test]
@@ -551,6 +615,77 @@ fn what_callers_say_of_certificates_never_reaches_the_service() {
         assert!(!seen.contains(name), "{name} in {seen}");
     }
     assert!(seen.contains("x-other: kept"), "{seen}");
+}
+
+/// What a PEM file holds, in the words of RFC 9440, as openssl reads it.
+fn items(name: &str) -> Vec<String> {
+    let text = fs::read_to_string(file(&format!("{name}.pem"))).unwrap();
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let inner = |block: &str| {
+        let body = block.split("-----END").next().unwrap();
+        format!(":{}:", body.split_whitespace().collect::<String>())
+    };
+    blocks.map(inner).collect()
+}
+
+/// The values of these headers in what the service has just seen.
+fn seen(service: &Service) -> [Option<String>; 2] {
+    let request = service.requests().pop().unwrap();
+    ["client-cert", "client-cert-chain"].map(|name| {
+        let mut values = request.lines().filter_map(|line| line.split_once(": "));
+        let value = values.by_ref().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        assert!(values.all(|(known, _)| !known.eq_ignore_ascii_case(name)), "twice: {request}");
+        value.map(|(_, value)| value.to_owned())
+    })
+}
+
+#[test]
+fn rfc_9440_a_service_is_told_the_certificate_that_the_caller_proved_and_no_other() {
+    let lie = ["-H", "Client-Cert: :AAAA:", "-H", "Client-Cert-Chain: :AAAA:, :AAAA:"];
+    for (lines, tells, tells_chain) in [
+        ("", false, false),
+        ("client_cert = \"certificate\"\n", true, false),
+        ("client_cert = \"chain\"\n", true, true),
+    ] {
+        let service = Service::ok();
+        let plan = Plan::new(service.address, &policy()).tls(&hosts()).upstream(lines);
+        let gate = plan.real_time().start();
+        // One that came alone, one that its issuer's came with, and none.
+        for shown in [Some("good"), Some("permitted"), None] {
+            let all = shown.map(items).unwrap_or_default();
+            let own = all.first().filter(|_| tells).cloned();
+            let others = all.get(1..).unwrap_or_default().join(", ");
+            let chain = Some(others).filter(|others| tells_chain && !others.is_empty());
+            for version in VERSIONS {
+                let (status, _) = curl(&gate, version, "localhost", shown, "/v1/open", &lie);
+                assert_eq!(status, Some(200));
+                assert_eq!(seen(&service), [own.clone(), chain.clone()], "{shown:?} {lines}");
+            }
+        }
+        assert_eq!(items("permitted").len(), 2);
+    }
+}
+
+#[test]
+fn rfc_9440_a_certificate_that_no_longer_holds_is_told_to_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(file("lists.crl"), dir.path().join("lists.crl")).unwrap();
+    let tls = format!(
+        "client_ca = \"{}/one.pem\"\nclient_crl = [\"{}/lists.crl\"]\nclient_cert = \"optional\"\n",
+        pki().display(),
+        dir.path().display()
+    );
+    let service = Service::ok();
+    let plan = Plan::new(service.address, &policy()).tls(&tls);
+    let gate = plan.upstream("client_cert = \"chain\"\n").real_time().start();
+    let connection = connection(client(&gate, Some("later")), "localhost");
+    let mut open = StreamOwned::new(connection, connect(gate.tls()));
+    assert_eq!(ask(&mut open, &get("localhost", "/v1/open")).unwrap().status, 200);
+    assert_eq!(seen(&service)[0].as_ref(), items("later").first());
+    fs::copy(file("next.crl"), dir.path().join("lists.crl")).unwrap();
+    assert!(eventually(|| reloads(&gate, "applied") == 1.0));
+    assert_eq!(ask(&mut open, &get("localhost", "/v1/open")).unwrap().status, 200);
+    assert_eq!(seen(&service), [None, None]);
 }
 
 #[test]

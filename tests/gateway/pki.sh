@@ -56,6 +56,13 @@ authority narrow one "nameConstraints=critical,permitted;DNS:allowed.example.com
 leaf site server "DNS:localhost,DNS:strict.example.com,DNS:other.example.com,DNS:a.wild.example.com" serverAuth
 
 leaf good one "URI:spiffe://example.org/ns/prod/api"
+# For gates whose clock is set: it holds whatever time it is here.
+leaf ages one "URI:spiffe://example.org/ns/prod/ages" clientAuth 20200101000000Z 20491231235959Z
+leaf ages-over one "URI:spiffe://example.org/ns/prod/ages" clientAuth 20200101000000Z 20210101000000Z
+leaf ages-revoked one "URI:spiffe://example.org/ns/prod/ages" clientAuth 20200101000000Z 20491231235959Z
+leaf ages-test one "URI:spiffe://example.org/ns/test/ages" clientAuth 20200101000000Z 20491231235959Z
+leaf ages-double one "URI:spiffe://example.org/ns/prod/a,URI:spiffe://example.org/ns/prod/b" clientAuth 20200101000000Z 20491231235959Z
+leaf ages-strange stranger "URI:spiffe://example.org/ns/prod/ages" clientAuth 20200101000000Z 20491231235959Z
 leaf partner one "DNS:api.partner.example,DNS:elsewhere.example"
 leaf unlisted one "URI:spiffe://example.org/ns/test/api"
 leaf twofold one "DNS:x.many.example,DNS:y.many.example"
@@ -77,6 +84,7 @@ openssl ecparam -name prime256v1 -genkey -noout -out selfsigned.key
 openssl req -x509 -new -key selfsigned.key -subj "/CN=one" -days 30 -addext "subjectAltName=URI:spiffe://example.org/ns/prod/api" -out selfsigned.pem
 
 openssl ca -config one.conf -revoke revoked.pem
+openssl ca -config one.conf -revoke ages-revoked.pem
 openssl ca -config one.conf -gencrl -crldays 30 -out one.crl
 openssl ca -config narrow.conf -gencrl -crldays 30 -out narrow.crl
 cat one.crl narrow.crl > lists.crl

@@ -1093,6 +1093,17 @@ impl<'a> Signing<'a> {
 impl Signer {
     /// The header lines that sign a request to `localhost`.
     pub fn sign(&self, signing: &Signing<'_>) -> String {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(&self.secret).unwrap());
+        self.sign_by(signing, "localhost", |base| hmac::sign(&secret, base).as_ref().to_vec())
+    }
+
+    /// The same for another host, by whatever makes the signature of a base.
+    pub fn sign_by(
+        &self,
+        signing: &Signing<'_>,
+        authority: &str,
+        by: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> String {
         let Signing { method, target, body, covers, created, algorithm, nonce } = signing;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let digest = body.map(content_digest);
@@ -1100,7 +1111,7 @@ impl Signer {
         for component in *covers {
             let value = match *component {
                 "@method" => (*method).to_owned(),
-                "@authority" => "localhost".to_owned(),
+                "@authority" => authority.to_owned(),
                 "@path" => path.to_owned(),
                 "@query" => format!("?{query}"),
                 "content-type" => "application/json".to_owned(),
@@ -1116,13 +1127,11 @@ impl Signer {
             "({list});created={created};nonce=\"{nonce}\";keyid=\"{id}\";alg=\"{algorithm}\""
         );
         base.push_str(&format!("\"@signature-params\": {terms}"));
-        let secret = STANDARD.decode(&self.secret).unwrap();
-        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), base.as_bytes());
         let digest =
             digest.map(|digest| format!("Content-Digest: {digest}\r\n")).unwrap_or_default();
         format!(
             "{digest}Signature-Input: sig={terms}\r\nSignature: sig=:{}:\r\n",
-            STANDARD.encode(mac)
+            STANDARD.encode(by(base.as_bytes()))
         )
     }
 }

@@ -17,7 +17,10 @@ use crate::operations::{Process, directory, eventually, get, portcullis};
 use crate::refusals::record;
 
 /// What has begun must end within this time.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// The lines that ask for a WebSocket.
+pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 const FACTS: &str = r#""name":"long","subject":"user_1","roles":["member"],"scopes":["things:read","things:write"],"expires_in_s":3600"#;
 
@@ -30,7 +33,7 @@ allow    = [{ scopes = ["things:read"] }]
 "#;
 
 /// A service whose answers do not end by themselves.
-fn endless_service() -> SocketAddr {
+pub fn endless_service() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -119,11 +122,11 @@ fn end(gate: &Gate, id: &str, how: &str) {
     }
 }
 
-fn asked(path: &str, key: &str, more: &str) -> String {
+pub fn asked(path: &str, key: &str, more: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{more}\r\n")
 }
 
-fn begun(gate: &Gate, request: &str, status: u16) -> (Tls, String) {
+pub fn begun(gate: &Gate, request: &str, status: u16) -> (Tls, String) {
     let mut stream = gate.connect();
     stream.write_all(request.as_bytes()).unwrap();
     // The head alone: the bodies have no end.
@@ -143,7 +146,7 @@ fn begun(gate: &Gate, request: &str, status: u16) -> (Tls, String) {
 
 /// Reads until the other side ends the connection, which must not look like an answer's end. Gives
 /// how long that took.
-fn until_cut(stream: &mut Tls) -> Duration {
+pub fn until_cut(stream: &mut Tls) -> Duration {
     let began = Instant::now();
     let mut bytes = vec![0; 256 << 10];
     loop {
@@ -157,6 +160,11 @@ fn until_cut(stream: &mut Tls) -> Duration {
 
 fn told(gate: &Gate, how: &str, path: &str) {
     let reason = if how == "revoke" { "credential-revoked" } else { "credential-expired" };
+    told_cut(gate, reason, path);
+}
+
+/// The record tells of an exchange on this path that was cut for this reason.
+pub fn told_cut(gate: &Gate, reason: &str, path: &str) {
     let cut = format!("\"cut\":\"{reason}\"");
     let log = gate.log(&cut);
     let line = log.lines().find(|line| line.contains(&cut) && line.contains(path));
@@ -171,10 +179,9 @@ fn a_web_socket_ends_with_its_credential() {
         let gate = gate();
         let (id, secret) = key(&gate);
         let (_, other) = key(&gate);
-        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let (mut socket, _) = begun(&gate, &asked("/v1/socket", &secret, upgrade), 101);
+        let (mut socket, _) = begun(&gate, &asked("/v1/socket", &secret, UPGRADE), 101);
         let mut kept =
-            (how != "expire").then(|| begun(&gate, &asked("/v1/socket", &other, upgrade), 101).0);
+            (how != "expire").then(|| begun(&gate, &asked("/v1/socket", &other, UPGRADE), 101).0);
         for stream in [&mut socket].into_iter().chain(&mut kept) {
             stream.write_all(b"frame").unwrap();
             stream.read_exact(&mut [0; 5]).unwrap();

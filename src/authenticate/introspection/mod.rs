@@ -4,8 +4,9 @@ pub mod rule;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,9 +24,11 @@ use crate::authenticate::jwt::cache::{Cache, Digest};
 use crate::authenticate::jwt::claims::{Limits, Mapping, Times, Verified, check_ends};
 use crate::authenticate::jwt::json::{Json, Object};
 use crate::authenticate::jwt::jws::TOKEN_BYTES_MAX;
+use crate::authenticate::jwt::token::Token;
 use crate::authenticate::jwt::{credential, sha256};
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::sessions::Sessions;
+use crate::authenticate::standing::{Keeper, Standing, Ticket};
 use crate::authenticate::{Attempt, Evidence, Scheme};
 use crate::clock::{Clock, Now};
 use crate::head::Head;
@@ -37,6 +40,13 @@ pub const FAMILY: &str = "introspection";
 
 /// How many tokens may be asked about at a time.
 const FLIGHTS_MAX: usize = 256;
+
+/// How long the end of a question is waited for after its time: it says why there is no answer, and
+/// whether the last one will do.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// For so many seconds an issuer that gave no answer is not asked again about a token that goes on.
+const RETRY_S: u64 = 5;
 
 /// Accepts tokens that their issuer calls active, as a policy's `[introspection.NAME]` demands.
 pub struct IntrospectionScheme {
@@ -60,6 +70,9 @@ pub struct Introspector {
     is_bound: bool,
     active_s: u64,
     inactive_s: u64,
+    /// How long an active token counts beyond `active_s` while its issuer gives no answer; nothing
+    /// refuses then.
+    stale_s: Option<u64>,
     timeout: Duration,
     cache: Cache<Answer>,
     directory: Arc<Directory>,
@@ -75,8 +88,32 @@ pub struct Introspector {
 /// What the issuer said of a token.
 #[derive(Debug)]
 enum Answer {
-    Active(Verified),
+    Active(Arc<Opaque>),
     Inactive,
+}
+
+/// A token that its issuer called active, and whom to ask what was said of it since.
+#[derive(Debug)]
+struct Opaque {
+    token: Token,
+    digest: Digest,
+    /// When its issuer said so, in Unix seconds.
+    asked_s: u64,
+    /// Weak, for it remembers this token itself.
+    introspector: Weak<Introspector>,
+}
+
+impl Keeper for Opaque {
+    /// Nobody is asked anew for something long: a later request with the same token asks, and what
+    /// its issuer then says counts here too.
+    fn still_holds(&self, _: Ticket, _: IpAddr, now: Now) -> Result<(), Reason> {
+        self.token.check(now).map_err(|refusal| refusal.reason)?;
+        let last = self.introspector.upgrade().and_then(|asked| asked.cache.last(&self.digest));
+        match last.as_deref() {
+            Some(Answer::Inactive) => Err(Reason::TokenInactive),
+            Some(Answer::Active(_)) | None => Ok(()),
+        }
+    }
 }
 
 /// What came of asking.
@@ -95,6 +132,8 @@ pub struct Counts {
     pub inactive: AtomicU64,
     /// The issuer gave no valid answer in time, or too many were asked about.
     pub failed: AtomicU64,
+    /// The last answer was used for that reason, though it was over.
+    pub stale: AtomicU64,
 }
 
 impl Scheme for IntrospectionScheme {
@@ -164,7 +203,7 @@ impl Introspector {
             let token: Box<str> = token.into();
             return Attempt::Ask(Question::new(
                 async move { asking.ask(digest, token).await.map(drop) },
-                self.timeout,
+                self.timeout + MARGIN,
             ));
         };
         self.counts.found.fetch_add(1, Ordering::Relaxed);
@@ -182,22 +221,54 @@ impl Introspector {
         head: &Head,
         now: Now,
     ) -> Result<Evidence, Refusal> {
-        let Answer::Active(verified) = answer else { return Err(Reason::TokenInactive.into()) };
-        verified.times.check(&self.limits, now)?;
-        self.sessions.check(verified)?;
+        let Answer::Active(opaque) = answer else { return Err(Reason::TokenInactive.into()) };
+        opaque.token.check(now)?;
+        let verified = &opaque.token.verified;
         let demand =
             Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
         binding::check(verified, shown, head, now, demand)?;
         Ok(Evidence {
             grant: Arc::clone(&verified.grant),
             digest_covered: false,
-            standing: None,
+            standing: Some(Standing::new(Arc::clone(opaque) as _, Ticket::default())),
             assurance: Some(Arc::clone(&verified.assurance)),
         })
     }
 
-    /// Asks about a token, or waits with those who asked about it already.
+    /// Asks about a token, and makes do with the last answer where there is none and the policy
+    /// allows it.
     async fn ask(self: Arc<Self>, digest: Digest, token: Box<str>) -> Outcome {
+        let outcome = self.ask_issuer(digest, token).await;
+        if let Err(refusal) = &outcome
+            && refusal.reason == Reason::IntrospectionFailed
+            && let Some(last) = self.outlast(&digest)
+        {
+            return Ok(last);
+        }
+        outcome
+    }
+
+    /// The last answer, when it was that the token is active and may go on for now.
+    fn outlast(&self, digest: &Digest) -> Option<Arc<Answer>> {
+        let (stale_s, now_s) = (self.stale_s?, self.clock.now().unix_s());
+        let last = self.cache.last(digest)?;
+        let Answer::Active(opaque) = &*last else { return None };
+        let until_s = opaque.asked_s.saturating_add(self.active_s).saturating_add(stale_s);
+        let until_s = until_s.min(opaque.token.end_s());
+        if now_s >= until_s {
+            return None;
+        }
+        let held_s = until_s.min(now_s.saturating_add(RETRY_S));
+        self.cache.put(*digest, Arc::clone(&last), held_s, now_s);
+        self.counts.stale.fetch_add(1, Ordering::Relaxed);
+        self.counts.awaited.fetch_add(1, Ordering::Relaxed);
+        let age_s = now_s.saturating_sub(opaque.asked_s);
+        tracing::warn!(scheme = %self.name, age_s, "the issuer gives no answer; a token goes on by the last one");
+        Some(last)
+    }
+
+    /// Asks about a token, or waits with those who asked about it already.
+    async fn ask_issuer(self: &Arc<Self>, digest: Digest, token: Box<str>) -> Outcome {
         let mut flight = match self.join(digest, token) {
             Ok(flight) => flight,
             Err(refusal) => {
@@ -243,7 +314,7 @@ impl Introspector {
     }
 
     /// Asks the issuer (RFC 7662, section 2.1), and remembers what it says.
-    async fn fetch(&self, digest: &Digest, token: &str) -> Outcome {
+    async fn fetch(self: &Arc<Self>, digest: &Digest, token: &str) -> Outcome {
         let encoded = utf8_percent_encode(token, NON_ALPHANUMERIC);
         let body = format!("token={encoded}&token_type_hint=access_token");
         let mut request = Request::new(Full::new(Bytes::from(body)));
@@ -278,7 +349,7 @@ impl Introspector {
     }
 
     /// What an answer means, and until which Unix second it counts: never beyond the token's end.
-    fn weigh(&self, claims: &Object, digest: &Digest, now: Now) -> (Answer, u64) {
+    fn weigh(self: &Arc<Self>, claims: &Object, digest: &Digest, now: Now) -> (Answer, u64) {
         let now_s = now.unix_s();
         let inactive = (Answer::Inactive, now_s.saturating_add(self.inactive_s));
         if claims.get("active") != Some(&Json::Bool(true)) {
@@ -286,7 +357,8 @@ impl Introspector {
         }
         let is_meant = check_ends(claims, self.issuer.as_deref(), &self.audience);
         let until_s = now_s.saturating_add(self.active_s);
-        let times = Times::read_or(claims, until_s);
+        // An issuer need not say when a token ends; then its next answer does.
+        let times = Times::read_or(claims, u64::MAX);
         let name = |jti: Option<&str>| credential(jti, digest);
         let verified = is_meant.and(times).and_then(|times| {
             // An issuer that calls active what has ended is not believed.
@@ -295,8 +367,10 @@ impl Introspector {
         });
         match verified {
             Ok(verified) => {
-                let end_s = verified.times.expires_s.saturating_add(self.limits.skew_s);
-                (Answer::Active(verified), until_s.min(end_s))
+                let token = Token::new(verified, self.limits, &self.sessions);
+                let (end_s, introspector) = (token.end_s(), Arc::downgrade(self));
+                let opaque = Opaque { token, digest: *digest, asked_s: now_s, introspector };
+                (Answer::Active(Arc::new(opaque)), until_s.min(end_s))
             }
             Err(refusal) => {
                 tracing::warn!(scheme = %self.name, reason = refusal.reason.name(), "an active token is not meant for this API, or says too little");

@@ -62,9 +62,13 @@ pub struct IntrospectionRule {
     pub active_for: Option<At<Span>>,
     /// How long any other token counts as inactive, `1s` to `1h`. Default: `10s`.
     pub inactive_for: Option<At<Span>>,
-    /// How long an answer is waited for, `1s` to `10s`. Without one the request is refused with 503.
-    /// Default: `2s`.
+    /// How long an answer is waited for, `1s` to `10s`. Default: `2s`.
     pub timeout: Option<At<Span>>,
+    /// What happens without an answer. Default: `"refuse"`.
+    pub on_failure: Option<At<OnFailure>>,
+    /// With `on_failure = "allow_cached"`: how long after `active_for`, `1s` to `1h`, and never beyond
+    /// the token's end. What its issuer revokes meanwhile is noticed that much later. Default: `5m`.
+    pub stale: Option<At<Span>>,
     /// Networks that are not public, and where the issuer may be asked all the same.
     #[serde(default)]
     pub reachable: Vec<Network>,
@@ -73,6 +77,17 @@ pub struct IntrospectionRule {
     pub roots: Option<At<String>>,
     /// How many answers are remembered, 1 to 1,000,000. Default: 16384.
     pub cache: Option<At<u32>>,
+}
+
+/// What happens to a token whose issuer gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The request is refused with 503.
+    Refuse,
+    /// A token that its issuer called active when it was last asked goes on for the time of `stale`,
+    /// as long as the answer is still in memory. Every other one is refused.
+    AllowCached,
 }
 
 impl IntrospectionRule {
@@ -90,6 +105,7 @@ impl IntrospectionRule {
         let limits = self.limits(reading);
         let active = seconds(self.active_for.as_ref(), 30, 1..=3600, reading);
         let inactive = seconds(self.inactive_for.as_ref(), 10, 1..=3600, reading);
+        let stale = self.stale_s(reading);
         let timeout = seconds(self.timeout.as_ref(), 2, 1..=10, reading);
         let mapping = MappingRule {
             subject: self.subject.as_ref(),
@@ -121,6 +137,7 @@ impl IntrospectionRule {
             is_bound: self.sender_constrained,
             active_s: active?,
             inactive_s: inactive?,
+            stale_s: stale?,
             timeout: Duration::from_secs(timeout?),
             cache: Cache::new(cache.clamp(1, CACHE_MAX) as usize),
             directory: Arc::clone(surroundings.directory),
@@ -133,6 +150,21 @@ impl IntrospectionRule {
         };
         let introspector = Arc::new(introspector);
         Some(IntrospectionScheme { introspector, carried: Carried::default() })
+    }
+
+    /// How long the last answer counts when there is none; nothing where it does not.
+    fn stale_s(&self, reading: &mut Reading<'_>) -> Option<Option<u64>> {
+        let allows = self.on_failure.as_ref().is_some_and(|at| at.value == OnFailure::AllowCached);
+        if allows {
+            return seconds(self.stale.as_ref(), 300, 1..=3600, reading).map(Some);
+        }
+        if let Some(written) = &self.stale {
+            let says = "`stale` says nothing while requests are refused without an answer";
+            let help = "write on_failure = \"allow_cached\", or leave `stale` out";
+            reading.wrong(Code::WrongValue, &written.span, says, help);
+            return None;
+        }
+        Some(None)
     }
 
     fn limits(&self, reading: &mut Reading<'_>) -> Option<Limits> {

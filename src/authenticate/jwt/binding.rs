@@ -37,7 +37,11 @@ pub(in crate::authenticate) fn check(
     if let Some(certificate) = &binding.certificate {
         let shown = head.peer.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
         match shown {
-            Some(shown) if secret::equal(&shown.sha256, certificate) => {}
+            Some(shown) if secret::equal(&shown.sha256, certificate) => {
+                if shown.still_holds(now).is_err() {
+                    return unbound("bound to a client certificate that no longer holds");
+                }
+            }
             Some(_) => return unbound("bound to another client certificate"),
             None => return unbound("bound to a client certificate, and none was shown"),
         }

@@ -41,6 +41,15 @@ impl<T> Cache<T> {
         })
     }
 
+    /// What was last known of the token with this digest, whether that still counts or not.
+    pub fn last(&self, digest: &Digest) -> Option<Arc<T>> {
+        self.places(digest).iter().find_map(|place| {
+            let held = place.load();
+            let held = held.as_ref().filter(|held| held.digest == *digest)?;
+            Some(Arc::clone(&held.known))
+        })
+    }
+
     /// Remembers what is known of a token until a Unix second.
     pub fn put(&self, digest: Digest, known: Arc<T>, until_s: u64, now_s: u64) {
         let places = self.places(&digest);

@@ -9,6 +9,7 @@ use ring::hmac;
 use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
 
 use crate::authenticate::jwt::algorithm::{Algorithm, Ring};
+use crate::authenticate::jwt::decoy;
 use crate::authenticate::jwt::json::{Json, Object};
 use crate::secret::Secret;
 
@@ -133,6 +134,10 @@ impl Key {
         match (self.algorithm.ring(), &self.material) {
             (Ring::Bytes(algorithm), Material::Point(point)) => {
                 UnparsedPublicKey::new(algorithm, point).verify(message, signature).is_ok()
+            }
+            (Ring::Rsa(_), Material::Rsa { n, .. }) if n.len() != signature.len() => {
+                decoy::verify(self.algorithm, message, signature);
+                false
             }
             (Ring::Rsa(parameters), Material::Rsa { n, e }) => {
                 RsaPublicKeyComponents { n, e }.verify(parameters, message, signature).is_ok()

@@ -3,8 +3,10 @@
 pub mod json;
 pub mod algorithm;
 pub mod jwk;
+pub mod decoy;
 pub mod jws;
 pub mod claims;
+pub mod token;
 pub mod keys;
 pub mod refresh;
 pub mod cache;
@@ -29,8 +31,10 @@ use crate::authenticate::jwt::cache::{Cache, Digest};
 use crate::authenticate::jwt::claims::{Limits, Mapping, Verified, check_ends};
 use crate::authenticate::jwt::jws::{Jws, malformed};
 use crate::authenticate::jwt::keys::{Held, KeySet};
+use crate::authenticate::jwt::token::Token;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::sessions::Sessions;
+use crate::authenticate::standing::{Keeper, Standing, Ticket};
 use crate::authenticate::{Attempt, Evidence, Scheme};
 use crate::clock::Now;
 use crate::head::Head;
@@ -60,7 +64,7 @@ pub struct Verifier {
     limits: Limits,
     mapping: Mapping,
     is_bound: bool,
-    cache: Cache<Verified>,
+    cache: Cache<Token>,
     sessions: Arc<Sessions>,
     nonces: Arc<Nonces>,
     counts: Counts,
@@ -169,31 +173,34 @@ impl Verifier {
         let keys = self.keys.current(now)?;
         let digest = sha256(token);
         let known = self.cache.get(&digest, now.unix_s());
-        let known = known.filter(|known| known.generation == keys.generation);
-        let verified = match known {
+        // One that holds no longer costs what it did when it was seen first.
+        let holds = |known: &Arc<Token>| {
+            known.verified.generation == keys.generation && known.check(now).is_ok()
+        };
+        let held = match known.filter(holds) {
             Some(known) => {
                 self.counts.cached.fetch_add(1, Ordering::Relaxed);
                 known
             }
             None => {
-                let verified = Arc::new(self.verify(token, &digest, &keys)?);
+                let verified = self.verify(token, &digest, &keys)?;
+                let fresh = Arc::new(Token::new(verified, self.limits, &self.sessions));
                 // What does not hold is not worth a place.
-                verified.times.check(&self.limits, now)?;
+                fresh.check(now)?;
                 self.counts.verified.fetch_add(1, Ordering::Relaxed);
-                let until_s = verified.times.expires_s.saturating_add(self.limits.skew_s);
-                self.cache.put(digest, Arc::clone(&verified), until_s, now.unix_s());
-                verified
+                self.cache.put(digest, Arc::clone(&fresh), fresh.end_s(), now.unix_s());
+                fresh
             }
         };
-        verified.times.check(&self.limits, now)?;
-        self.sessions.check(&verified)?;
         let demand =
             Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
-        binding::check(&verified, (how, token), head, now, demand)?;
+        let verified = &held.verified;
+        binding::check(verified, (how, token), head, now, demand)?;
+        let keeper: Arc<dyn Keeper> = Arc::clone(&held) as _;
         Ok(Evidence {
             grant: Arc::clone(&verified.grant),
             digest_covered: false,
-            standing: None,
+            standing: Some(Standing::new(keeper, Ticket::default())),
             assurance: Some(Arc::clone(&verified.assurance)),
         })
     }
@@ -206,7 +213,10 @@ impl Verifier {
                 .because("the policy does not accept this algorithm"));
         }
         self.check_kind(&jws)?;
-        let key = keys.key_of(&jws).inspect_err(|_| self.keys.want())?;
+        let key = keys.key_of(&jws).inspect_err(|_| {
+            self.keys.want();
+            jws.verify_in_vain();
+        })?;
         let claims = jws.payload(key)?;
         check_ends(&claims, Some(&self.issuer), &self.audience)?;
         if self.kind == Kind::AccessToken {

@@ -87,11 +87,19 @@ fn bound_to_certificate() -> Verified {
 fn a_token_bound_to_a_certificate_needs_that_certificate_rfc_8705() {
     let (verified, nonces) = (bound_to_certificate(), Nonces::with_history(8));
     let demand = Demand { is_bound: true, skew_s: 0, nonces: &nonces };
-    for (certificate, holds) in [(None, false), (Some([8; 32]), false), (Some([7; 32]), true)] {
+    let ever = u64::MAX;
+    for (certificate, holds) in [
+        (None, false),
+        (Some(([8; 32], ever)), false),
+        (Some(([7; 32], ever)), true),
+        // The connection outlives it.
+        (Some(([7; 32], 0)), false),
+    ] {
         let mut head = crate::authenticate::tests::head(&[]);
-        let certificate = certificate.map(|sha256| {
+        let certificate = certificate.map(|(sha256, end_s)| {
             let mut shown = ClientCertificate::default();
             shown.sha256 = sha256;
+            shown.not_after_unix_s = end_s;
             Arc::new(shown)
         });
         let tls =

@@ -1,5 +1,7 @@
 //! Checks signature values, with the key that is named or with a decoy that costs the same.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 
 use crate::authenticate::signature::algorithm::Algorithm;
@@ -11,8 +13,8 @@ use crate::secret;
 
 /// A base has seldom more bytes; one that has grows.
 const BASE_BYTES: usize = 512;
-/// How many bytes an RSA signature of 2048 bits has.
-const RSA_BYTES: usize = 256;
+/// The lengths of RSA signatures, in bytes, for which there are decoys: 2048, 3072, 4096 and 8192 bits.
+const RSA_BYTES: [usize; 4] = [256, 384, 512, 1024];
 
 /// What checks the signatures of one key.
 #[derive(Debug)]
@@ -76,46 +78,61 @@ impl Verifier {
     }
 }
 
-/// Keys that are nobody's, one for each algorithm. An unknown key costs what a known one does.
+/// Keys that are nobody's, for each algorithm. An unknown key costs what a known one does.
 #[derive(Debug)]
-pub struct Decoys([Verifier; 5]);
+pub struct Decoys {
+    mac: Verifier,
+    ed25519: Verifier,
+    ecdsa: Verifier,
+    /// Of each length, the shortest first.
+    pss: [Verifier; 4],
+    v1_5: [Verifier; 4],
+}
 
 impl Decoys {
     /// Makes them. What they verify is never accepted, so it does not matter who could sign for
     /// them: they only have to be keys that the arithmetic takes.
     pub fn make() -> Self {
-        let public = |algorithm, text| match PublicKey::read(algorithm, text) {
+        let public = |algorithm, text: &str| match PublicKey::read(algorithm, text) {
             Ok(key) => Verifier::public(key),
             // Unreachable while the tests hold; another cost, and still no way in.
             Err(_) => Verifier::hmac(&[0; 32]),
         };
-        // 2^2048 - 1 is odd and has 2048 bits, which is all that is asked of a modulus.
-        let modulus = "_".repeat(RSA_BYTES * 8 / 6) + "w";
-        let rsa = format!(r#"{{"kty":"RSA","n":"{modulus}","e":"AQAB"}}"#);
-        Self([
-            Verifier::hmac(&[0; 32]),
-            public(Algorithm::Ed25519, ED25519_POINT),
-            public(Algorithm::EcdsaP256Sha256, P256_POINT),
-            public(Algorithm::RsaPssSha512, &rsa),
-            public(Algorithm::RsaV1_5Sha256, &rsa),
-        ])
+        let rsa = |algorithm, bytes: usize| {
+            // 2^n - 1 is odd and has n bits, which is all that is asked of a modulus.
+            let modulus = URL_SAFE_NO_PAD.encode(vec![0xff; bytes]);
+            public(algorithm, &format!(r#"{{"kty":"RSA","n":"{modulus}","e":"AQAB"}}"#))
+        };
+        Self {
+            mac: Verifier::hmac(&[0; 32]),
+            ed25519: public(Algorithm::Ed25519, ED25519_POINT),
+            ecdsa: public(Algorithm::EcdsaP256Sha256, P256_POINT),
+            pss: RSA_BYTES.map(|bytes| rsa(Algorithm::RsaPssSha512, bytes)),
+            v1_5: RSA_BYTES.map(|bytes| rsa(Algorithm::RsaV1_5Sha256, bytes)),
+        }
     }
 
     /// The decoy that costs what the key would that a caller pretends to: one of the algorithm that
     /// the message names, or else of one whose signatures have so many bytes.
     pub fn like(&self, claimed: Option<Algorithm>, signature: &[u8]) -> &Verifier {
-        let [mac, ed25519, ecdsa, pss, v1_5] = &self.0;
-        match (claimed, signature.len()) {
-            (Some(Algorithm::Ed25519), _) => ed25519,
-            (Some(Algorithm::EcdsaP256Sha256), _) => ecdsa,
-            (Some(Algorithm::RsaPssSha512), _) => pss,
-            (Some(Algorithm::RsaV1_5Sha256), _) => v1_5,
-            (Some(Algorithm::HmacSha256), _) => mac,
-            (None, 64) => ed25519,
-            (None, RSA_BYTES..) => pss,
-            (None, _) => mac,
+        let length = signature.len();
+        let Self { mac, ed25519, ecdsa, pss, v1_5 } = self;
+        match claimed {
+            Some(Algorithm::Ed25519) => ed25519,
+            Some(Algorithm::EcdsaP256Sha256) => ecdsa,
+            Some(Algorithm::RsaPssSha512) => as_long(pss, length),
+            Some(Algorithm::RsaV1_5Sha256) => as_long(v1_5, length),
+            Some(Algorithm::HmacSha256) => mac,
+            None if length == 64 => ed25519,
+            None if RSA_BYTES.contains(&length) => as_long(pss, length),
+            None => mac,
         }
     }
+}
+
+/// The decoy whose signatures have so many bytes; the shortest where there is none.
+fn as_long([shortest, longer @ ..]: &[Verifier; 4], length: usize) -> &Verifier {
+    longer.iter().find(|decoy| decoy.signature_bytes() == length).unwrap_or(shortest)
 }
 
 /// The base point of Ed25519 (RFC 8032, section 5.1).

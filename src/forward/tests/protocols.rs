@@ -215,6 +215,53 @@ async fn a_target_is_proved_by_its_authority_and_its_name() {
     assert_eq!(soon(public.refused(get("/"))).await, Reason::UpstreamUnreachable);
 }
 
+/// A path to a target, on which somebody writes this to the gateway before the target says anything.
+async fn injected(target: SocketAddr, text: &'static str, goes_on: bool) -> SocketAddr {
+    let (address, _) = upstream(move |mut stream, _| async move {
+        use tokio::io::AsyncWriteExt as _;
+        let _ = stream.write_all(text.as_bytes()).await;
+        if goes_on {
+            let mut behind = tokio::net::TcpStream::connect(target).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+        } else {
+            // Whatever is said to it is read, so that what it wrote is not lost to a reset.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
+    address
+}
+
+#[tokio::test]
+async fn cve_2026_1642_plain_bytes_before_the_handshake_are_no_answer() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\ninjected";
+    // The settings of a server, and an answer on the first stream.
+    let frames = "\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\u{8}";
+    let both: [(&str, &'static [&'static [u8]]); 2] = [("1.1", &[b"http/1.1"]), ("2", &[b"h2"])];
+    for (http, protocols) in both {
+        let (target, dir) = secured("tasks.internal", protocols).await;
+        for text in [answer, frames] {
+            for goes_on in [true, false] {
+                let address = injected(target, text, goes_on).await;
+                let ca = dir.path().join("ca.pem");
+                let rig = Rig::written(&format!(
+                    "targets = [\"https://{address}\"]\nhttp = \"{http}\"\ntimeout.connect = \"500ms\"\n\
+                     tls = {{ ca = \"file:{}\", server_name = \"tasks.internal\" }}",
+                    ca.display()
+                ));
+                let refused = soon(rig.refused(get("/"))).await;
+                let lost = [Reason::UpstreamUnreachable, Reason::UpstreamTimeout];
+                assert!(lost.contains(&refused), "{http} {goes_on}: {refused:?}");
+                assert_eq!(rig.upstream.targets()[0].connections(), 0, "nothing is kept of it");
+            }
+        }
+        // The same path without those bytes is a good one.
+        let clean = injected(target, "", true).await;
+        let rig = over_tls(clean, &dir, "tasks.internal", http);
+        assert_eq!(soon(rig.fetch(get("/"))).await.0, 200);
+    }
+}
+
 #[tokio::test]
 async fn http2_over_tls_must_have_been_agreed_on() {
     let (address, dir) = secured("tasks.internal", &[b"h2", b"http/1.1"]).await;

@@ -1,10 +1,12 @@
 //! Opaque tokens: what their issuer is asked, how often, and what its answers are believed for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Bed, NOW_S, bearer, claims, merged};
+use super::{Bed, NOW_S, POLICY, bearer, claims, merged};
 use crate::harness::Service;
 use crate::refusals::reason_of;
 
@@ -24,6 +26,7 @@ pub fn endpoint() -> Service {
         };
         match token.split("%2D").next().unwrap_or_default() {
             "active" => active(json!({})),
+            "gone" => active(json!({"jti": "gone-1"})),
             "soon" => active(json!({"exp": NOW_S + 5})),
             "endless" => active(json!({"exp": null, "iat": null})),
             "expired" => active(json!({"exp": NOW_S - 60})),
@@ -122,4 +125,69 @@ fn many_who_show_one_token_at_once_are_one_question() {
         }
     });
     assert_eq!(bed.asked.seen.lock().unwrap().len(), 1);
+}
+
+/// A bed whose issuer answers until it is told not to, with these lines in the rule.
+fn faltering(lines: &str) -> (Bed, Arc<AtomicBool>, Arc<AtomicBool>) {
+    let (answers, is_active) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (says, active) = (Arc::clone(&answers), Arc::clone(&is_active));
+    let asked = Service::answering(move |_| match says.load(Ordering::SeqCst) {
+        false => answer("503 Service Unavailable", "{}"),
+        true => {
+            let active = active.load(Ordering::SeqCst);
+            let end = NOW_S + 4000;
+            answer("200 OK", &merged(claims(), json!({"active": active, "exp": end})).to_string())
+        }
+    });
+    let policy = POLICY.replace("timeout       = \"1s\"", lines);
+    (Bed::by(&policy, Service::ok().address, asked), answers, is_active)
+}
+
+#[test]
+fn without_an_answer_the_last_one_counts_only_where_the_policy_says_so_and_for_so_long() {
+    let stale = "on_failure = \"allow_cached\"\nstale = \"2m\"";
+    for (lines, goes_on) in [("", false), ("on_failure = \"refuse\"", false), (stale, true)] {
+        let (bed, answers, _) = faltering(lines);
+        let status = |token: &str| bed.get("/v1/opaque", &[bearer(token)]).status;
+        let advance = |seconds| bed.gate.hand.advance(Duration::from_secs(seconds));
+        assert_eq!(status("one"), 200);
+        answers.store(false, Ordering::SeqCst);
+        advance(60);
+        assert_eq!(status("one"), if goes_on { 200 } else { 503 }, "{lines}");
+        assert_eq!(status("two"), 503, "of which nothing was known");
+        if !goes_on {
+            continue;
+        }
+        let asked = || bed.asked.seen.lock().unwrap().len();
+        let before = asked();
+        assert_eq!((status("one"), asked()), (200, before), "not asked about each time");
+        advance(119);
+        assert_eq!((status("one"), asked()), (200, before + 1));
+        let series =
+            "portcullis_introspections_total{result=\"stale\",scheme=\"introspection.main\"}";
+        assert_eq!(bed.gate.metric(series), 2.0);
+        advance(1);
+        assert_eq!(status("one"), 503);
+        // Revoked here is revoked, and what the issuer says again counts again.
+        answers.store(true, Ordering::SeqCst);
+        assert_eq!(status("one"), 200);
+        answers.store(false, Ordering::SeqCst);
+        advance(60);
+        assert_eq!(status("one"), 200);
+        bed.gate.ask_admin("POST", "/v1/sessions", "{\"jti\":\"token-1\"}");
+        assert_eq!(status("one"), 401);
+    }
+}
+
+#[test]
+fn a_token_that_was_called_inactive_last_never_goes_on() {
+    let (bed, answers, is_active) = faltering("on_failure = \"allow_cached\"");
+    let status = || bed.get("/v1/opaque", &[bearer("one")]).status;
+    assert_eq!(status(), 200);
+    is_active.store(false, Ordering::SeqCst);
+    bed.gate.hand.advance(Duration::from_secs(60));
+    assert_eq!(status(), 401);
+    answers.store(false, Ordering::SeqCst);
+    bed.gate.hand.advance(Duration::from_secs(10));
+    assert_eq!(status(), 503);
 }

@@ -37,7 +37,7 @@ impl Signer {
         Self { kid: kid.to_owned(), alg: "ES256", public, secret: Secret::Ecdsa(pair) }
     }
 
-    fn ed25519(kid: &str) -> Self {
+    pub fn ed25519(kid: &str) -> Self {
         let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap();
         let public = pair.public_key().as_ref().to_vec();
@@ -76,7 +76,7 @@ impl Signer {
         ))
     }
 
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.secret {
             Secret::Ecdsa(pair) => {
                 pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()

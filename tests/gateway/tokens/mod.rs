@@ -1,9 +1,12 @@
 //! Tokens of issuers: every way in which one can be wrong, over both versions of HTTP.
 
-mod issuer;
+pub mod issuer;
 mod independent;
 mod keys;
-mod introspection;
+pub mod introspection;
+mod ends;
+
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -30,9 +33,19 @@ impl Bed {
     }
 
     pub fn with(asked: Service) -> Self {
+        Self::in_front(Service::ok().address, asked, "")
+    }
+
+    /// In front of this service, with more routes.
+    fn in_front(service: SocketAddr, asked: Service, routes: &str) -> Self {
+        Self::by(&format!("{POLICY}{routes}"), service, asked)
+    }
+
+    /// By another policy.
+    fn by(policy: &str, service: SocketAddr, asked: Service) -> Self {
         let issuer = Issuer::new();
-        let policy = POLICY.replace("ISSUER", &asked.address.port().to_string());
-        let gate = Plan::new(Service::ok().address, &policy)
+        let policy = policy.replace("ISSUER", &asked.address.port().to_string());
+        let gate = Plan::new(service, &policy)
             .file("keys.json", &issuer.key_set().to_string())
             .secret("shared.secret", SECRET)
             .start();
