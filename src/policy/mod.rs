@@ -11,6 +11,7 @@ mod weaker;
 mod certificates;
 mod workshop;
 mod tokens;
+mod destination;
 pub mod route;
 pub mod reload;
 

@@ -88,7 +88,7 @@ fn than_reached(rule: &RouteRule, route: &Route, direct: &[&Route], reading: &mu
     let (Some(written), Some(rewrite)) = (&rule.rewrite, &route.rewrite) else { return };
     let reached = direct.iter().find(|other| {
         is_weaker(route, other)
-            && Arc::ptr_eq(&other.upstream, &route.upstream)
+            && share_a_service(route, other)
             && share_a_method(route, other)
             && rewrite.may_reach(&route.pattern, &other.pattern)
     });
@@ -109,6 +109,11 @@ fn than_reached(rule: &RouteRule, route: &Route, direct: &[&Route], reading: &mu
 fn is_weaker(route: &Route, other: &Route) -> bool {
     route.authenticate.proofs() < other.authenticate.proofs()
         || (route.doors.let_anyone_in() && !other.doors.let_anyone_in())
+}
+
+fn share_a_service(route: &Route, other: &Route) -> bool {
+    let services = (route.destination.upstream(), other.destination.upstream());
+    matches!(services, (Some(own), Some(others)) if Arc::ptr_eq(own, others))
 }
 
 fn share_a_method(route: &Route, other: &Route) -> bool {

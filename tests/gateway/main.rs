@@ -24,6 +24,7 @@ mod refusals;
 mod review;
 mod revocation;
 mod secrets;
+mod self_service;
 mod series;
 mod services;
 mod signers;

@@ -34,6 +34,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bad-rewrites", &["P0212"]),
     ("bad-rewrites-reaching", &["P0212"]),
     ("bad-schemas", &["P0001", "P0206"]),
+    ("bad-self-service", &["P0102", "P0103", "P0222"]),
     ("bad-tests", &["P0103", "P0208"]),
     ("bad-tokens", &["P0001", "P0103", "P0104", "P0204", "P0221", "P0301", "P0303"]),
     ("circles", &["P0103", "P0201"]),
