@@ -40,7 +40,8 @@ use crate::policy::route::Route;
 use crate::record::Record;
 use crate::record::entry::{Entry, Recorded};
 use crate::record::meters::{AnsweredBy, ListenerMeters};
-use crate::refusal::{Refusal, Spent, Stage};
+use crate::refusal::extra::Spent;
+use crate::refusal::{Refusal, Stage};
 use crate::respond::body::Shape;
 use crate::respond::{self, Facts, limits};
 

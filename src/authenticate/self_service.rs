@@ -26,7 +26,8 @@ use crate::clock::Now;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 use crate::units::Span;
 
 /// How many bytes a call has, at most.

@@ -24,7 +24,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use crate::clock::Now;
 use crate::head::host::port_default;
 use crate::listen::{Length, Peer, RawHead};
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
 
 /// The methods that are served at all. CONNECT would tunnel, TRACE would echo credentials.

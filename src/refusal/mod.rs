@@ -1,6 +1,6 @@
 //! Every way to say no: its stage, status, public code and private reason.
 
-mod extra;
+pub mod extra;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,9 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mistake::source::Origin;
+use crate::refusal::extra::Extra;
 use crate::secret::Secret;
-
-pub use crate::refusal::extra::{Extra, Spent};
 
 /// The stages of the way, in its order. These are the only stage names there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
