@@ -12,6 +12,7 @@
 
 mod browsers;
 mod clients;
+mod edges;
 mod examples;
 mod harness;
 mod hostile;

@@ -125,7 +125,7 @@ const HEAD: &[Row] = &[
         BAD,
         "head",
         "",
-        Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: a_b\r\n\r\n".into()),
+        Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: a*b\r\n\r\n".into()),
     ),
     (
         "host-mismatch",
