@@ -73,6 +73,7 @@ codes! {
     PlainUpstream "W0412" "An upstream on another machine is spoken to without TLS."
     MasterBesideStore "W0414" "The master key lies beside the store that it unlocks, and other machines reach the gateway. Whoever copies the directory then has both."
     OpenKey "W0415" "A private key of TLS that every user of the machine may read."
+    WalkedAround "W0416" "A guarded path beside a catch-all that asks for less. Paths are matched to the letter, and most services are not so strict: they take `/admin/` or `/Admin` for `/admin`, which the catch-all lets through."
     LongLivedKeys "W0421" "New keys would live longer by default than their environment allows."
 }
 

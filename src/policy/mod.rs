@@ -7,6 +7,7 @@ pub mod sections;
 mod unused;
 pub mod compile;
 mod advice;
+mod beside;
 mod weaker;
 mod certificates;
 mod workshop;

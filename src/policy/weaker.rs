@@ -2,11 +2,11 @@
 //! route whose paths it reaches by a rewrite.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::mistake::code::Code;
 use crate::mistake::{Mistake, Mistakes, Reading};
 use crate::policy::Unmatched;
+use crate::policy::beside::{share_a_method, share_a_service};
 use crate::policy::route::Route;
 use crate::policy::rule::{DefaultsRule, RouteRule};
 use crate::policy::sections::Named;
@@ -109,16 +109,4 @@ fn than_reached(rule: &RouteRule, route: &Route, direct: &[&Route], reading: &mu
 fn is_weaker(route: &Route, other: &Route) -> bool {
     route.authenticate.proofs() < other.authenticate.proofs()
         || (route.doors.let_anyone_in() && !other.doors.let_anyone_in())
-}
-
-fn share_a_service(route: &Route, other: &Route) -> bool {
-    let services = (route.destination.upstream(), other.destination.upstream());
-    matches!(services, (Some(own), Some(others)) if Arc::ptr_eq(own, others))
-}
-
-fn share_a_method(route: &Route, other: &Route) -> bool {
-    match (route.pattern.method(), other.pattern.method()) {
-        (Some(own), Some(others)) => own == others,
-        (None, _) | (_, None) => true,
-    }
 }

@@ -258,6 +258,7 @@ reasons! {
     Template "template" Inspect 400 Caller "The request was refused by an input filter"
     Script "script" Inspect 400 Caller "The request was refused by an input filter"
     EncodingLayers "encoding-layers" Inspect 400 Caller "The request was refused by an input filter"
+    FieldComplex "field-complex" Inspect 400 Caller "The request was refused by an input filter"
     // forward.
     UpstreamUnreachable "upstream-unreachable" Forward 502 Upstream "The service could not be reached"
     UpstreamUnhealthy "upstream-unhealthy" Forward 503 Upstream "The service is not available at the moment"

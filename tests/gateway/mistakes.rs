@@ -14,6 +14,7 @@ use crate::harness::Service;
 /// Each example, with the codes that it shows. Codes that begin with W stop nothing.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-at-rest", &["W0414", "W0415"]),
+    ("advice-beside", &["W0416"]),
     ("advice-doors", &["W0404", "W0430"]),
     ("advice-keys", &["W0421"]),
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),

@@ -825,6 +825,14 @@ const INSPECT: &[Row] = &[
         "filters.all",
         Sent(|usual| usual.get("/v1/things?q=%252525252541")),
     ),
+    (
+        "field-complex",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.json(&format!(r#"{{"a":"{}"}}"#, "$(".repeat(20_000)))),
+    ),
 ];
 
 const FORWARD: &[Row] = &[
