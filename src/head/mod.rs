@@ -55,7 +55,7 @@ pub struct Head {
     pub host: Box<str>,
     /// The port that the caller named, if it named one other than the scheme's own.
     pub port: Option<u16>,
-    /// `https` or `http`: what the connection is.
+    /// `https` or `http`: what the caller's connection is, also where a trusted proxy ends its TLS.
     pub scheme: &'static str,
     /// The request target byte for byte as sent, for signatures.
     pub target: Box<str>,
@@ -112,7 +112,10 @@ pub fn read(
             Refusal::new(Reason::MethodUnsupported).with(Extra::Allow(METHODS_ALLOWED.into()))
         );
     }
-    let scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let address = peer.address.ip().to_canonical();
+    let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
+    let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let scheme = client::scheme(own_scheme, peer_is_trusted, &headers);
     let parts = target::split(&target, &method, version)?;
     let stated = match authority {
         Some(text) => Some(
@@ -129,8 +132,6 @@ pub fn read(
         _ => HostNeeded::InHost,
     };
     let authority = host::agree(&mut headers, stated, needed, port_default(scheme))?;
-    let address = peer.address.ip().to_canonical();
-    let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
     let name_binds = peer.tls.as_ref().is_some_and(|tls| tls.name_binds);
     let is_unknown = authority.host.is_empty() && !name_binds;
     let is_bound = (name_binds || !peer_is_trusted) && !is_unknown;

@@ -245,11 +245,36 @@ fn a_host_is_the_one_that_the_connection_was_made_for() {
 fn a_request_without_a_host_gets_nowhere_that_a_host_decides() {
     let old = || get("/").hostless().version(Version::HTTP_10);
     assert_eq!(&*old().read().unwrap().host, "");
-    assert_eq!(&*Sent { target: "http://a/", ..old() }.read().unwrap().host, "a");
+    assert_eq!(&*Sent { target: "https://a/".into(), ..old() }.read().unwrap().host, "a");
     let named = || Sent { server_name: Some("example.com"), ..old() };
     assert_eq!(named().refused(), None);
     assert_eq!(Sent { name_binds: true, ..named() }.refused(), Some(Reason::HostMismatch));
     assert_eq!(Sent { redirects: true, ..old() }.refused(), Some(Reason::HostMissing));
+}
+
+#[test]
+fn a_trusted_proxy_alone_says_how_its_caller_came() {
+    const PROTO: &str = "x-forwarded-proto";
+    let proxied = || Sent { in_clear: true, ..get("/").from("10.0.0.1:9") };
+    for (name, sent, scheme) in [
+        ("nobody says", proxied(), "http"),
+        ("https", proxied().with(PROTO, "https"), "https"),
+        ("case and blanks", proxied().with(PROTO, "\t HTTPS "), "https"),
+        ("the last hop", proxied().with(PROTO, "http, https"), "https"),
+        ("the last hop, downwards", proxied().with(PROTO, "https, http"), "http"),
+        ("the last line", proxied().with(PROTO, "http").with(PROTO, "https"), "https"),
+        ("neither", proxied().with(PROTO, "https, wss"), "http"),
+        ("empty", proxied().with(PROTO, "https,"), "http"),
+        ("a stranger", Sent { in_clear: true, ..get("/").with(PROTO, "https") }, "http"),
+        ("over TLS", get("/").from("10.0.0.1:9").with(PROTO, "http"), "http"),
+        ("a stranger over TLS", get("/").with(PROTO, "http"), "https"),
+    ] {
+        let head = sent.read().unwrap();
+        assert_eq!(head.scheme, scheme, "{name}");
+        assert!(head.headers.is_empty(), "{name}: it is the gateway that tells the service");
+    }
+    let head = proxied().host("example.com:443").with(PROTO, "https").read().unwrap();
+    assert_eq!((&*head.authority(), head.effective_port()), ("example.com", 443));
 }
 
 #[test]
