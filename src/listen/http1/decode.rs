@@ -62,20 +62,21 @@ impl Decoder {
     /// by trailers and an empty line. Chunk extensions are refused: no client uses them, and parsers
     /// disagree about where they end (CVE-2025-55315). Trailers are checked and dropped.
     pub(crate) fn step(&mut self, input: &mut BytesMut) -> Step {
-        self.go_on(input, (SIZE_DIGITS_MAX + 2, size))
+        self.go_on(input, SIZE_DIGITS_MAX + 2, size)
     }
 
     /// As [`step`](Self::step), for the answer of a service: well-formed chunk extensions, of which
     /// some servers make use, and blanks after a size, with which some pad it, are passed over
     /// (RFC 9112, section 7.1.1).
     pub(crate) fn step_of_answer(&mut self, input: &mut BytesMut) -> Step {
-        self.go_on(input, (SIZE_LINE_BYTES_MAX, extended_size))
+        self.go_on(input, SIZE_LINE_BYTES_MAX, extended_size)
     }
 
     fn go_on(
         &mut self,
         input: &mut BytesMut,
-        (size_bytes_max, size): (usize, fn(&[u8]) -> Option<u64>),
+        size_bytes_max: usize,
+        size: fn(&[u8]) -> Option<u64>,
     ) -> Step {
         loop {
             match *self {
