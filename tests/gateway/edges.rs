@@ -1,6 +1,7 @@
 //! Edges that honest clients and services meet, each as near to its standard as safety lets it be.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,10 +22,20 @@ upstream = "service"
 auth     = "none"
 "#;
 
+/// A stream that is read byte by byte, so that nothing of a second answer goes with the first.
+struct Slowly(TcpStream);
+
+impl Read for Slowly {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let one = into.len().min(1);
+        self.0.read(&mut into[..one])
+    }
+}
+
 /// Sends bytes without TLS and reads so many answers.
 fn answers(gate: &Gate, bytes: &str, count: usize) -> Vec<Reply> {
-    let mut stream = connect(gate.plain());
-    stream.write_all(bytes.as_bytes()).unwrap();
+    let mut stream = Slowly(connect(gate.plain()));
+    stream.0.write_all(bytes.as_bytes()).unwrap();
     (0..count).map_while(|_| Reply::read(&mut stream, false)).collect()
 }
 
