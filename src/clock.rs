@@ -107,6 +107,14 @@ impl Hand {
     }
 }
 
+/// A time as RFC 3339 has it, in UTC and whole seconds.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).ok();
+    seconds
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "9999-12-31T23:59:59Z".to_owned(), |moment| moment.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +129,11 @@ mod tests {
         assert_eq!(after.unix_ms, 1_764_000_001_500);
         assert_eq!(after.since(before), Duration::from_millis(1500));
         assert_eq!(before.since(after), Duration::ZERO);
+    }
+
+    #[test]
+    fn times_are_rfc_3339_in_whole_seconds_and_never_fail() {
+        assert_eq!(rfc3339(1_764_000_000_999), "2025-11-24T16:00:00Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

@@ -40,7 +40,8 @@ use crate::policy::route::Route;
 use crate::record::Record;
 use crate::record::entry::{Entry, Recorded};
 use crate::record::meters::{AnsweredBy, ListenerMeters};
-use crate::refusal::{Refusal, Spent, Stage};
+use crate::refusal::extra::Spent;
+use crate::refusal::{Refusal, Stage};
 use crate::respond::body::Shape;
 use crate::respond::{self, Facts, limits};
 
@@ -163,8 +164,10 @@ impl Gateway {
 
         let path = route.rewritten(&parameters)?;
         let options = route.send_options(path.as_deref(), now);
-        let answer = self.sender.send(&route.upstream, cleared, &options).await?;
-        entry.forwarded(route.upstream.target_name(answer.target), answer.first_byte);
+        let answer = self.sender.send(&route.destination, cleared, &options).await?;
+        if let Some(upstream) = route.destination.upstream() {
+            entry.forwarded(upstream.target_name(answer.target), answer.first_byte);
+        }
         entry.passed(Stage::Forward, None);
         Ok(Passed::Answered(answer))
     }
@@ -211,7 +214,9 @@ impl Handler for Gateway {
         let response = match passed {
             Ok(Passed::Answered(mut answer)) => {
                 upgraded = answer.upgraded.take();
-                entry.answered(answer.status, AnsweredBy::Upstream, ended);
+                let upstream = seen.route.and_then(|route| route.destination.upstream());
+                let by = upstream.map_or(AnsweredBy::Gateway, |_| AnsweredBy::Upstream);
+                entry.answered(answer.status, by, ended);
                 respond::answer(answer, &facts, rules)
             }
             Ok(Passed::Redirected(location)) => {
@@ -234,9 +239,9 @@ impl Handler for Gateway {
                 Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close }
             }
             Some(upstream) => {
-                let idle = seen.route.map_or_else(Default::default, |route| {
-                    route.upstream.settings().idle_timeout()
-                });
+                let upstream_of = seen.route.and_then(|route| route.destination.upstream());
+                let idle = upstream_of
+                    .map_or_else(Default::default, |upstream| upstream.settings().idle_timeout());
                 tunnel(response, upstream, entry, idle)
             }
         }

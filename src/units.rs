@@ -36,6 +36,11 @@ impl Network {
     pub fn contains(&self, address: std::net::IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
+
+    /// Whether every address of the other network lies in this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.0.contains(&other.0)
+    }
 }
 
 /// A day, as TOML writes it: `2026-12-15`, with or without quotes.

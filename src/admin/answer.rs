@@ -164,14 +164,6 @@ fn text(content_type: &'static str, body: String) -> Answer {
     answer
 }
 
-/// A time as RFC 3339 has it, in UTC and whole seconds.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1000).ok();
-    seconds
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(|| "9999-12-31T23:59:59Z".to_owned(), |moment| moment.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
@@ -201,11 +193,5 @@ mod tests {
             Failure::unavailable("Not ready", vec!["upstream `tasks`".to_owned()]).answer();
         let body: Value = serde_json::from_str(&body_of(answer)).unwrap();
         assert_eq!(body["error"]["details"]["missing"][0], "upstream `tasks`");
-    }
-
-    #[test]
-    fn times_are_rfc_3339_in_whole_seconds_and_never_fail() {
-        assert_eq!(rfc3339(1_764_000_000_999), "2025-11-24T16:00:00Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::admin::answer::{Failure, rfc3339};
-use crate::clock::Now;
+use crate::admin::answer::Failure;
+use crate::clock::{Now, rfc3339};
 use crate::head::bans::{Ban, Bans};
 use crate::store::{Batch, Store, StoreFault, Table};
 use crate::units::Network;

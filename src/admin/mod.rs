@@ -37,6 +37,7 @@ use crate::admin::reloads::{Reloads, result_name};
 use crate::admin::secrets::{MasterKey, Rekey};
 use crate::admin::sessions::NewRevocation;
 use crate::authenticate::directory::Directory;
+use crate::authenticate::management::call::Call;
 use crate::authenticate::sessions::Sessions;
 use crate::clock::Now;
 use crate::forward::identity::issuer::Issuer;
@@ -272,7 +273,7 @@ impl Desk {
         let _place =
             self.imports.acquire().await.map_err(|error| Failure::fault(error.to_string()))?;
         let body = read(body, IMPORT_BYTES_MAX).await?;
-        let call: keys::call::Call = parse_silently(&body)?;
+        let call: Call = parse_silently(&body)?;
         if !call.is_import() && body.len() > BODY_BYTES_MAX {
             return Err(Failure::too_large(BODY_BYTES_MAX));
         }

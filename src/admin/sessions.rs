@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::admin::answer::{Failure, rfc3339};
+use crate::admin::answer::Failure;
 use crate::authenticate::sessions::{Revoked, Sessions, Term};
-use crate::clock::Now;
+use crate::clock::{Now, rfc3339};
 use crate::store::{Batch, Store, StoreFault, Table};
 
 /// A revocation outlasts every token that a policy may accept: 31 days, in seconds.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::admin::Desk;
-use crate::admin::answer::{Failure, rfc3339};
+use crate::admin::answer::Failure;
+use crate::clock::rfc3339;
 
 impl Desk {
     /// Whether requests should be sent here. The policy is loaded and the listeners are bound

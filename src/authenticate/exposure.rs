@@ -122,14 +122,7 @@ impl Watch {
     /// # Errors
     /// `credential-plaintext`, whether the credential is any good or not.
     pub fn plaintext(&self, head: &Head, now: Now) -> Result<(), Refusal> {
-        if head.peer.tls.is_some() {
-            return Ok(());
-        }
-        let Peer { local, address, trusted, .. } = &*head.peer;
-        let address = address.ip().to_canonical();
-        if local.ip().to_canonical().is_loopback()
-            || trusted.iter().any(|network| network.contains(address))
-        {
+        if is_private(&head.peer) {
             return Ok(());
         }
         let bearers = head.headers.get_all(AUTHORIZATION).into_iter();
@@ -171,6 +164,16 @@ impl Watch {
 pub(in crate::authenticate) fn stranger(client: IpAddr, peer: &Peer) -> Option<IpAddr> {
     let is_proxy = peer.trusted.iter().any(|network| network.contains(client));
     (!is_proxy).then(|| client.to_canonical())
+}
+
+/// Whether nobody else can read what goes over a connection: it has TLS, stays on this machine, or comes
+/// from a proxy whose `Forwarded` headers are believed.
+pub fn is_private(peer: &Peer) -> bool {
+    let Peer { local, address, trusted, tls, .. } = peer;
+    let address = address.ip().to_canonical();
+    tls.is_some()
+        || local.ip().to_canonical().is_loopback()
+        || trusted.iter().any(|network| network.contains(address))
 }
 
 #[cfg(test)]

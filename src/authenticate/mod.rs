@@ -7,9 +7,11 @@ pub mod key_finder;
 pub mod usage;
 pub mod alarm;
 pub mod directory;
+pub mod management;
 pub mod api_key;
 pub mod certificate;
 pub mod exposure;
+pub mod self_service;
 pub mod digest;
 pub mod nonce;
 pub mod signature;
@@ -203,12 +205,6 @@ impl Principal {
     /// What a token said of how and when its holder was authenticated; nothing without one.
     pub fn assurance(&self) -> Option<&Assurance> {
         self.assurance.as_deref()
-    }
-
-    /// A principal that nobody proved, for the tests of later stages; nothing is an anonymous one.
-    #[cfg(test)]
-    pub(crate) fn unproved(grant: Option<Grant>) -> Self {
-        Self::for_tests(grant.map(Arc::new))
     }
 
     /// Unix seconds at which the credential gives way to its successor; nothing while it has none.

@@ -133,6 +133,13 @@ impl Door {
         self.observe.map(|observe| observe.until_unix_s())
     }
 
+    /// Whether it asks for all that the other one does; not, where that cannot be told, and never
+    /// while it is only watched.
+    pub(in crate::authorize) fn asks_more_than(&self, other: &Self) -> bool {
+        let implied = |wanted: &Condition| self.conditions.iter().any(|own| own.implies(wanted));
+        self.observe.is_none() && other.conditions.iter().all(implied)
+    }
+
     /// The door's address in the policy.
     pub fn origin(&self) -> &Origin {
         &self.origin
@@ -241,6 +248,18 @@ impl Condition {
             Self::Circumstance(circumstance) => circumstance.holds(head, now),
             Self::Claim(claim) => claim.holds(by),
             Self::StepUp(step_up) => step_up.holds(by, now),
+        }
+    }
+
+    /// Whether the other one holds wherever this does.
+    fn implies(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scopes(own), Self::Scopes(asked)) => own.contains_all(asked),
+            (Self::Roles { holders: own, .. }, Self::Roles { holders, .. }) => {
+                holders.contains_all(own)
+            }
+            (Self::Tiers(own), Self::Tiers(asked)) => asked.contains_all(own),
+            _ => self.key() == other.key() && self.asks() == other.asks(),
         }
     }
 

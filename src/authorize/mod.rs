@@ -196,6 +196,20 @@ impl Doors {
         }
     }
 
+    /// Whether whoever comes in by these doors would come in by the others, as far as can be told from
+    /// what both ask for.
+    pub fn cover(&self, others: &Self) -> bool {
+        let denied = |door: &Door| self.deny.iter().any(|own| own.describe() == door.describe());
+        let (doors, theirs) = match (&self.kind, &others.kind) {
+            (_, Kind::Open) => return true,
+            (Kind::Open, Kind::Guarded(_)) => return others.let_anyone_in(),
+            (Kind::Guarded(doors), Kind::Guarded(theirs)) => (doors, theirs),
+        };
+        others.deny.iter().all(denied)
+            && (others.let_anyone_in()
+                || doors.iter().all(|own| theirs.iter().any(|other| own.asks_more_than(other))))
+    }
+
     /// The doors that are only watched, each with the end of that in Unix seconds.
     pub fn watching(&self) -> impl Iterator<Item = (Box<str>, u64)> {
         self.all().filter_map(|door| Some((door.origin().rule().into(), door.observed_until_s()?)))

@@ -16,7 +16,8 @@ use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::name::Name;
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 use crate::units::Span;
 
 /// The longest that an authentication may lie back, in seconds.

@@ -64,7 +64,7 @@ pub fn all(
 fn asked(upstream: &Arc<Upstream>, policy: Option<&Policy>) -> PathAndQuery {
     let routes = policy.map(Policy::routes).unwrap_or_default().iter();
     let routes = routes.filter(|route| {
-        route.upstream.name() == upstream.name()
+        route.destination.upstream().is_some_and(|own| own.name() == upstream.name())
             && !route.authenticate.is_open()
             && route.rewrite.is_none()
             && route.pattern.method() == Some(&Method::GET)

@@ -89,6 +89,6 @@ fn row(route: &Route) -> [String; 8] {
         route.doors.describe(),
         route.budgets.describe(),
         route.filters.describe(),
-        route.upstream.name().to_owned(),
+        route.destination.name().to_owned(),
     ]
 }

@@ -91,6 +91,8 @@ impl Departure {
             host,
         };
         let host = match settings.host {
+            // Who named no host is told to the service by none.
+            HostSent::Callers if told.host.is_empty() => None,
             HostSent::Callers => Some(HeaderValue::from_str(&told.host).map_err(|_| unwritable())?),
             HostSent::Targets => None,
         };

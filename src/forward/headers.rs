@@ -76,10 +76,15 @@ impl Told {
             IpAddr::V6(_) => (b"for=\"[", b"]\";proto="),
         };
         let quote: &[u8] = if self.host.contains(':') { b"\"" } else { b"" };
-        write("forwarded", &[open, client, close, scheme, b";host=", quote, host, quote]);
+        match host.is_empty() {
+            true => write("forwarded", &[open, client, close, scheme]),
+            false => {
+                write("forwarded", &[open, client, close, scheme, b";host=", quote, host, quote]);
+                write("x-forwarded-host", &[host]);
+            }
+        }
         write("x-forwarded-for", &[client]);
         write("x-forwarded-proto", &[scheme]);
-        write("x-forwarded-host", &[host]);
         write("x-request-id", &[self.id.as_str().as_bytes()]);
         write("traceparent", &[self.trace.parent.as_bytes()]);
         if let Some(state) = &self.trace.state {

@@ -21,6 +21,7 @@ mod departure;
 mod attempt;
 mod question;
 pub mod probe;
+pub mod destination;
 pub mod sender;
 pub mod health;
 

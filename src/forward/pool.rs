@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::forward::connection::{Connection, Speech};
 use crate::forward::dial::DialFault;
 use crate::forward::upstream::{Protocol, Target, Upstream, Upstreams};
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 
 /// How often idle connections are looked over.
 const TEND_EVERY: Duration = Duration::from_secs(1);

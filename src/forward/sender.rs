@@ -1,13 +1,13 @@
-//! Where cleared requests go: to their upstream, or, in rehearsals of a policy, to a canned answer.
+//! Sends cleared requests to where they go, or, in rehearsals of a policy, to a canned answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::forward::destination::{Destination, keys};
 use crate::forward::pool::Pool;
-use crate::forward::upstream::{Upstream, Upstreams};
+use crate::forward::upstream::Upstreams;
 use crate::forward::{Answer, SendOptions, send};
 use crate::inspect::Cleared;
 use crate::listen::body::Body;
@@ -51,13 +51,17 @@ impl Sender {
     /// As [`send`].
     pub async fn send(
         &self,
-        upstream: &Arc<Upstream>,
+        destination: &Destination,
         cleared: Cleared,
         options: &SendOptions<'_>,
     ) -> Result<Answer, Refusal> {
-        match &self.0 {
-            Kind::Pool(pool) => send(pool, upstream, cleared, options).await,
-            Kind::Canned(canned) => Ok(Answer {
+        match (&self.0, destination) {
+            (Kind::Pool(pool), Destination::Upstream(upstream)) => {
+                send(pool, upstream, cleared, options).await
+            }
+            // In a rehearsal, too: its directory is one of its own, forgotten with it.
+            (_, Destination::Keys(service)) => keys(service, cleared, options.now).await,
+            (Kind::Canned(canned), Destination::Upstream(_)) => Ok(Answer {
                 status: canned.status,
                 headers: canned.headers.clone(),
                 body: Body::Whole(canned.body.clone()),

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::units::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// More proxies in a row than this are not followed.
 const HOPS_MAX: usize = 64;
 
@@ -28,6 +29,24 @@ pub(in crate::head) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[Net
         follow(peer, entries(headers, &X_FORWARDED_FOR).map(node), is_trusted)
     } else {
         follow(peer, entries(headers, &FORWARDED).map(forwarded_for), is_trusted)
+    }
+}
+
+/// The scheme of the caller: what the connection is, unless a trusted proxy says what the one before
+/// it was. The right-most entry of `X-Forwarded-Proto` is what that proxy wrote itself; one that is
+/// neither `http` nor `https` says nothing.
+pub(in crate::head) fn scheme(
+    own: &'static str,
+    peer_is_trusted: bool,
+    headers: &HeaderMap,
+) -> &'static str {
+    if !peer_is_trusted {
+        return own;
+    }
+    match entries(headers, &X_FORWARDED_PROTO).next().map(str::trim_ascii) {
+        Some(said) if said.eq_ignore_ascii_case("https") => "https",
+        Some(said) if said.eq_ignore_ascii_case("http") => "http",
+        Some(_) | None => own,
     }
 }
 

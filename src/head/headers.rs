@@ -138,14 +138,18 @@ pub(in crate::head) fn expectation(headers: &mut HeaderMap) -> Result<(), Refusa
 /// The protocol that the caller wants to upgrade to. Only `websocket`, by a GET without a body on
 /// HTTP/1.1, gets this far; `Upgrade` that `Connection` does not name means nothing.
 ///
+/// `h2c` on a connection without TLS is passed over, as a server may (RFC 9110, section 7.8): clients
+/// that offer it go on in HTTP/1.1. It is taken out with `HTTP2-Settings` and never forwarded,
+/// so that no service can agree to it and hide what follows from the gateway.
+///
 /// # Errors
-/// [`Reason::UpgradeUnsupported`] for all others, `h2c` first of all: what followed on such a
-/// connection would pass the gateway unread.
+/// [`Reason::UpgradeUnsupported`] for all others, and for `h2c` over TLS, where no honest client
+/// offers it (RFC 9113, section 3.1).
 pub(in crate::head) fn upgrade(
     headers: &HeaderMap,
     method: &Method,
     version: Version,
-    length: Length,
+    (length, tls): (Length, bool),
 ) -> Result<Option<HeaderValue>, Refusal> {
     let Some(wanted) = headers.get(UPGRADE) else { return Ok(None) };
     let named = connection_names(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
@@ -155,6 +159,9 @@ pub(in crate::head) fn upgrade(
     let is_websocket = wanted.as_bytes().eq_ignore_ascii_case(b"websocket");
     if is_websocket && *method == Method::GET && length == Length::None {
         return Ok(Some(HeaderValue::from_static("websocket")));
+    }
+    if !tls && wanted.as_bytes().eq_ignore_ascii_case(b"h2c") {
+        return Ok(None);
     }
     Err(Reason::UpgradeUnsupported.into())
 }

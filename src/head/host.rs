@@ -23,7 +23,8 @@ pub struct Authority {
 impl Authority {
     /// Reads `host` or `host:port` (RFC 9110, section 7.2). A port of `port_default` counts as none.
     ///
-    /// Names are letters, digits and hyphens. A name that ends in a number is refused unless it is
+    /// Names are letters, digits, hyphens and underscores, which names inside of companies and of
+    /// container networks have. A name that ends in a number is refused unless it is
     /// an IPv4 address of four decimal parts, because resolvers read `127.1` and `0x7f.1` as one.
     ///
     /// # Errors
@@ -50,6 +51,17 @@ impl Authority {
     }
 }
 
+/// Where a request has to name its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::head) enum HostNeeded {
+    /// In `Host`, as HTTP/1.1 demands (RFC 9112, section 3.2).
+    InHost,
+    /// There or in `:authority` (RFC 9113, section 8.3.1).
+    InEither,
+    /// Nowhere: HTTP/1.0 knows no `Host`.
+    No,
+}
+
 /// The port that a scheme has when none is named.
 pub fn port_default(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
@@ -64,7 +76,7 @@ pub fn port_default(scheme: &str) -> u16 {
 pub(in crate::head) fn agree(
     headers: &mut HeaderMap,
     stated: Option<Authority>,
-    host_needed: bool,
+    needed: HostNeeded,
     port_default: u16,
 ) -> Result<Authority, Refusal> {
     let mut lines = headers.get_all(HOST).iter();
@@ -89,7 +101,8 @@ pub(in crate::head) fn agree(
                 .because("Host and the target's authority disagree"))
         }
         (Some(written), None) => Ok(written),
-        (None, Some(stated)) if !host_needed => Ok(stated),
+        (None, Some(stated)) if needed != HostNeeded::InHost => Ok(stated),
+        (None, None) if needed == HostNeeded::No => Ok(Authority { host: "".into(), port: None }),
         (None, _) => Err(Refusal::new(Reason::HostMissing).because("there is no Host")),
     }
 }
@@ -115,9 +128,13 @@ fn read_name(text: &str) -> Result<Box<str>, &'static str> {
             && label.len() <= LABEL_BYTES_MAX
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         if !fits {
-            return Err("the host has a label that is not letters, digits and hyphens");
+            return Err(
+                "the host has a label that is not letters, digits, hyphens and underscores",
+            );
         }
         last = label;
     }
@@ -149,6 +166,8 @@ mod tests {
             ("192.0.2.7", "192.0.2.7", None),
             ("[2001:DB8:0::1]:9", "[2001:db8::1]", Some(9)),
             ("[::1]", "[::1]", None),
+            ("Task_Service.internal:9000", "task_service.internal", Some(9000)),
+            ("_acme.example", "_acme.example", None),
             ("xn--bcher-kva.example", "xn--bcher-kva.example", None),
         ] {
             let read = Authority::read(text, 443).expect(text);
@@ -169,7 +188,6 @@ mod tests {
             " a",
             "a\t",
             "user@example.com",
-            "a_b.example",
             "ex%61mple.com",
             "-a.example",
             "a-.example",

@@ -22,9 +22,10 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use crate::clock::Now;
-use crate::head::host::port_default;
+use crate::head::host::{HostNeeded, port_default};
 use crate::listen::{Length, Peer, RawHead};
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 use crate::units::Network;
 
 /// The methods that are served at all. CONNECT would tunnel, TRACE would echo credentials.
@@ -49,11 +50,12 @@ pub struct Head {
     pub path: Box<str>,
     /// The query without its `?`, as sent; nothing when there was no `?`.
     pub query: Option<Box<str>>,
-    /// The host in lower case, without port and without a trailing dot; IPv6 in brackets.
+    /// The host in lower case, without port and without a trailing dot; IPv6 in brackets. Empty where
+    /// HTTP/1.0 named none: then only routes match that are for all hosts.
     pub host: Box<str>,
     /// The port that the caller named, if it named one other than the scheme's own.
     pub port: Option<u16>,
-    /// `https` or `http`: what the connection is.
+    /// `https` or `http`: what the caller's connection is, also where a trusted proxy ends its TLS.
     pub scheme: &'static str,
     /// The request target byte for byte as sent, for signatures.
     pub target: Box<str>,
@@ -110,7 +112,10 @@ pub fn read(
             Refusal::new(Reason::MethodUnsupported).with(Extra::Allow(METHODS_ALLOWED.into()))
         );
     }
-    let scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let address = peer.address.ip().to_canonical();
+    let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
+    let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let scheme = client::scheme(own_scheme, peer_is_trusted, &headers);
     let parts = target::split(&target, &method, version)?;
     let stated = match authority {
         Some(text) => Some(
@@ -119,12 +124,18 @@ pub fn read(
         ),
         None => parts.authority,
     };
-    let host_needed = version != Version::HTTP_2;
-    let authority = host::agree(&mut headers, stated, host_needed, port_default(scheme))?;
-    let address = peer.address.ip().to_canonical();
-    let peer_is_trusted = trusted.iter().any(|network| network.contains(address));
+    // A listener that only redirects has to know where to.
+    let may_be_unknown = version == Version::HTTP_10 && peer.redirect_port.is_none();
+    let needed = match version {
+        Version::HTTP_2 => HostNeeded::InEither,
+        Version::HTTP_10 if may_be_unknown => HostNeeded::No,
+        _ => HostNeeded::InHost,
+    };
+    let authority = host::agree(&mut headers, stated, needed, port_default(scheme))?;
     let name_binds = peer.tls.as_ref().is_some_and(|tls| tls.name_binds);
-    if (name_binds || !peer_is_trusted) && !is_asked_for(peer, &authority.host) {
+    let is_unknown = authority.host.is_empty() && !name_binds;
+    let is_bound = (name_binds || !peer_is_trusted) && !is_unknown;
+    if is_bound && !is_asked_for(peer, &authority.host) {
         return Err(Reason::HostMismatch.into());
     }
     let path = match parts.path {
@@ -143,7 +154,7 @@ pub fn read(
 
     headers::check(&headers)?;
     headers::expectation(&mut headers)?;
-    let upgrade = headers::upgrade(&headers, &method, version, length)?;
+    let upgrade = headers::upgrade(&headers, &method, version, (length, peer.tls.is_some()))?;
     let client = client::address(address, &headers, trusted);
     let trace = Trace::carry_on(&headers);
     headers::strip(&mut headers)?;

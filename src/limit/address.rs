@@ -14,7 +14,8 @@ use crate::limit::token_bucket::TokenBucket;
 use crate::limit::{network_of, no_room};
 use crate::mistake::Reading;
 use crate::mistake::source::{At, Origin};
-use crate::refusal::{Extra, Reason, Refusal, Spent};
+use crate::refusal::extra::{Extra, Spent};
+use crate::refusal::{Reason, Refusal};
 use crate::units::Rate;
 
 /// What an address may do before anybody knows who calls: `[address]`. IPv6 counts by its /64.

@@ -23,7 +23,8 @@ use crate::limit::token_bucket::TokenBucket;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
 use crate::mistake::{Reading, suggest};
-use crate::refusal::{Extra, Mode, Reason, Refusal, Spent};
+use crate::refusal::extra::{Extra, Spent};
+use crate::refusal::{Mode, Reason, Refusal};
 
 /// How many limits one route may name.
 pub const LIMITS_MAX: usize = 8;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::refusal::Spent;
+use crate::refusal::extra::Spent;
 use crate::units::Rate;
 
 const NS_PER_S: u64 = 1_000_000_000;

@@ -49,6 +49,7 @@ codes! {
     BadAuth "P0211" "An `auth` that cannot be read. Write `auth = { any = [\"api-key\"] }`, `auth = { all = [\"api-key\", \"signature.request\"] }`, or `auth = \"none\"` to open a route on purpose."
     BadRewrite "P0212" "A rewrite whose result is not a path this route's rules were written for."
     BadExpression "P0213" "A regular expression that does not compile within its size limit. All expressions run in linear time."
+    BadSelfService "P0222" "A route on which callers manage their own keys, and that asks for what such a route cannot have: it is a POST to one path, the gateway answers it itself, and whoever calls must prove who they are."
     BadKeys "P0221" "Keys of an issuer that cannot be used: no JWK Set, a private or shared key, an RSA key of fewer than 2048 bits, or none to verify with."
     // The process.
     BadAddress "P0301" "An address that cannot be used here: not an IP address with a port, a host that is missing, or the gateway's own admin listener as an upstream."
@@ -72,6 +73,7 @@ codes! {
     PlainUpstream "W0412" "An upstream on another machine is spoken to without TLS."
     MasterBesideStore "W0414" "The master key lies beside the store that it unlocks, and other machines reach the gateway. Whoever copies the directory then has both."
     OpenKey "W0415" "A private key of TLS that every user of the machine may read."
+    WalkedAround "W0416" "A guarded path beside a catch-all that asks for less. Paths are matched to the letter, and most services are not so strict: they take `/admin/` or `/Admin` for `/admin`, which the catch-all lets through."
     LongLivedKeys "W0421" "New keys would live longer by default than their environment allows."
 }
 

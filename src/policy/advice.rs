@@ -15,7 +15,9 @@ pub(in crate::policy) fn advise(rule: &RouteRule, route: &Route, reading: &mut R
         let says = format!("`routes.{name}` changes things and has no budget of its own");
         reading.wrong(Code::NoLimit, span, says, "add limits = [\"…\"]");
     }
-    if changes && route.filters.body_max() > 0 {
+    // What calls about keys may say is settled.
+    let is_forwarded = route.destination.upstream().is_some();
+    if is_forwarded && changes && route.filters.body_max() > 0 {
         if route.filters.body().accepts_json() && !route.filters.body().has_schema() {
             let says = format!("`routes.{name}` accepts JSON of any shape");
             reading.wrong(

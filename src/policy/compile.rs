@@ -17,6 +17,7 @@ use crate::limit::buckets::Buckets;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, Reading};
 use crate::policy::Policy;
+use crate::policy::beside;
 use crate::policy::case::{Case, CaseRule};
 use crate::policy::files::Files;
 use crate::policy::rule::DefaultsRule;
@@ -92,6 +93,7 @@ pub fn compile(files: &Files, ground: &Ground, mistakes: &mut Mistakes) -> Optio
     let written = routes;
     let (routes, shapes) = shop.routes(&written, mistakes);
     weaker::report(&written, &routes, (&defaults.rule, unmatched.as_ref()), mistakes);
+    beside::report(&written, &routes, mistakes);
     let table = Table::compile(shapes, mistakes);
     let doors = routes.iter().flat_map(|route| route.doors.watching());
     let watching = filters.iter().filter_map(watching).chain(doors).collect();

@@ -7,7 +7,7 @@ use crate::authenticate::Authenticate;
 use crate::authorize::Doors;
 use crate::clock::Now;
 use crate::forward::SendOptions;
-use crate::forward::upstream::Upstream;
+use crate::forward::destination::Destination;
 use crate::inspect::Filters;
 use crate::limit::Budgets;
 use crate::mistake::source::Origin;
@@ -41,7 +41,7 @@ pub struct Route {
     /// What may be sent.
     pub filters: Filters,
     /// Who answers.
-    pub upstream: Arc<Upstream>,
+    pub destination: Destination,
     /// The path that the upstream sees, when it is another.
     pub rewrite: Option<Rewrite>,
     /// From the first byte to the head of the answer, when it is not the upstream's own.

@@ -10,6 +10,7 @@ use crate::authenticate::exposure::KeysRule;
 use crate::authenticate::introspection::rule::IntrospectionRule;
 use crate::authenticate::jwt::rule::JwtRule;
 use crate::authenticate::rule::AuthRule;
+use crate::authenticate::self_service::SelfServiceRule;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authorize::rule::DoorRule;
 use crate::authorize::vocabulary::{RoleRule, TierRule};
@@ -115,8 +116,10 @@ pub struct RouteRule {
     pub pattern: At<String>,
     /// Hosts that the route holds for: "api.example.com", "*.example.com". Default: all.
     pub hosts: Option<Vec<At<String>>>,
-    /// The upstream of `gateway.toml` that answers.
-    pub upstream: At<String>,
+    /// The upstream of `gateway.toml` that answers. Needed unless `self_service` is written.
+    pub upstream: Option<At<String>>,
+    /// Lets callers manage their own API keys here; the gateway itself answers. Default: it does not.
+    pub self_service: Option<At<SelfServiceRule>>,
     /// How callers prove who they are: `{ any = ["api-key"] }`, `{ all = [...] }`, or "none".
     pub auth: Option<At<AuthRule>>,
     /// Doors. Any one that opens lets the request in; within a door everything must hold.

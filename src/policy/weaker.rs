@@ -2,11 +2,11 @@
 //! route whose paths it reaches by a rewrite.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::mistake::code::Code;
 use crate::mistake::{Mistake, Mistakes, Reading};
 use crate::policy::Unmatched;
+use crate::policy::beside::{share_a_method, share_a_service};
 use crate::policy::route::Route;
 use crate::policy::rule::{DefaultsRule, RouteRule};
 use crate::policy::sections::Named;
@@ -88,7 +88,7 @@ fn than_reached(rule: &RouteRule, route: &Route, direct: &[&Route], reading: &mu
     let (Some(written), Some(rewrite)) = (&rule.rewrite, &route.rewrite) else { return };
     let reached = direct.iter().find(|other| {
         is_weaker(route, other)
-            && Arc::ptr_eq(&other.upstream, &route.upstream)
+            && share_a_service(route, other)
             && share_a_method(route, other)
             && rewrite.may_reach(&route.pattern, &other.pattern)
     });
@@ -109,11 +109,4 @@ fn than_reached(rule: &RouteRule, route: &Route, direct: &[&Route], reading: &mu
 fn is_weaker(route: &Route, other: &Route) -> bool {
     route.authenticate.proofs() < other.authenticate.proofs()
         || (route.doors.let_anyone_in() && !other.doors.let_anyone_in())
-}
-
-fn share_a_method(route: &Route, other: &Route) -> bool {
-    match (route.pattern.method(), other.pattern.method()) {
-        (Some(own), Some(others)) => own == others,
-        (None, _) | (_, None) => true,
-    }
 }

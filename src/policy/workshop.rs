@@ -11,7 +11,6 @@ use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::{Authenticate, Scheme};
 use crate::authorize::vocabulary::Vocabulary;
 use crate::authorize::{Doors, Frame};
-use crate::forward::upstream::Upstream;
 use crate::inspect::detect::rule as detection;
 use crate::inspect::field::Examine;
 use crate::inspect::{Filters, InspectRule, Parts};
@@ -23,6 +22,7 @@ use crate::mistake::{Mistakes, Reading, suggest};
 use crate::policy::Unmatched;
 use crate::policy::advice::advise;
 use crate::policy::compile::Ground;
+use crate::policy::destination::call_body;
 use crate::policy::files::Files;
 use crate::policy::route::Route;
 use crate::policy::rule::{DefaultsRule, RouteRule};
@@ -203,9 +203,9 @@ impl Workshop<'_> {
             (Some(template), Some(pattern)) => Some(Rewrite::compile(template, pattern, reading)),
             (Some(_) | None, _) => None,
         };
-        let upstream = self.upstream(&rule.upstream, reading);
         let authenticate = self.authenticate(&rule.auth, source, reading.mistakes);
         let doors = self.doors(rule, authenticate.as_ref(), pattern.as_ref(), &origin, reading);
+        let destination = self.destination(named, authenticate.as_ref(), pattern.as_ref(), reading);
         let budgets = self.budgets(rule, name, source, reading.mistakes);
         let filters = self.inspection(rule, name, reading);
         let rules = self.response(Some(rule), source, reading.mistakes);
@@ -232,7 +232,7 @@ impl Workshop<'_> {
             doors: doors?,
             budgets: budgets?,
             filters: filters?,
-            upstream: upstream?,
+            destination: destination?,
             rewrite: match rewrite {
                 None => None,
                 Some(made) => Some(made?),
@@ -240,25 +240,14 @@ impl Workshop<'_> {
             timeout: rule.timeout.or(self.defaults.rule.timeout).map(|span| span.0),
             keep_credentials: rule.keep_credentials,
             rules,
-            meters: self.ground.record.metrics().route(&name.value, Some(&rule.upstream)),
+            meters: self
+                .ground
+                .record
+                .metrics()
+                .route(&name.value, rule.upstream.as_ref().map(|name| name.value.as_str())),
         };
         advise(rule, &route, reading);
         Some((route, shape))
-    }
-
-    fn upstream(&self, name: &At<String>, reading: &mut Reading<'_>) -> Option<Arc<Upstream>> {
-        let found = self.ground.upstreams.find(name);
-        if found.is_none() {
-            let known: Vec<&str> =
-                self.ground.upstreams.iter().map(|upstream| upstream.name()).collect();
-            reading.wrong(
-                Code::Undefined,
-                &name.span,
-                format!("upstream `{}` is not defined in gateway.toml", name.value),
-                suggest(name, known),
-            );
-        }
-        found.cloned()
     }
 
     fn doors(
@@ -321,8 +310,9 @@ impl Workshop<'_> {
         name: &At<String>,
         reading: &mut Reading<'_>,
     ) -> Option<Filters> {
+        let call = rule.self_service.as_ref().map(call_body);
         let written = InspectRule {
-            body: rule.body.as_ref(),
+            body: call.as_ref().or(rule.body.as_ref()),
             query: rule.query.as_ref(),
             headers: rule.headers.as_ref(),
         };

@@ -1,13 +1,16 @@
 //! Every way to say no: its stage, status, public code and private reason.
 
+pub mod extra;
+
 use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mistake::source::Origin;
+use crate::refusal::extra::Extra;
 use crate::secret::Secret;
 
 /// The stages of the way, in its order. These are the only stage names there are.
@@ -255,6 +258,7 @@ reasons! {
     Template "template" Inspect 400 Caller "The request was refused by an input filter"
     Script "script" Inspect 400 Caller "The request was refused by an input filter"
     EncodingLayers "encoding-layers" Inspect 400 Caller "The request was refused by an input filter"
+    FieldComplex "field-complex" Inspect 400 Caller "The request was refused by an input filter"
     // forward.
     UpstreamUnreachable "upstream-unreachable" Forward 502 Upstream "The service could not be reached"
     UpstreamUnhealthy "upstream-unhealthy" Forward 503 Upstream "The service is not available at the moment"
@@ -262,6 +266,13 @@ reasons! {
     UpstreamBroken "upstream-broken" Forward 502 Upstream "The service gave no valid answer"
     UpstreamCredentialMissing "upstream-credential-missing" Forward 503 Gateway "The service is not available at the moment"
     UpstreamTimeout "upstream-timeout" Forward 504 Upstream "The service did not answer in time"
+    KeyCallRefused "key-call-refused" Forward 422 Caller "The call is not valid"
+    KeyCallerRefused "key-caller-refused" Forward 403 Caller "The credential cannot manage keys so"
+    KeyBeyond "key-beyond" Forward 403 Caller "The key would give more than the credential that asks for it"
+    KeyUnknown "key-unknown" Forward 404 Caller "There is no such key"
+    KeyUnfit "key-unfit" Forward 409 Caller "The key no longer holds, or already has a successor"
+    KeysTooMany "keys-too-many" Forward 409 Caller "There are as many keys as there may be"
+    KeysUnavailable "keys-unavailable" Forward 503 Gateway "Keys cannot be managed at the moment"
     // record: the gateway itself.
     ClientLeft "client-left" Record 499 Caller "The caller left before the answer"
     GatewayFault "gateway-fault" Record 500 Gateway "Something went wrong"
@@ -301,41 +312,6 @@ impl Reason {
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.name() == name)
     }
-}
-
-/// What a refusal carries beside its reason, for the caller.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Extra {
-    /// Nothing.
-    #[default]
-    None,
-    /// The methods that are allowed, for `Allow`.
-    Allow(Box<str>),
-    /// The fields that are wrong, each with a sentence, for 422.
-    Fields(Box<[(Box<str>, Box<str>)]>),
-    /// The budget that is empty, for 429.
-    Budget(Spent),
-    /// The only challenge of a 401, for `WWW-Authenticate`.
-    Challenge(HeaderValue),
-    /// Seconds after which it makes sense to try again, for 503.
-    RetryAfter(u32),
-}
-
-/// The state of a budget, as limit headers and the body of 429 tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// The whole budget (the burst), in requests.
-    pub limit: u64,
-    /// What is left of it.
-    pub remaining: u64,
-    /// Unix time in seconds at which it is whole again.
-    pub reset_at: u64,
-    /// Seconds from now until it is whole again.
-    pub reset_in: u64,
-    /// Seconds after which one more request fits; nothing when one fits now.
-    pub retry_after: u64,
-    /// Seconds in which an empty budget becomes whole, the `w` of `RateLimit-Policy`.
-    pub window: u64,
 }
 
 /// A *no* to a request: one reason, the rule that said it, and what only the record may know.

@@ -20,8 +20,8 @@ pub(in crate::rehearse) fn upstreams(files: &Files) -> Upstreams {
     // What is wrong in the files is told by whoever compiles them.
     let mut ignored = Mistakes::default();
     let sections = Sections::read(&files.sources, &mut ignored);
-    let names: BTreeSet<&str> =
-        sections.routes.iter().map(|route| route.rule.upstream.as_str()).collect();
+    let names = sections.routes.iter().filter_map(|route| route.rule.upstream.as_ref());
+    let names: BTreeSet<&str> = names.map(|name| name.value.as_str()).collect();
     let source = Source::new("upstreams", STAND_IN);
     let Ok(rule) = toml::from_str::<UpstreamRule>(STAND_IN) else { return Upstreams::default() };
     let mut reading = Reading { source: &source, mistakes: &mut ignored };

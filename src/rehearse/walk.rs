@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::authorize::verdict::DoorVerdict;
+use crate::forward::destination::Destination;
 use crate::head;
 use crate::limit::BudgetVerdict;
 use crate::policy::case::Case;
@@ -197,11 +198,15 @@ impl Explanation {
 
     /// Adds what the policy asks at stages that the request came to.
     fn describe(&mut self, route: &Route) {
+        let forward = match &route.destination {
+            Destination::Upstream(upstream) => format!("upstream {}", upstream.name()),
+            Destination::Keys(service) => format!("self-service: {}", service.describe()),
+        };
         let asks = [
             (Stage::Route, route.pattern.text().to_owned()),
             (Stage::Authenticate, format!("asks for {}", route.authenticate.describe())),
             (Stage::Inspect, route.filters.describe()),
-            (Stage::Forward, format!("upstream {}", route.upstream.name())),
+            (Stage::Forward, forward),
         ];
         for (stage, text) in asks {
             if let Some(says) = self.stage(stage).filter(|says| says.verdict != "none") {

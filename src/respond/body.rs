@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::refusal::{Extra, Reason, Refusal, Spent};
+use crate::refusal::extra::{Extra, Spent};
+use crate::refusal::{Reason, Refusal};
 use crate::respond::Facts;
 
 /// The form that errors take.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::refusal::Spent;
+use crate::refusal::extra::Spent;
 use crate::respond::headers::passing;
 
 /// Which limit headers are sent.

@@ -12,7 +12,8 @@ use crate::authenticate::challenge::Challenge;
 use crate::forward::Answer;
 use crate::head::RequestId;
 use crate::listen::body::Body;
-use crate::refusal::{Extra, Reason, Refusal, Spent};
+use crate::refusal::extra::{Extra, Spent};
+use crate::refusal::{Reason, Refusal};
 use crate::respond::body::Shape;
 use crate::respond::headers::Rules;
 

@@ -103,11 +103,12 @@ fn every_example_works_with_url_key_and_ca_from_the_environment() {
 }
 
 /// Examples that are no clients: other tests run them, as services and as policies.
-const ELSEWHERE: [&str; 3] = ["client-certificates/", "tokens/", "verify-identity/"];
+const ELSEWHERE: [&str; 4] =
+    ["client-certificates/", "self-service/", "tokens/", "verify-identity/"];
 
 #[test]
 fn examples_of_policies_pass_their_own_tests() {
-    for name in ["tokens"] {
+    for name in ["self-service", "tokens"] {
         for arguments in [&["check"][..], &["test"]] {
             let output = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
                 .args(arguments)

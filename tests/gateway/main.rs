@@ -12,6 +12,7 @@
 
 mod browsers;
 mod clients;
+mod edges;
 mod examples;
 mod harness;
 mod hostile;
@@ -25,6 +26,7 @@ mod refusals;
 mod review;
 mod revocation;
 mod secrets;
+mod self_service;
 mod series;
 mod services;
 mod signers;

@@ -14,6 +14,7 @@ use crate::harness::Service;
 /// Each example, with the codes that it shows. Codes that begin with W stop nothing.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("advice-at-rest", &["W0414", "W0415"]),
+    ("advice-beside", &["W0416"]),
     ("advice-doors", &["W0404", "W0430"]),
     ("advice-keys", &["W0421"]),
     ("advice-policy", &["W0402", "W0403", "W0404", "W0405", "W0408", "W0411"]),
@@ -34,6 +35,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bad-rewrites", &["P0212"]),
     ("bad-rewrites-reaching", &["P0212"]),
     ("bad-schemas", &["P0001", "P0206"]),
+    ("bad-self-service", &["P0102", "P0103", "P0222"]),
     ("bad-tests", &["P0103", "P0208"]),
     ("bad-tokens", &["P0001", "P0103", "P0104", "P0204", "P0221", "P0301", "P0303"]),
     ("circles", &["P0103", "P0201"]),

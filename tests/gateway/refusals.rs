@@ -125,7 +125,7 @@ const HEAD: &[Row] = &[
         BAD,
         "head",
         "",
-        Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: a_b\r\n\r\n".into()),
+        Sent(|_| "GET /v1/open HTTP/1.1\r\nHost: a*b\r\n\r\n".into()),
     ),
     (
         "host-mismatch",
@@ -825,6 +825,14 @@ const INSPECT: &[Row] = &[
         "filters.all",
         Sent(|usual| usual.get("/v1/things?q=%252525252541")),
     ),
+    (
+        "field-complex",
+        400,
+        BAD,
+        "inspect",
+        "filters.all",
+        Sent(|usual| usual.json(&format!(r#"{{"a":"{}"}}"#, "$(".repeat(20_000)))),
+    ),
 ];
 
 const FORWARD: &[Row] = &[
@@ -841,6 +849,69 @@ const FORWARD: &[Row] = &[
         Stage(no_credential),
     ),
     ("upstream-timeout", 504, "gateway_timeout", "forward", "", Stage(timeout)),
+    (
+        "key-call-refused",
+        422,
+        "validation_error",
+        "forward",
+        "routes.my-keys.self_service",
+        Sent(|usual| usual.call("/v1/my-keys", r#"{"do":"dance"}"#)),
+    ),
+    (
+        "key-caller-refused",
+        403,
+        FORBIDDEN,
+        "forward",
+        "routes.my-keys.self_service",
+        Sent(|usual| usual.call("/v1/my-keys", r#"{"do":"suspend","id":"AAAAAAAA"}"#)),
+    ),
+    (
+        "key-beyond",
+        403,
+        FORBIDDEN,
+        "forward",
+        "routes.my-keys.self_service",
+        Sent(|usual| {
+            let wish = r#"{"do":"create","template":{"name":"a","roles":["admin"]}}"#;
+            usual.call("/v1/my-keys", wish)
+        }),
+    ),
+    (
+        "key-unknown",
+        404,
+        "not_found",
+        "forward",
+        "routes.my-keys.self_service",
+        Sent(|usual| usual.call("/v1/my-keys", r#"{"do":"show","id":"AAAAAAAA"}"#)),
+    ),
+    (
+        "key-unfit",
+        409,
+        "conflict",
+        "forward",
+        "routes.my-keys.self_service",
+        Sent(|usual| {
+            let id = &usual.revoked[8..16];
+            let wish = format!(r#"{{"do":"rotate","id":"{id}","overlap_s":60}}"#);
+            usual.call("/v1/my-keys", &wish)
+        }),
+    ),
+    (
+        "keys-too-many",
+        409,
+        "conflict",
+        "forward",
+        "routes.my-only-key.self_service",
+        Sent(|usual| usual.call("/v1/my-only-key", r#"{"do":"create","template":{"name":"a"}}"#)),
+    ),
+    (
+        "keys-unavailable",
+        503,
+        "service_unavailable",
+        "forward",
+        "",
+        Not("only a store that fails, or disks that keep four calls for five seconds, lead there"),
+    ),
 ];
 
 const RECORD: &[Row] = &[
@@ -866,6 +937,18 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 
 /// Routes that the policy of all tests has no need of.
 const MORE: &str = r#"
+[routes.my-keys]
+summary      = "One's own keys"
+match        = "POST /v1/my-keys"
+self_service = { keys_max = 1000 }
+allow        = [{ anyone = true }]
+
+[routes.my-only-key]
+summary      = "One's own key"
+match        = "POST /v1/my-only-key"
+self_service = { keys_max = 1 }
+allow        = [{ anyone = true }]
+
 [routes.both]
 summary  = "A key and a signature"
 match    = "GET /v1/both"
@@ -1006,6 +1089,10 @@ impl Usual {
 
     fn post(&self, target: &str, content_type: &str, body: &str) -> Vec<u8> {
         post_as(&self.member, target, content_type, body)
+    }
+
+    fn call(&self, target: &str, body: &str) -> Vec<u8> {
+        self.post(target, "application/json", body)
     }
 
     fn json(&self, body: &str) -> Vec<u8> {
@@ -1556,7 +1643,7 @@ fn reasons_that_no_bytes_provoke_are_few_and_say_why() {
         .filter(|row| matches!(row.5, Not(why) if !why.is_empty()))
         .map(|row| row.0)
         .collect();
-    assert_eq!(not, ["credential-plaintext", "gateway-fault"]);
+    assert_eq!(not, ["credential-plaintext", "keys-unavailable", "gateway-fault"]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Protects what operators are told of keys, and that what is wrong changes nothing.
 
+use serde_json::json;
+
 use super::*;
+use crate::authenticate::directory::change::millis;
 use crate::clock::Clock;
 use crate::secret::Secret;
 

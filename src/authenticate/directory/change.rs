@@ -150,7 +150,11 @@ impl Directory {
     }
 
     /// Whether a new credential ends before it is older than its environment allows.
-    fn check_age(&self, new: &NewKey, now: Now) -> Result<(), DirectoryFault> {
+    pub(in crate::authenticate::directory) fn check_age(
+        &self,
+        new: &NewKey,
+        now: Now,
+    ) -> Result<(), DirectoryFault> {
         let environment = new.environment.as_deref().unwrap_or_else(|| self.environment());
         let Some(max_age) = self.max_age(environment) else { return Ok(()) };
         let latest_ms = now.unix_ms.saturating_add(millis(max_age));

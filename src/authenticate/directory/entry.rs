@@ -34,7 +34,7 @@ pub(in crate::authenticate) struct Entry {
     pub(in crate::authenticate) environment: Name,
     marks: Marks,
     /// Whether nobody must ever use it.
-    canary: bool,
+    pub(in crate::authenticate) canary: bool,
 }
 
 impl Entry {

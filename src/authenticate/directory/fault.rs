@@ -51,6 +51,15 @@ pub enum DirectoryFault {
         /// How many there may be.
         max: usize,
     },
+    /// Who asks cannot do this with their own credentials.
+    Refused(&'static str),
+    /// A credential would give more than the one that asks for it.
+    Beyond(&'static str),
+    /// The owner has, or lately made, as many credentials as one may.
+    TooMany {
+        /// How many that is.
+        max: usize,
+    },
     /// The pepper is too short to be one.
     WeakPepper {
         /// How many bytes it has.
@@ -101,6 +110,13 @@ impl fmt::Display for DirectoryFault {
                 f,
                 "there are {max} credentials, which is as many as there may be; nothing was added"
             ),
+            Self::Refused(why) => write!(f, "this credential cannot do that: {why}"),
+            Self::Beyond(what) => {
+                write!(f, "{what} would be more than the credential has that asks for it")
+            }
+            Self::TooMany { max } => {
+                write!(f, "the owner has {max} credentials, which is as many as one may have")
+            }
             Self::WeakPepper { bytes } => {
                 write!(f, "the pepper has {bytes} bytes; it needs at least 32, all of them random")
             }

@@ -47,15 +47,7 @@ impl Directory {
         now: Now,
     ) -> Result<Created, DirectoryFault> {
         let mut writer = self.turn();
-        let mut old = writer.record(id)?;
-        if let Some(successor) = old.described.rotated_to {
-            return Err(DirectoryFault::AlreadyRotated { id, successor });
-        }
-        match old.described.state(now) {
-            State::Revoked | State::Expired => return Err(DirectoryFault::Over(id)),
-            State::Suspended => return Err(DirectoryFault::Suspended(id)),
-            State::Active | State::Rotating | State::Expiring => {}
-        }
+        let mut old = writer.replaceable(id, now)?;
         writer.room_for(1)?;
         let (fresh, created) = self.succeed(&writer, &mut old, overlap, now)?;
         self.commit(&mut writer, &[fresh, old])?;
@@ -194,7 +186,7 @@ impl Directory {
     }
 
     /// A successor, not yet kept, and what it makes of the old one.
-    fn succeed(
+    pub(in crate::authenticate::directory) fn succeed(
         &self,
         writer: &Writer,
         old: &mut Record,
@@ -225,5 +217,24 @@ impl Directory {
         described.rotating_until_ms = Some(until_ms);
         described.rotated_to = Some(created.id);
         Ok((fresh, created))
+    }
+}
+
+impl Writer {
+    /// A credential that can be given a successor.
+    pub(in crate::authenticate::directory) fn replaceable(
+        &self,
+        id: KeyId,
+        now: Now,
+    ) -> Result<Record, DirectoryFault> {
+        let old = self.record(id)?;
+        if let Some(successor) = old.described.rotated_to {
+            return Err(DirectoryFault::AlreadyRotated { id, successor });
+        }
+        match old.described.state(now) {
+            State::Revoked | State::Expired => Err(DirectoryFault::Over(id)),
+            State::Suspended => Err(DirectoryFault::Suspended(id)),
+            State::Active | State::Rotating | State::Expiring => Ok(old),
+        }
     }
 }

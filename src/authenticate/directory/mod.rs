@@ -10,6 +10,7 @@ pub mod fault;
 pub mod record;
 
 pub mod life;
+pub mod own;
 pub mod state;
 pub mod tally;
 

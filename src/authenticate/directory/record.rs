@@ -54,6 +54,9 @@ pub struct NewKey {
     /// Whether nobody must ever use it: whoever does raises an alarm.
     #[serde(default)]
     pub canary: bool,
+    /// The credential by which its owner made it; nothing when an operator did.
+    #[serde(default)]
+    pub made_by: Option<String>,
 }
 
 impl NewKey {
@@ -175,6 +178,9 @@ pub struct Described {
     /// Whether nobody must ever use it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub canary: bool,
+    /// The credential by which its owner made it; nothing when an operator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
     /// The key that it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_from: Option<KeyId>,
@@ -225,6 +231,7 @@ impl Described {
             note: self.note.clone(),
             environment: Some(self.environment.clone()),
             canary: self.canary,
+            made_by: self.made_by.clone(),
         }
     }
 }
@@ -257,6 +264,7 @@ impl Record {
             note,
             environment: wanted,
             canary,
+            made_by,
         } = new;
         let described = Described {
             id,
@@ -275,6 +283,7 @@ impl Record {
             suspended_ms: None,
             suspended_why: None,
             canary,
+            made_by,
             rotated_from: None,
             rotated_to: None,
             rotating_until_ms: None,

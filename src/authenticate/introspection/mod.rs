@@ -33,7 +33,8 @@ use crate::authenticate::{Attempt, Evidence, Scheme};
 use crate::clock::{Clock, Now};
 use crate::head::Head;
 use crate::mistake::source::Origin;
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 
 /// The family of these schemes, as `auth` names them before the dot.
 pub const FAMILY: &str = "introspection";

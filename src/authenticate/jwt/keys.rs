@@ -15,7 +15,8 @@ use crate::authenticate::jwt::json::Object;
 use crate::authenticate::jwt::jwk::{Key, Unfit};
 use crate::authenticate::jwt::jws::Jws;
 use crate::clock::Now;
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 
 /// How many keys a set may have.

@@ -33,7 +33,7 @@ deny = [{ tiers = ["free"], from = ["192.0.2.0/24"] }, { scopes = ["users:write"
             &outside,
             "door-denied routes.users-read.deny[1]",
         ),
-        (Principal::unproved(None), &outside, "ok"),
+        (Principal::for_tests(None), &outside, "ok"),
     ] {
         assert_eq!(said(text, who, head, NOW), wanted);
     }

@@ -49,14 +49,14 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
 
 /// A principal with these names, each list separated by spaces.
 pub(crate) fn key(subject: &str, roles: &str, scopes: &str, tier: &str) -> Principal {
-    Principal::unproved(Some(Grant {
+    Principal::for_tests(Some(Arc::new(Grant {
         credential: format!("key-of-{subject}").into(),
         subject: subject.into(),
         roles: roles.split_whitespace().collect(),
         scopes: scopes.split_whitespace().collect(),
         tier: (!tier.is_empty()).then(|| Name::new(tier)),
         ..Grant::default()
-    }))
+    })))
 }
 
 #[derive(Deserialize)]
@@ -147,7 +147,7 @@ fn a_door_opens_only_when_everything_in_it_holds() {
         (key("u-7", "manager", both, ""), &inside, "u-7", format!("tier-missing {at}")),
         (key("u-7", "manager", both, "pro"), &inside, "u-8", format!("not-owner {at}")),
         (key("u-7", "manager", both, "pro"), &outside, "u-7", format!("network-refused {at}")),
-        (Principal::unproved(None), &inside, "u-7", format!("scope-missing {at}")),
+        (Principal::for_tests(None), &inside, "u-7", format!("scope-missing {at}")),
     ] {
         assert_eq!(verdict(&all, who, head, id), wanted);
     }
@@ -184,7 +184,7 @@ fn the_private_detail_says_what_is_held_instead() {
 #[test]
 fn anonymous_callers_pass_only_doors_that_ask_for_no_identity() {
     let head = head("10.1.2.3", None);
-    let nobody = || Principal::unproved(None);
+    let nobody = || Principal::for_tests(None);
     for (allow, wanted) in [
         (r#"[{ anyone = true }]"#, true),
         (r#"[{ anyone = true, from = ["10.0.0.0/8"] }]"#, true),

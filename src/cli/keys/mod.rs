@@ -14,7 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::admin::keys::call::{Call, Template};
+use crate::authenticate::management::call::{Call, Template};
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::public_key::PublicKey;
 use crate::cli::exit::{Exit, print, say};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::admin::keys::call::{Filter, Template};
+use crate::authenticate::management::call::{Filter, Template};
 use crate::cli::Format;
 use crate::units::{Network, Span};
 

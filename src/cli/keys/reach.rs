@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 
-use crate::admin::keys::call::Call;
 use crate::admin::keys::perform;
 use crate::authenticate::directory::Directory;
+use crate::authenticate::management::call::Call;
 use crate::cli::admin::Admin;
 use crate::cli::check::stopped;
 use crate::cli::exit::Exit;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::admin::keys::call::Call;
 use crate::authenticate::key_finder::{Finder, Found};
 use crate::authenticate::key_format::KeyFormat;
+use crate::authenticate::management::call::Call;
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::keys::reach::Keeper;
 use crate::cli::keys::text;

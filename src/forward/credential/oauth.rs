@@ -17,7 +17,8 @@ use tokio::time::sleep;
 use crate::clock::{Clock, Now};
 use crate::forward::credential::endpoint::{Endpoint, Form, Granted};
 use crate::forward::upstream::{Upstream, Upstreams};
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 use crate::secret::watched::Watched;
 
 /// A token of which nobody says how long it holds is replaced after so long, and used until it is.

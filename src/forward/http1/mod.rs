@@ -208,7 +208,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Link<W> {
     ) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             match framing {
-                Framing::Marked(decoder) => match decoder.step(&mut self.input) {
+                Framing::Marked(decoder) => match decoder.step_of_answer(&mut self.input) {
                     Step::Data(data) => return Poll::Ready(Some(Ok(data))),
                     Step::End => return Poll::Ready(None),
                     Step::Malformed(_) => return Poll::Ready(Some(Err(Cut))),

@@ -86,7 +86,7 @@ async fn a_target_where_nobody_listens_is_passed_over() {
     assert_eq!(soon(alone.refused(get("/"))).await, Reason::UpstreamUnreachable);
     let refusal = alone.send(get("/")).await.err().unwrap();
     assert_eq!(refusal.reason, Reason::UpstreamUnhealthy);
-    assert_eq!(refusal.extra, crate::refusal::Extra::RetryAfter(5));
+    assert_eq!(refusal.extra, crate::refusal::extra::Extra::RetryAfter(5));
 }
 
 #[tokio::test]

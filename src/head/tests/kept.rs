@@ -26,7 +26,15 @@ fn ambiguous_headers_are_refused() {
         ("another expectation", get("/").with("expect", "200-ok"), Some(ExpectationUnsupported)),
         (
             "h2c",
-            get("/").with("connection", "Upgrade, HTTP2-Settings").with("upgrade", "h2c"),
+            Sent {
+                in_clear: true,
+                ..get("/").with("connection", "Upgrade, HTTP2-Settings").with("upgrade", "h2c")
+            },
+            None,
+        ),
+        (
+            "h2c over TLS",
+            get("/").with("connection", "Upgrade").with("upgrade", "h2c"),
             Some(UpgradeUnsupported),
         ),
         (

@@ -19,6 +19,9 @@ pub(in crate::head) struct Sent {
     length: Length,
     peer: &'static str,
     server_name: Option<&'static str>,
+    in_clear: bool,
+    redirects: bool,
+    name_binds: bool,
 }
 
 /// Name, target, and what is read of it: path and query, or the reason of a refusal.
@@ -34,6 +37,9 @@ pub(in crate::head) fn get(target: &str) -> Sent {
         length: Length::None,
         peer: "203.0.113.5:4711",
         server_name: None,
+        in_clear: false,
+        redirects: false,
+        name_binds: false,
     }
 }
 
@@ -81,14 +87,14 @@ impl Sent {
             address: self.peer.parse::<SocketAddr>().unwrap(),
             local: "192.0.2.1:8443".parse().unwrap(),
             listener: "public".into(),
-            tls: Some(TlsFacts {
+            tls: (!self.in_clear).then(|| TlsFacts {
                 server_name: self.server_name.map(Box::from),
                 version: "TLSv1.3",
                 certificate: None,
-                name_binds: false,
+                name_binds: self.name_binds,
             }),
             trusted: Arc::default(),
-            redirect_port: None,
+            redirect_port: self.redirects.then_some(443),
         });
         let raw = RawHead {
             method: Method::from_bytes(self.method.as_bytes()).unwrap(),
@@ -186,18 +192,18 @@ fn a_request_has_exactly_one_host() {
     use Reason::{HostMalformed, HostMissing, TargetMalformed};
     let table = [
         ("none", get("/").hostless(), Some(HostMissing)),
-        ("none on 1.0", get("/").hostless().version(Version::HTTP_10), Some(HostMissing)),
+        ("none on 1.0", get("/").hostless().version(Version::HTTP_10), None),
         ("two", get("/").with("host", "example.com"), Some(HostMissing)),
         ("a list", get("/").host("example.com, evil.example"), Some(HostMalformed)),
         ("empty", get("/").host(""), Some(HostMalformed)),
         ("userinfo", get("/").host("a@example.com"), Some(HostMalformed)),
-        ("underscore", get("/").host("a_b.example"), Some(HostMalformed)),
+        ("underscore", get("/").host("a_b.example"), None),
         ("beyond ASCII", get("/").host("exämple.com"), Some(HostMalformed)),
         ("absolute form agrees", get("https://example.com/"), None),
         ("absolute form disagrees", get("https://evil.example/"), Some(HostMalformed)),
         ("absolute form, other port", get("https://example.com:1/"), Some(HostMalformed)),
         ("absolute form, no Host", get("https://example.com/").hostless(), Some(HostMissing)),
-        ("absolute form, bad host", get("https://a_b/"), Some(TargetMalformed)),
+        ("absolute form, bad host", get("https://a*b/"), Some(TargetMalformed)),
         ("authority", h2("/", Some("example.com")), None),
         ("no authority", h2("/", None), Some(HostMissing)),
         ("only Host", h2("/", None).host("example.com"), None),
@@ -233,6 +239,42 @@ fn a_host_is_the_one_that_the_connection_was_made_for() {
     assert_eq!(with("example.com.").host("EXAMPLE.com.:8443").refused(), None);
     assert_eq!(with("other.example").refused(), Some(Reason::HostMismatch));
     assert_eq!(with("other.example").from("[::ffff:10.0.0.1]:9").refused(), None);
+}
+
+#[test]
+fn a_request_without_a_host_gets_nowhere_that_a_host_decides() {
+    let old = || get("/").hostless().version(Version::HTTP_10);
+    assert_eq!(&*old().read().unwrap().host, "");
+    assert_eq!(&*Sent { target: "https://a/".into(), ..old() }.read().unwrap().host, "a");
+    let named = || Sent { server_name: Some("example.com"), ..old() };
+    assert_eq!(named().refused(), None);
+    assert_eq!(Sent { name_binds: true, ..named() }.refused(), Some(Reason::HostMismatch));
+    assert_eq!(Sent { redirects: true, ..old() }.refused(), Some(Reason::HostMissing));
+}
+
+#[test]
+fn a_trusted_proxy_alone_says_how_its_caller_came() {
+    const PROTO: &str = "x-forwarded-proto";
+    let proxied = || Sent { in_clear: true, ..get("/").from("10.0.0.1:9") };
+    for (name, sent, scheme) in [
+        ("nobody says", proxied(), "http"),
+        ("https", proxied().with(PROTO, "https"), "https"),
+        ("case and blanks", proxied().with(PROTO, "\t HTTPS "), "https"),
+        ("the last hop", proxied().with(PROTO, "http, https"), "https"),
+        ("the last hop, downwards", proxied().with(PROTO, "https, http"), "http"),
+        ("the last line", proxied().with(PROTO, "http").with(PROTO, "https"), "https"),
+        ("neither", proxied().with(PROTO, "https, wss"), "http"),
+        ("empty", proxied().with(PROTO, "https,"), "http"),
+        ("a stranger", Sent { in_clear: true, ..get("/").with(PROTO, "https") }, "http"),
+        ("over TLS", get("/").from("10.0.0.1:9").with(PROTO, "http"), "http"),
+        ("a stranger over TLS", get("/").with(PROTO, "http"), "https"),
+    ] {
+        let head = sent.read().unwrap();
+        assert_eq!(head.scheme, scheme, "{name}");
+        assert!(head.headers.is_empty(), "{name}: it is the gateway that tells the service");
+    }
+    let head = proxied().host("example.com:443").with(PROTO, "https").read().unwrap();
+    assert_eq!((&*head.authority(), head.effective_port()), ("example.com", 443));
 }
 
 #[test]

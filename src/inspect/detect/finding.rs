@@ -16,6 +16,8 @@ pub(in crate::inspect::detect) struct Finding {
     pub(in crate::inspect::detect) what: &'static str,
     /// Where it begins, in bytes of the view.
     pub(in crate::inspect::detect) place: usize,
+    /// Whether the work that the field may cause was spent before all of it was looked at.
+    pub(in crate::inspect::detect) unfinished: bool,
 }
 
 impl Finding {
@@ -24,12 +26,21 @@ impl Finding {
     /// Strengths are not added up: ten weak signs are what long prose about code consists of.
     pub(in crate::inspect::detect) fn note(&mut self, score: u8, what: &'static str, place: usize) {
         if score > self.score {
-            *self = Self { score, what, place };
+            *self = Self { score, what, place, unfinished: self.unfinished };
+        }
+    }
+
+    /// Tells that the rest, from a place on, was not looked at.
+    pub(in crate::inspect::detect) fn give_up(&mut self, place: usize) {
+        if !self.unfinished {
+            let what = "more structures than one field may have";
+            *self = Self { what, place, unfinished: true, ..*self };
         }
     }
 
     /// Adds what another look found.
     pub(in crate::inspect::detect) fn join(&mut self, other: Self) {
         self.note(other.score, other.what, other.place);
+        self.unfinished |= other.unfinished;
     }
 }

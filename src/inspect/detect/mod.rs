@@ -11,6 +11,7 @@ mod command;
 mod traversal;
 mod template;
 mod script;
+mod work;
 pub mod rule;
 
 use std::cell::RefCell;
@@ -19,6 +20,7 @@ use crate::inspect::detect::decode::{Peeled, is_layered, peel, without_comments}
 use crate::inspect::detect::finding::Finding;
 use crate::inspect::detect::marks::Marks;
 use crate::inspect::detect::rule::Exception;
+use crate::inspect::detect::work::Work;
 use crate::inspect::field::{Examine, Objection, Place, PlaceKind};
 use crate::mistake::source::Origin;
 use crate::refusal::Reason;
@@ -66,6 +68,8 @@ pub(in crate::inspect::detect) struct View<'t> {
     pub(in crate::inspect::detect) kind: PlaceKind,
     /// How many layers were taken off.
     pub(in crate::inspect::detect) layers: u8,
+    /// What looking at it may still cost.
+    pub(in crate::inspect::detect) work: &'t Work,
 }
 
 /// An attack filter, as policies name it under `[filters.NAME]`. Made by
@@ -112,11 +116,11 @@ impl Examine for Filter {
             return None;
         }
         let bytes = text.as_bytes();
-        let mut from = 0;
+        let (mut from, work) = (0, Work::of(bytes.len()));
         loop {
             let end = bytes.len().min(from + WINDOW_BYTES);
             let window = bytes.get(from..end).unwrap_or_default();
-            if let Some(objection) = self.examine_window(place, window) {
+            if let Some(objection) = self.examine_window(place, window, &work) {
                 return Some(objection);
             }
             if end == bytes.len() {
@@ -133,16 +137,16 @@ impl Filter {
         &self.origin
     }
 
-    fn examine_window(&self, place: &Place<'_>, text: &[u8]) -> Option<Objection> {
+    fn examine_window(&self, place: &Place<'_>, text: &[u8], work: &Work) -> Option<Objection> {
         let marks = Marks::of(text);
         let layered = is_layered(marks, text);
         if !layered && !marks.all(Marks::SLASH | Marks::STAR) && !self.wants(marks) {
             return None;
         }
         SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut scratch) => self.examine_views(place, text, marks, &mut scratch),
+            Ok(mut scratch) => self.examine_views(place, text, marks, (&mut scratch, work)),
             // A name that is displayed never examines a field itself; were it to, it pays.
-            Err(_) => self.examine_views(place, text, marks, &mut Scratch::default()),
+            Err(_) => self.examine_views(place, text, marks, (&mut Scratch::default(), work)),
         })
     }
 
@@ -155,7 +159,7 @@ impl Filter {
         place: &Place<'_>,
         text: &[u8],
         marks: Marks,
-        scratch: &mut Scratch,
+        (scratch, work): (&mut Scratch, &Work),
     ) -> Option<Objection> {
         let Scratch { current, decoded, next, lower } = scratch;
         current.clear();
@@ -164,7 +168,8 @@ impl Filter {
         let mut percents = 0;
         for layer in 0..=self.decode.saturating_add(1) {
             if layer <= self.decode
-                && let Some(objection) = self.examine_view(place, current, marks, (layer, lower))
+                && let Some(objection) =
+                    self.examine_view(place, current, marks, (layer, lower, work))
             {
                 return Some(objection);
             }
@@ -173,7 +178,8 @@ impl Filter {
                 && without_comments(current, next)
             {
                 let marks = Marks::of(next);
-                if let Some(objection) = self.examine_view(place, next, marks, (layer, lower)) {
+                if let Some(objection) = self.examine_view(place, next, marks, (layer, lower, work))
+                {
                     return Some(objection);
                 }
             }
@@ -200,21 +206,24 @@ impl Filter {
         place: &Place<'_>,
         text: &[u8],
         marks: Marks,
-        (layers, lower): (u8, &mut Vec<u8>),
+        (layers, lower, work): (u8, &mut Vec<u8>, &Work),
     ) -> Option<Objection> {
         if !self.wants(marks) {
             return None;
         }
         lower.clear();
         lower.extend(text.iter().map(u8::to_ascii_lowercase));
-        let view = View { text: lower, marks, kind: place.kind, layers };
+        let view = View { text: lower, marks, kind: place.kind, layers, work };
         for (kind, detector) in &self.detectors {
             if !detector.wants(marks) {
                 continue;
             }
             let finding = detector.weigh(&view);
-            if finding.score >= self.threshold && !self.is_excepted(place, kind.reason) {
-                return Some(self.objection(kind.reason, detail(kind, &view, finding)));
+            // What could not be looked at to its end is refused, however little was found in it.
+            let found = finding.score >= self.threshold;
+            if (found || finding.unfinished) && !self.is_excepted(place, kind.reason) {
+                let reason = if found { kind.reason } else { Reason::FieldComplex };
+                return Some(self.objection(reason, detail(kind, &view, finding)));
             }
         }
         None

@@ -1,5 +1,7 @@
 //! What the filter as a whole must do: find attacks, let ordinary fields pass, stay linear.
 
+mod ceiling;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -16,7 +16,8 @@ use crate::inspect::schema::complaint::complaints;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
-use crate::refusal::{Extra, Reason, Refusal};
+use crate::refusal::extra::Extra;
+use crate::refusal::{Reason, Refusal};
 
 /// How schema files are read: by their path below the policy directory.
 pub type Files<'a> = dyn Fn(&str) -> io::Result<String> + 'a;

@@ -22,7 +22,7 @@ use crate::listen::Peer;
 use crate::listen::body::Broken;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, read};
-use crate::refusal::Extra;
+use crate::refusal::extra::Extra;
 use crate::units::Size;
 
 /// A body that gives these frames. What lies behind the last never comes, unless that is `End`.

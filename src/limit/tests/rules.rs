@@ -11,7 +11,7 @@ fn each_owner_has_its_own_budget() {
         budgets.spend(spender.0, &head(spender.1, None), clock.now()).unwrap();
         budgets.spend(other.0, &head(other.1, None), clock.now()).is_ok()
     };
-    let nobody = || permit(Principal::unproved(None));
+    let nobody = || permit(Principal::for_tests(None));
     let (here, there) = ("192.0.2.9", "192.0.2.10");
     assert!(full("\"principal\"", (user("a", ""), here), (user("b", ""), here)));
     assert!(!full("\"principal\"", (user("a", ""), here), (user("a", ""), there)));

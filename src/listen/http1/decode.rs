@@ -5,9 +5,11 @@ use http::HeaderValue;
 use memchr::memchr;
 
 use crate::listen::Length;
-use crate::listen::http1::head::field;
+use crate::listen::http1::head::{field, is_token};
 use crate::refusal::Reason;
 
+/// The line of a chunk's size, with its extensions.
+const SIZE_LINE_BYTES_MAX: usize = 512;
 /// The trailers of one body, whole.
 const TRAILER_BYTES_MAX: usize = 8 << 10;
 const SIZE_DIGITS_MAX: usize = 16;
@@ -57,9 +59,25 @@ impl Decoder {
     /// Takes what it can from the front of `input`.
     ///
     /// A chunk (RFC 9112, section 7.1) is `size CRLF data CRLF`; the last has size 0 and is followed
-    /// by trailers and an empty line. Chunk extensions are refused: nobody uses them, and parsers
-    /// disagree about where they end. Trailers are checked and dropped.
+    /// by trailers and an empty line. Chunk extensions are refused: no client uses them, and parsers
+    /// disagree about where they end (CVE-2025-55315). Trailers are checked and dropped.
     pub(crate) fn step(&mut self, input: &mut BytesMut) -> Step {
+        self.go_on(input, SIZE_DIGITS_MAX + 2, size)
+    }
+
+    /// As [`step`](Self::step), for the answer of a service: well-formed chunk extensions, of which
+    /// some servers make use, and blanks after a size, with which some pad it, are passed over
+    /// (RFC 9112, section 7.1.1).
+    pub(crate) fn step_of_answer(&mut self, input: &mut BytesMut) -> Step {
+        self.go_on(input, SIZE_LINE_BYTES_MAX, extended_size)
+    }
+
+    fn go_on(
+        &mut self,
+        input: &mut BytesMut,
+        size_bytes_max: usize,
+        size: fn(&[u8]) -> Option<u64>,
+    ) -> Step {
         loop {
             match *self {
                 Self::Ended => return Step::End,
@@ -74,7 +92,7 @@ impl Decoder {
                     *self = if left == 0 { Self::ChunkEnd } else { Self::Chunk(left) };
                     return Step::Data(data);
                 }
-                Self::Size => match line(input, SIZE_DIGITS_MAX + 2).map(|l| l.map(|l| size(&l))) {
+                Self::Size => match line(input, size_bytes_max).map(|l| l.map(|l| size(&l))) {
                     Ok(None) => return Step::More,
                     Ok(Some(Some(0))) => *self = Self::Trailers(0),
                     Ok(Some(Some(bytes))) => *self = Self::Chunk(bytes),
@@ -129,6 +147,48 @@ fn size(line: &[u8]) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(line).ok()?, 16).ok()
+}
+
+/// A size with blanks and extensions behind it: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`. A CR
+/// or LF is no part of any, even between quotes.
+fn extended_size(line: &[u8]) -> Option<u64> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, mut rest) = line.split_at_checked(digits.min(SIZE_DIGITS_MAX))?;
+    loop {
+        rest = rest.trim_ascii_start();
+        let Some(after) = rest.strip_prefix(b";") else { break };
+        let (name, after) = token(after.trim_ascii_start())?;
+        rest = after.trim_ascii_start();
+        if name.is_empty() {
+            return None;
+        }
+        if let Some(value) = rest.strip_prefix(b"=") {
+            rest = extension_value(value.trim_ascii_start())?;
+        }
+    }
+    let is_clean = !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0x0b | 0x0c));
+    if rest.is_empty() && is_clean { size(digits) } else { None }
+}
+
+/// What follows the value of an extension: a token, or a quoted text.
+fn extension_value(bytes: &[u8]) -> Option<&[u8]> {
+    let Some(mut quoted) = bytes.strip_prefix(b"\"") else {
+        return token(bytes).filter(|(value, _)| !value.is_empty()).map(|(_, rest)| rest);
+    };
+    loop {
+        quoted = match quoted {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', b'\t' | b' '..=b'~' | 0x80.., rest @ ..] => rest,
+            [b'\t' | b' '..=b'[' | b']'..=b'~' | 0x80.., rest @ ..] => rest,
+            _ => return None,
+        };
+    }
+}
+
+/// Splits the token at the beginning from the rest.
+fn token(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().take_while(|&&byte| is_token(byte)).count();
+    bytes.split_at_checked(end)
 }
 
 /// Whether a line of trailers is a header; what it says is dropped.
@@ -197,6 +257,71 @@ mod tests {
         ] {
             assert_eq!(chunked(text).1, Step::Malformed(Reason::ChunkMalformed), "{text:?}");
         }
+    }
+
+    /// Decodes the answer of a service.
+    fn answered(text: &str) -> (Vec<u8>, Step) {
+        let (mut decoder, mut input) = (Decoder::of(Length::Unknown), BytesMut::from(text));
+        let mut content = Vec::new();
+        loop {
+            match decoder.step_of_answer(&mut input) {
+                Step::Data(data) => content.extend_from_slice(&data),
+                last => return (content, last),
+            }
+        }
+    }
+
+    #[test]
+    fn extensions_and_padding_of_answers_are_passed_over() {
+        for size in [
+            "4",
+            "4 ",
+            "4  \t ",
+            "4;a",
+            "4;a=b",
+            "4 ; a = b",
+            "4;a=\"b;\\\" c\";d",
+            "4;a;b;c=d",
+            "0004;signature=ab~c",
+        ] {
+            let text = format!("{size}\r\nWiki\r\n0;end=yes\r\n\r\n");
+            assert_eq!(answered(&text), (b"Wiki".to_vec(), Step::End), "{size}");
+            if size != "4" {
+                let refused = Step::Malformed(Reason::ChunkMalformed);
+                assert_eq!(chunked(&text).1, refused, "callers: {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn cve_2025_55315_an_extension_never_hides_the_end_of_its_line() {
+        for size in [
+            "4;a\nb",
+            "4;\n",
+            "4;a=\"\nb\"",
+            "4;a=\"\rb\"",
+            "4;a\rb",
+            "4;a=b\r",
+            "4\r",
+            "4;",
+            "4;=b",
+            "4;a=",
+            "4;a=\"b",
+            "4;a=\"b\"c",
+            "4;a b",
+            " 4",
+            "4 4",
+            ";a",
+            "4;a=\"\u{1}\"",
+            "4;\u{b}a",
+            "x;a",
+            "00000000000000004;a",
+        ] {
+            let text = format!("{size}\r\nWiki\r\n0\r\n\r\n");
+            assert_eq!(answered(&text).1, Step::Malformed(Reason::ChunkMalformed), "{size:?}");
+        }
+        let long = format!("4;{}\r\n", "a".repeat(SIZE_LINE_BYTES_MAX));
+        assert_eq!(answered(&long).1, Step::Malformed(Reason::ChunkMalformed));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use memchr::memchr;
@@ -26,6 +26,7 @@ pub(super) struct Scan {
     searched: usize,
     headers: usize,
     request_line: Option<RequestLine>,
+    passed_empty_line: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,23 @@ pub(super) struct Parsed {
 }
 
 impl Scan {
+    /// Passes over one empty line before a request, which some clients send after a body (RFC 9112,
+    /// section 2.2); a second one is refused as the request line that it is not. Tells whether
+    /// there is anything left to be searched.
+    pub(super) fn pass_empty_line(&mut self, input: &mut BytesMut) -> bool {
+        if !self.passed_empty_line && self.searched == 0 {
+            match &**input {
+                [b'\r'] => return false,
+                [b'\r', b'\n', ..] => {
+                    input.advance(2);
+                    self.passed_empty_line = true;
+                }
+                _ => {}
+            }
+        }
+        !input.is_empty()
+    }
+
     /// Searches on. Gives the length of the head once its end is there; nothing while it is not.
     ///
     /// # Errors
@@ -292,6 +310,6 @@ pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
 }
 
 /// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(in crate::listen) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -67,9 +67,9 @@ impl<S: Socket> Line<S> {
         poll_fn(|context| {
             let mut wire = wire.lock();
             loop {
-                let end = match wire.input.is_empty() {
-                    true => Ok(None),
-                    false => scan.advance(&wire.input, bounds),
+                let end = match scan.pass_empty_line(&mut wire.input) {
+                    false => Ok(None),
+                    true => scan.advance(&wire.input, bounds),
                 };
                 match end {
                     Ok(None) => {}

@@ -41,6 +41,7 @@ fn wish() -> NewKey {
         note: Some("für den Export".into()),
         environment: None,
         canary: false,
+        made_by: None,
     }
 }
 

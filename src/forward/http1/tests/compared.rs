@@ -51,6 +51,8 @@ fn answers() -> impl Strategy<Value = String> {
         Just("abc"),
         Just("3\r\nabc\r\n0\r\n\r\n"),
         Just("3\r\nabc\r\n0\r\nx: y\r\n\r\n"),
+        Just("3;a=b\r\nabc\r\n0 ; c=\"d\"\r\n\r\n"),
+        Just("3  \r\nabc\r\n0\r\n\r\n"),
         Just("2\r\nabc\r\n0\r\n\r\n"),
         Just("ab"),
         Just(""),

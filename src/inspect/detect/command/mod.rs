@@ -4,6 +4,8 @@ mod programs;
 mod words;
 mod known;
 
+use std::cell::Cell;
+
 use crate::inspect::detect::command::known::{functions, globs, known, naked};
 use crate::inspect::detect::command::programs::{Program, program};
 use crate::inspect::detect::command::words::{Line, assigns, words};
@@ -12,6 +14,7 @@ use crate::inspect::detect::marks::Marks;
 use crate::inspect::detect::text::{
     at, find, holds, holds_any, is_space, part, skip, words_before,
 };
+use crate::inspect::detect::work::Work;
 use crate::inspect::detect::{Detector, View};
 
 /// Finds what a shell would run: a separator or substitution, then a program, then arguments that
@@ -37,10 +40,10 @@ impl Detector for Command {
         let text = view.text;
         let marks = view.marks;
         if marks.any(Marks::SEMI | Marks::PIPE | Marks::AMP | Marks::LINE) {
-            separated(text, &mut finding);
+            separated(text, view.work, &mut finding);
         }
         if marks.any(Marks::PAREN | Marks::TICK | Marks::DOLLAR) {
-            substituted(text, &mut finding);
+            substituted(text, view.work, &mut finding);
         }
         if marks.any(Marks::QUESTION | Marks::STAR) {
             globs(text, &mut finding);
@@ -67,15 +70,32 @@ enum Before {
     Prose,
 }
 
-fn before(text: &[u8], end: usize) -> Before {
-    let head = part(text, 0, end).trim_ascii();
-    if is_short(head) {
-        return Before::Value;
-    }
-    let line = words(part(head, 0, COMMAND_BYTES_MAX));
-    match program(line.name()) {
-        Program::Hostile | Program::Tool | Program::Shell => Before::Command,
-        _ => Before::Prose,
+/// Tells what stands before places of one text. Of what is far behind only the beginning counts, and
+/// that is read once.
+#[derive(Default)]
+struct Heads {
+    far: Cell<Option<Before>>,
+}
+
+impl Heads {
+    fn before(&self, text: &[u8], end: usize) -> Before {
+        let head = part(text, 0, end).trim_ascii();
+        if is_short(head) {
+            return Before::Value;
+        }
+        let is_far = head.len() >= COMMAND_BYTES_MAX;
+        if let Some(known) = self.far.get().filter(|_| is_far) {
+            return known;
+        }
+        let line = words(part(head, 0, COMMAND_BYTES_MAX));
+        let before = match program(line.name()) {
+            Program::Hostile | Program::Tool | Program::Shell => Before::Command,
+            _ => Before::Prose,
+        };
+        if is_far {
+            self.far.set(Some(before));
+        }
+        before
     }
 }
 
@@ -84,7 +104,8 @@ fn is_short(head: &[u8]) -> bool {
 }
 
 /// `; cat /etc/passwd`, `| id`, `&& wget …`, and lines.
-fn separated(text: &[u8], finding: &mut Finding) {
+fn separated(text: &[u8], work: &Work, finding: &mut Finding) {
+    let heads = Heads::default();
     let mut index = 0;
     let mut lines = 0;
     while index < text.len() {
@@ -102,13 +123,16 @@ fn separated(text: &[u8], finding: &mut Finding) {
         let end = skip(part(text, 0, begin + COMMAND_BYTES_MAX), begin, |byte| {
             !matches!(byte, b';' | b'|' | b'&' | b'\n' | b'\r' | b'`' | b'#')
         });
+        if !work.spend(end.saturating_sub(start)) {
+            return finding.give_up(start);
+        }
         let line = words(part(text, begin, end));
         let signs = part(text, start, index);
-        let score = weigh_command(text, &line, (start, end), signs);
+        let score = weigh_command((text, &heads), &line, (start, end), signs);
         let line_only = matches!(byte, b'\n' | b'\r') && !holds_any(signs, &[";", "|", "&"]);
         // Lines of commands are how people write steps; one command under one value is not.
         let steps = line_only
-            && (lines > 1 && start > 0 || before(text, start) != Before::Value || index < 2);
+            && (lines > 1 && start > 0 || heads.before(text, start) != Before::Value || index < 2);
         finding.note(
             if steps && start > 1 { score.min(WEAK) } else { score },
             "a separator, then a command",
@@ -118,7 +142,12 @@ fn separated(text: &[u8], finding: &mut Finding) {
 }
 
 /// How much a command after a separator is an injection.
-fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), signs: &[u8]) -> u8 {
+fn weigh_command(
+    (text, heads): (&[u8], &Heads),
+    line: &Line<'_>,
+    (start, end): (usize, usize),
+    signs: &[u8],
+) -> u8 {
     let rest = line.arguments();
     if line.name().first() == Some(&b'$')
         && line.name().len() > 1
@@ -127,7 +156,7 @@ fn weigh_command(text: &[u8], line: &Line<'_>, (start, end): (usize, usize), sig
         return LIKELY;
     }
     let kind = program(line.name());
-    let place = before(text, start);
+    let place = heads.before(text, start);
     let last = end >= text.len() || matches!(at(text, end), b'#' | b'\n' | b'\r' | b'`');
     let closed =
         last || matches!(at(text, end), b';') || at(text, end) == b'&' && end + 2 >= text.len();
@@ -204,7 +233,7 @@ fn is_tabular(text: &[u8], start: usize) -> bool {
 }
 
 /// `$(curl …)`, `` `whoami` ``, `<(id)`, `${IFS}`.
-fn substituted(text: &[u8], finding: &mut Finding) {
+fn substituted(text: &[u8], work: &Work, finding: &mut Finding) {
     let mut from = 0;
     while let Some(place) = find(text, from, b"(") {
         from = place + 1;
@@ -212,6 +241,9 @@ fn substituted(text: &[u8], finding: &mut Finding) {
             continue;
         }
         let end = skip(part(text, 0, place + COMMAND_BYTES_MAX), from, |byte| byte != b')');
+        if !work.spend(end - from) {
+            return finding.give_up(place - 1);
+        }
         let line = words(part(text, from, end));
         finding.note(
             weigh_substitution(text, &line, (place - 1, end + 1)),

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::admin::answer::rfc3339;
-use crate::admin::keys::call::Filter;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::change::{Created, millis};
 use crate::authenticate::directory::fault::DirectoryFault;
@@ -11,12 +9,13 @@ use crate::authenticate::directory::record::Described;
 use crate::authenticate::directory::state::State;
 use crate::authenticate::directory::tally::Used;
 use crate::authenticate::key_format::KeyId;
-use crate::clock::Now;
+use crate::authenticate::management::call::Filter;
+use crate::clock::{Now, rfc3339};
 
 const DAY_MS: u64 = 86_400_000;
 
 /// What is told of a new credential: the one time that its secret is.
-pub(in crate::admin) fn handed_over(
+pub(in crate::authenticate) fn handed_over(
     directory: &Directory,
     made: &Created,
 ) -> Result<Value, DirectoryFault> {
@@ -33,19 +32,28 @@ pub(in crate::admin) fn handed_over(
 }
 
 /// All credentials that fit, in the order of their ids.
-pub(in crate::admin) fn list(
+pub(in crate::authenticate) fn list(
     directory: &Directory,
     filter: &Filter,
     now: Now,
 ) -> Result<Value, DirectoryFault> {
-    let mut keys = directory.list()?;
+    list_of(directory, directory.list()?, filter, now)
+}
+
+/// Those of these credentials that fit, in the order of their ids.
+pub(in crate::authenticate) fn list_of(
+    directory: &Directory,
+    mut keys: Vec<Described>,
+    filter: &Filter,
+    now: Now,
+) -> Result<Value, DirectoryFault> {
     keys.retain(|key| fits(directory, key, filter, now));
     keys.sort_unstable_by_key(|key| key.id);
     keys.iter().map(|key| row(directory, key, now)).collect()
 }
 
 /// Everything about one credential, and how it was used.
-pub(in crate::admin) fn show(
+pub(in crate::authenticate) fn show(
     directory: &Directory,
     id: KeyId,
     now: Now,
@@ -64,7 +72,7 @@ pub(in crate::admin) fn show(
 }
 
 /// What a text that was found somewhere is. The text itself is not repeated.
-pub(in crate::admin) fn identified(
+pub(in crate::authenticate) fn identified(
     directory: &Directory,
     text: &str,
     now: Now,
@@ -120,6 +128,7 @@ fn row(directory: &Directory, key: &Described, now: Now) -> Result<Value, Direct
         "state": state,
         "overdue": is_overdue(directory, key, now),
         "canary": key.canary,
+        "made_by": key.made_by,
         "created": rfc3339(key.created_ms),
         "not_before": key.not_before_ms.map(rfc3339),
         "expires": key.expires_ms.map(rfc3339),

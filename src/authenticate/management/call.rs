@@ -1,4 +1,4 @@
-//! What can be asked about credentials, as the admin API has it.
+//! What can be asked about credentials, as the admin API has it, and self-service in part.
 
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +113,8 @@ pub struct Filter {
 pub struct Template {
     /// What people call it.
     pub name: String,
-    /// Who owns it.
+    /// Who owns it; operators have to say it, and others can only make keys of their own.
+    #[serde(default)]
     pub subject: String,
     /// Roles.
     #[serde(default)]
@@ -148,7 +149,7 @@ pub struct Template {
 ///
 /// # Errors
 /// When it is none.
-pub(in crate::admin) fn key_id(text: &str) -> Result<KeyId, DirectoryFault> {
+pub(in crate::authenticate) fn key_id(text: &str) -> Result<KeyId, DirectoryFault> {
     KeyId::parse(text).ok_or_else(|| DirectoryFault::Invalid {
         field: "id",
         says: "must be the id of a key, which has eight letters and digits".to_owned(),
@@ -159,7 +160,7 @@ pub(in crate::admin) fn key_id(text: &str) -> Result<KeyId, DirectoryFault> {
 ///
 /// # Errors
 /// When both are said, or none, or the id is none.
-pub(in crate::admin) fn which(
+pub(in crate::authenticate) fn which(
     id: Option<&String>,
     owner: Option<&String>,
 ) -> Result<Which, DirectoryFault> {
