@@ -11,14 +11,14 @@ use crate::inspect::detect::text::steps;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, Reading, read};
 
-const ORDINARY: &str = include_str!("../../../tests/corpus/ordinary.txt");
+const ORDINARY: &str = include_str!("../../../../tests/corpus/ordinary.txt");
 const ATTACKS: [(&str, &str); 6] = [
-    ("sql", include_str!("../../../tests/corpus/attacks-sql.txt")),
-    ("nosql", include_str!("../../../tests/corpus/attacks-nosql.txt")),
-    ("command", include_str!("../../../tests/corpus/attacks-command.txt")),
-    ("path-traversal", include_str!("../../../tests/corpus/attacks-path-traversal.txt")),
-    ("template", include_str!("../../../tests/corpus/attacks-template.txt")),
-    ("script", include_str!("../../../tests/corpus/attacks-script.txt")),
+    ("sql", include_str!("../../../../tests/corpus/attacks-sql.txt")),
+    ("nosql", include_str!("../../../../tests/corpus/attacks-nosql.txt")),
+    ("command", include_str!("../../../../tests/corpus/attacks-command.txt")),
+    ("path-traversal", include_str!("../../../../tests/corpus/attacks-path-traversal.txt")),
+    ("template", include_str!("../../../../tests/corpus/attacks-template.txt")),
+    ("script", include_str!("../../../../tests/corpus/attacks-script.txt")),
 ];
 /// 2026-11-23.
 const NOW: Now = Now { steady_ns: 0, unix_ms: 1_795_392_000_000 };
