@@ -18,6 +18,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
+use std::process::Command;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -118,13 +119,21 @@ static ALLOCATOR: Counting = Counting;
 
 // ---- running -----------------------------------------------------------------------------------
 
+/// The word by which this program knows that callgrind counts it.
+const COUNTED: &str = "--counted";
+/// What the instructions of a call may be beyond their budget: processors differ in the widest copy that
+/// they offer.
+const SLACK: f64 = 1.15;
+
 /// What was asked for on the command line.
 struct Bench {
     filter: Option<String>,
     calls: Option<usize>,
     keys: usize,
-    /// As a test: how many allocations each call may make.
+    /// As a test: how many allocations each call may make; counted, how many instructions.
     budgets: Option<BTreeMap<String, f64>>,
+    /// Whether callgrind counts this run.
+    counted: bool,
     over: Cell<bool>,
 }
 
@@ -132,6 +141,13 @@ struct Bench {
 #[derive(serde::Deserialize)]
 struct Budgets {
     allocations: BTreeMap<String, f64>,
+    instructions: BTreeMap<String, f64>,
+}
+
+impl Budgets {
+    fn read() -> Self {
+        toml::from_str(include_str!("budgets.toml")).unwrap()
+    }
 }
 
 impl Bench {
@@ -141,6 +157,7 @@ impl Bench {
             calls: None,
             keys: 1_000_000,
             budgets: None,
+            counted: false,
             over: Cell::new(false),
         };
         // `cargo bench` says so; without it and without a number of calls this is a test.
@@ -149,6 +166,7 @@ impl Bench {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--bench" => is_test = false,
+                COUNTED => bench.counted = true,
                 "--calls" => {
                     is_test = false;
                     bench.calls = words.next().and_then(|word| word.parse().ok());
@@ -162,8 +180,9 @@ impl Bench {
             }
         }
         if is_test {
-            let budgets: Budgets = toml::from_str(include_str!("budgets.toml")).unwrap();
-            bench.budgets = Some(budgets.allocations);
+            let budgets = Budgets::read();
+            let counted = bench.counted;
+            bench.budgets = Some(if counted { budgets.instructions } else { budgets.allocations });
             bench.calls = Some(BATCH);
             bench.keys = 1_000;
         }
@@ -212,6 +231,8 @@ impl Bench {
         let at =
             |part: usize| batches.get((batches.len() - 1) * part / 10).copied().unwrap_or_default();
         match self.budgets {
+            // The parent takes the names in the order in which callgrind's files come.
+            Some(_) if self.counted => println!("{name}"),
             Some(_) => self.check(name, at(5).1),
             None => println!("| {name} | {:.0} | {:.0} | {:.1} |", at(5).0, at(0).0, at(5).1),
         }
@@ -438,7 +459,58 @@ fn main() {
     inspections(&bench);
     answers(&bench);
     whole(&bench);
+    if bench.budgets.is_some() && !bench.counted && bench.filter.is_none() {
+        instructions(&bench);
+    }
     assert!(!bench.over.get(), "see above; where more is right, say why and write it down");
+}
+
+/// Runs this program once more under callgrind and holds the instructions of each call against its
+/// budget. They are those of a build without optimisation: what they tell is growth.
+fn instructions(bench: &Bench) {
+    if !cfg!(target_os = "linux") {
+        println!("SKIPPED: instructions are not counted; valgrind is for Linux");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--toggle-collect=stages::timed"])
+        .arg("--dump-after=stages::timed")
+        .arg(format!("--callgrind-out-file={}", dir.path().join("out").display()))
+        .arg(std::env::current_exe().unwrap())
+        .arg(COUNTED)
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => unreachable!("valgrind does not run ({error}): tests/run installs it"),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let totals = (1..).map_while(|number| {
+        let text = std::fs::read_to_string(dir.path().join(format!("out.{number}"))).ok()?;
+        let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        totals.and_then(|totals| totals.trim().parse::<f64>().ok())
+    });
+    let totals: Vec<f64> = totals.collect();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let budgets = Budgets::read().instructions;
+    let names: Vec<&str> = told.lines().filter(|line| budgets.contains_key(*line)).collect();
+    assert_eq!(names.len(), budgets.len(), "each budget names a call");
+    assert_eq!(totals.len(), 2 * names.len(), "a batch to warm up and one that counts, of each");
+    println!("| call | instructions | budget |\n|---|---|---|");
+    for (name, counts) in names.iter().zip(totals.chunks_exact(2)) {
+        let (&count, &budget) = (counts.last().unwrap(), budgets.get(*name).unwrap());
+        let count = count / BATCH as f64;
+        assert!(count > 0.0, "nothing was counted of {name}");
+        println!("| {name} | {count:.0} | {budget} |");
+        if count > budget * SLACK {
+            println!("{name}: {count:.0} instructions a call; benches/budgets.toml says {budget}");
+            bench.over.set(true);
+        } else if count * SLACK < budget {
+            println!(
+                "{name}: only {count:.0} instructions a call; write it into benches/budgets.toml"
+            );
+        }
+    }
 }
 
 fn heads(bench: &Bench) {
