@@ -240,17 +240,18 @@ impl Finder {
             let word = Word { bit, text: text.as_bytes() };
             match *word.text {
                 [a, b, c, d, ..] => {
-                    let hash = hash([a, b, c, d].into_iter().fold(0, rolled));
+                    let hash = hash([a, b, c, d]);
                     finder.set(hash);
                     if let Some(bucket) = finder.long.get_mut(bucket(hash)) {
                         bucket.push(word);
                     }
                 }
-                _ => {
-                    let begins = word.text.iter().copied().fold(0, rolled);
-                    (0..=u8::MAX).for_each(|next| finder.set(hash(rolled(begins, next))));
+                [a, b, c] => {
+                    (0..=u8::MAX).for_each(|next| finder.set(hash([a, b, c, next])));
                     finder.short.push(word);
                 }
+                // Two bytes are a pair; the test of every word would miss one that stood here.
+                _ => {}
             }
         }
         finder
@@ -289,14 +290,20 @@ pub(in crate::inspect::detect) fn found_in(text: &[u8], bytes: Marks) -> u64 {
         }
     }
     let finder = &*FINDER;
-    let mut four = 0;
-    // A word of three bytes at the very end is followed by nothing, for which a blank stands.
-    for (end, &byte) in text.iter().chain(b" ").enumerate() {
-        four = rolled(four, byte);
+    let mut look = |four: [u8; 4], at: usize| {
         let hash = hash(four);
         if finder.may_begin(hash) {
-            bits |= finder.compared(hash, text.get(end.saturating_sub(3)..).unwrap_or_default());
+            bits |= finder.compared(hash, text.get(at..).unwrap_or_default());
         }
+    };
+    for (at, four) in text.windows(4).enumerate() {
+        if let Ok(four) = four.try_into() {
+            look(four, at);
+        }
+    }
+    // A word of three bytes at the very end is followed by nothing, for which a blank stands.
+    if let Some(&[a, b, c]) = text.last_chunk() {
+        look([a, b, c, b' '], text.len() - 3);
     }
     bits
 }
@@ -308,13 +315,9 @@ fn holds_pair(text: &[u8], pair: &[u8]) -> bool {
     }
 }
 
-/// The last four bytes. Letters lose their case, and some other bytes their difference.
-fn rolled(four: u32, next: u8) -> u32 {
-    four << 8 | u32::from(next | 0x20)
-}
-
-fn hash(four: u32) -> u32 {
-    four.wrapping_mul(0x9e37_79b1) >> 16
+/// Letters lose their case, and some other bytes their difference.
+fn hash(four: [u8; 4]) -> u32 {
+    (u32::from_le_bytes(four) | 0x2020_2020).wrapping_mul(0x9e37_79b1) >> 16
 }
 
 /// The word of the bitmap, and the bit in it.
