@@ -122,6 +122,7 @@ fn prometheus_reads_its_configuration() {
     let path = root().join("deploy/prometheus/prometheus.yml");
     let printed = checked("promtool", &["check", "config", path.to_str().unwrap()], "");
     assert!(printed.contains("SUCCESS"), "{printed}");
+    assert!(printed.contains("rules found"), "{printed}");
 }
 
 #[test]

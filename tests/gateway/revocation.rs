@@ -166,10 +166,16 @@ fn told(gate: &Gate, how: &str, path: &str) {
 /// The record tells of an exchange on this path that was cut for this reason.
 pub fn told_cut(gate: &Gate, reason: &str, path: &str) {
     let cut = format!("\"cut\":\"{reason}\"");
-    let log = gate.log(&cut);
-    let line = log.lines().find(|line| line.contains(&cut) && line.contains(path));
-    let line: serde_json::Value =
-        serde_json::from_str(line.unwrap_or_else(|| panic!("{log}"))).unwrap();
+    // Of several that were cut, each has its record when it is written.
+    let mut found = None;
+    eventually(|| {
+        let log = gate.log(&cut);
+        let line = log.lines().find(|line| line.contains(&cut) && line.contains(path));
+        found = line.map(str::to_owned);
+        found.is_some()
+    });
+    let line = found.unwrap_or_else(|| panic!("no {path} in {}", gate.log(&cut)));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["end"], &line["decision"]), (&"revoked-meanwhile".into(), &"allow".into()));
 }
 
