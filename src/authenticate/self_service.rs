@@ -66,7 +66,7 @@ pub struct SelfService {
     tokens: bool,
     /// What each role includes, itself among it.
     roles: BTreeMap<String, Vec<String>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl SelfService {
@@ -107,7 +107,7 @@ impl SelfService {
             made_keys: rule.made_keys,
             tokens: rule.tokens,
             roles,
-            places: Semaphore::new(PLACES),
+            places: Arc::new(Semaphore::new(PLACES)),
         })
     }
 
@@ -122,17 +122,9 @@ impl SelfService {
         now: Now,
     ) -> Result<Value, Refusal> {
         let asker = self.asker(principal).map_err(|refusal| refusal.by(&self.origin))?;
-        let turn = tokio::time::timeout(TURN_MAX, self.places.acquire()).await;
-        let Ok(Ok(_place)) = turn else {
-            let refusal = Refusal::new(Reason::KeysUnavailable).by(&self.origin);
-            return Err(refusal.because("too many calls are waiting"));
-        };
         let service = Arc::clone(self);
-        let work = move || service.answer(&asker, &body, now);
-        // Who leaves meanwhile leaves work that goes on to its end: half a change is none.
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|_| Err(Reason::GatewayFault.into()))
-            .map_err(|refusal| refusal.by(&self.origin))
+        let answered = placed(&self.places, move || service.answer(&asker, &body, now)).await;
+        answered.flatten().map_err(|refusal| refusal.by(&self.origin))
     }
 
     /// What it allows, in words: `5 keys of 90d at most`.
@@ -237,6 +229,25 @@ impl SelfService {
     }
 }
 
+/// Does work that waits for a disk, once a place is free for it. Who leaves meanwhile leaves work that
+/// goes on to its end, for half a change is none; it keeps its place until then, so that leaving
+/// early gets nobody more places than there are.
+async fn placed<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let place = tokio::time::timeout(TURN_MAX, Arc::clone(places).acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        return Err(Refusal::new(Reason::KeysUnavailable).because("too many calls are waiting"));
+    };
+    let work = move || {
+        let done = work();
+        drop(place);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Reason::GatewayFault.into())
+}
+
 fn passing(grant: &Grant) -> Shown {
     let texts = |names: &crate::name::Names| {
         names.iter().map(|name| name.text().to_owned()).collect::<Vec<_>>()
@@ -298,4 +309,33 @@ fn refusal_of(fault: &DirectoryFault) -> Refusal {
         }
     };
     Refusal::new(reason).because(says)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_leaves_early_gets_no_more_places() {
+        let places = Arc::new(Semaphore::new(1));
+        let (began, begins) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        {
+            let work = move || {
+                began.send(()).unwrap();
+                let _ = released.recv();
+            };
+            let mut left = pin!(placed(&places, work));
+            assert!(left.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            begins.recv().unwrap();
+        }
+        assert_eq!(places.available_permits(), 0, "the work goes on");
+        drop(release);
+        assert_eq!(placed(&places, || 7).await.unwrap(), 7);
+    }
 }
