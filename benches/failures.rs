@@ -11,10 +11,9 @@
     reason = "a program for the terminal, which may stop"
 )]
 
+mod ground;
+
 use std::hint::black_box;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,21 +33,13 @@ use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::public_key::PublicKey;
 use portcullis::authenticate::signature::sign::{Terms, ToSign, sign_with};
 use portcullis::clock::{Clock, Hand, Now};
-use portcullis::forward::identity::issuer::{Issuer, IssuerRule};
-use portcullis::forward::reference::Surroundings;
-use portcullis::forward::settings;
-use portcullis::forward::upstream::Upstreams;
 use portcullis::head::{self, Head};
 use portcullis::limit::buckets::Buckets;
 use portcullis::listen::{Length, Peer, RawHead};
-use portcullis::mistake::source::Source;
-use portcullis::mistake::{Mistakes, Reading};
+use portcullis::mistake::Mistakes;
 use portcullis::policy::Policy;
-use portcullis::policy::compile::{self, Ground};
+use portcullis::policy::compile::Ground;
 use portcullis::policy::files::Files;
-use portcullis::record::Record;
-use portcullis::record::log::{Log, LogPlan, LogRule};
-use portcullis::record::metrics::{Build, Metrics};
 use portcullis::secret::Secret;
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -57,13 +48,13 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
+use crate::ground::{COUNTED, peer, policy, record, upstreams};
+
 /// How far the failures of a kind may lie apart, the dearest from the cheapest. The arithmetic of curves
 /// itself varies by a few hundredths from one signature to the next.
 const FACTOR: f64 = 1.35;
 /// How often each failure is tried; each time with a credential of its own where one is used up.
 const CALLS: usize = 16;
-/// The word by which this program knows that it is being counted.
-const COUNTED: &str = "--counted";
 
 fn main() {
     if std::env::args().any(|word| word == COUNTED) {
@@ -93,31 +84,10 @@ fn main() {
 
 /// Runs this program under callgrind. Of each failure its kind, its name and the instructions of one.
 fn count() -> Vec<(String, String, u64)> {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=failures::counted_failures"])
-        .args(["--dump-after=failures::counted_failures"])
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(std::env::current_exe().unwrap())
-        .arg(COUNTED)
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => unreachable!("valgrind does not run ({error}): tests/run installs it"),
-    };
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    let (told, dumps) = ground::counted("failures::counted_failures");
     let failures: Vec<(&str, &str)> =
         told.lines().filter_map(|line| line.split_once('\t')).collect();
-    let dumps = (1..).map_while(|number| {
-        let text = std::fs::read_to_string(dir.path().join(format!("out.{number}"))).ok()?;
-        let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
-        totals.and_then(|totals| totals.trim().parse::<u64>().ok())
-    });
-    let dumps: Vec<u64> = dumps.collect();
     assert_eq!(dumps.len(), failures.len(), "one dump of each");
-    assert!(dumps.iter().all(|count| *count > 0), "nothing was counted: {dumps:?}");
     let each = |((kind, name), count): (&(&str, &str), u64)| {
         ((*kind).to_owned(), (*name).to_owned(), count / CALLS as u64)
     };
@@ -226,7 +196,7 @@ impl Bed {
         let (clock, hand) = Clock::set_at(1_795_435_200_000);
         let outside = Outside::new(Arc::new(|_| Err(String::new())));
         let ground = Ground {
-            upstreams: Arc::new(upstreams()),
+            upstreams: upstreams("service"),
             directory: Arc::clone(&directory),
             nonces: Arc::new(Nonces::with_history(100_000)),
             outside: outside.clone(),
@@ -234,20 +204,8 @@ impl Bed {
             record: record(&clock),
             clock: clock.clone(),
         };
-        let mut mistakes = Mistakes::default();
-        let files = Files::read(dir.path(), &mut mistakes);
-        let policy = compile::compile(&files, &ground, &mut mistakes);
-        let shown: Vec<String> = mistakes.iter().map(|mistake| mistake.render(false)).collect();
-        assert!(!mistakes.any_error(), "{}", shown.join("\n"));
-        let peer = Peer {
-            address: SocketAddr::from(([192, 0, 2, 7], 40_000)),
-            local: SocketAddr::from(([192, 0, 2, 1], 8443)),
-            listener: "public".into(),
-            tls: None,
-            trusted: Arc::new([]),
-            redirect_port: None,
-        };
-        let (peer, policy) = (Arc::new(peer), Arc::new(policy.unwrap()));
+        let files = Files::read(dir.path(), &mut Mistakes::default());
+        let (peer, policy) = (peer(None), policy(&files, &ground));
         Self { clock, hand, directory, outside, policy, peer, ed25519, p256 }
     }
 
@@ -497,29 +455,4 @@ fn with_other_secret(key: &str) -> String {
 
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap()
-}
-
-fn record(clock: &Clock) -> Arc<Record> {
-    let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
-    let mut mistakes = Mistakes::default();
-    let source = Source::new("failures", "");
-    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
-    let plan = LogPlan::compile(&rule, Path::new("."), &mut reading).unwrap();
-    let build = Build { version: "0", revision: "0", rustc: "0" };
-    Record::new(Metrics::new(build).unwrap(), Log::start(plan).unwrap(), clock.clone())
-}
-
-fn upstreams() -> Upstreams {
-    let rule = toml::from_str("targets = [\"http://127.0.0.1:9\"]").unwrap();
-    let mut mistakes = Mistakes::default();
-    let source = Source::new("failures", "");
-    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
-    let surroundings = Surroundings {
-        base_dir: Path::new("."),
-        forbidden: &[],
-        environment: &|_| None,
-        only_looking: false,
-        issuer: &Issuer::compile(&IssuerRule::default(), &mut reading),
-    };
-    Upstreams::new(settings::compile(&rule, "service", &(0..0), &surroundings, &mut reading))
 }

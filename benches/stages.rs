@@ -11,14 +11,14 @@
     reason = "a program for the terminal, which may stop"
 )]
 
+mod ground;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::process::Command;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -38,11 +38,7 @@ use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::public_key::PublicKey;
 use portcullis::authenticate::signature::sign::{Terms, ToSign, sign_with};
 use portcullis::clock::{Clock, Hand, Now};
-use portcullis::forward::identity::issuer::{Issuer, IssuerRule};
-use portcullis::forward::reference::Surroundings;
 use portcullis::forward::sender::{Canned, Sender};
-use portcullis::forward::settings;
-use portcullis::forward::upstream::Upstreams;
 use portcullis::gateway::{Gateway, Shared};
 use portcullis::head::bans::Bans;
 use portcullis::head::{self, Head, RequestId};
@@ -53,16 +49,14 @@ use portcullis::limit::Admission;
 use portcullis::limit::buckets::Buckets;
 use portcullis::listen::body::Body;
 use portcullis::listen::{Arrival, Handler, Length, Peer, RawHead, TlsFacts};
+use portcullis::mistake::Mistakes;
 use portcullis::mistake::source::Source;
-use portcullis::mistake::{Mistakes, Reading};
 use portcullis::policy::Policy;
-use portcullis::policy::compile::{self, Ground};
+use portcullis::policy::compile::Ground;
 use portcullis::policy::files::Files;
 use portcullis::policy::route::Route;
 use portcullis::record::Record;
-use portcullis::record::log::{Log, LogPlan, LogRule};
 use portcullis::record::meters::AnsweredBy;
-use portcullis::record::metrics::{Build, Metrics};
 use portcullis::refusal::{Reason, Refusal, Stage};
 use portcullis::respond::{self, Facts, body::Shape};
 use portcullis::route::Parameters;
@@ -76,6 +70,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
     Ed25519KeyPair, KeyPair as _, UnparsedPublicKey, VerificationAlgorithm,
 };
+
+use crate::ground::{COUNTED, peer, policy, record, upstreams};
 
 /// The key that the policies of `peers/` know.
 const KEY: &str = "a-key-that-only-measures";
@@ -119,8 +115,6 @@ static ALLOCATOR: Counting = Counting;
 
 // ---- running -----------------------------------------------------------------------------------
 
-/// The word by which this program knows that callgrind counts it.
-const COUNTED: &str = "--counted";
 /// What the instructions of a call may be beyond their budget: processors differ in the widest copy that
 /// they offer.
 const SLACK: f64 = 1.15;
@@ -284,21 +278,10 @@ impl Bed {
 
     fn over(files: &Files, directory: Directory) -> Self {
         let (clock, hand) = Clock::set_at(Clock::system().now().unix_ms);
-        let build = Build { version: "0", revision: "0", rustc: "0" };
-        // Lines are made and written, as they are in service; the file forgets them.
-        let rule: LogRule = toml::from_str("access = { to = \"file:/dev/null\" }").unwrap();
-        let mut mistakes = Mistakes::default();
-        let source = Source::new("bench", "");
-        let plan = LogPlan::compile(
-            &rule,
-            Path::new("."),
-            &mut Reading { source: &source, mistakes: &mut mistakes },
-        );
-        let log = Log::start(plan.unwrap()).unwrap();
-        let record = Record::new(Metrics::new(build).unwrap(), log, clock.clone());
+        let record = record(&clock);
         let directory = Arc::new(directory);
         let ground = Ground {
-            upstreams: Arc::new(upstreams()),
+            upstreams: upstreams("tasks"),
             directory: Arc::clone(&directory),
             nonces: Arc::new(Nonces::with_history(50_000_000)),
             outside: portcullis::authenticate::outside::Outside::new(Arc::new(|_| {
@@ -308,32 +291,14 @@ impl Bed {
             record: Arc::clone(&record),
             clock: clock.clone(),
         };
-        let policy = compile::compile(files, &ground, &mut mistakes);
-        let shown: Vec<String> = mistakes.iter().map(|mistake| mistake.render(false)).collect();
-        assert!(!mistakes.any_error(), "{}", shown.join("\n"));
-        let peer = Peer {
-            address: SocketAddr::from(([192, 0, 2, 7], 40_000)),
-            local: SocketAddr::from(([192, 0, 2, 1], 8443)),
-            listener: "public".into(),
-            tls: Some(TlsFacts {
-                server_name: Some("localhost".into()),
-                version: "TLSv1.3",
-                certificate: None,
-                name_binds: false,
-            }),
-            trusted: Arc::new([]),
-            redirect_port: None,
-        };
+        let peer = peer(Some(TlsFacts {
+            server_name: Some("localhost".into()),
+            version: "TLSv1.3",
+            certificate: None,
+            name_binds: false,
+        }));
         let room = Room::new(ROOM);
-        Self {
-            clock,
-            hand,
-            record,
-            directory,
-            policy: Arc::new(policy.unwrap()),
-            peer: Arc::new(peer),
-            room,
-        }
+        Self { clock, hand, record, directory, policy: policy(files, &ground), peer, room }
     }
 
     /// The next moment. Time goes by the call and not by the clock, so that no budget is ever empty.
@@ -376,21 +341,6 @@ impl Bed {
         let listener = self.record.metrics().listener("public");
         Gateway::new(Arc::new(shared), Arc::new(Sender::canned(canned)), listener)
     }
-}
-
-fn upstreams() -> Upstreams {
-    let rule = toml::from_str("targets = [\"http://127.0.0.1:9\"]").unwrap();
-    let mut mistakes = Mistakes::default();
-    let source = Source::new("bench", "");
-    let mut reading = Reading { source: &source, mistakes: &mut mistakes };
-    let surroundings = Surroundings {
-        base_dir: Path::new("."),
-        forbidden: &[],
-        environment: &|_| None,
-        only_looking: false,
-        issuer: &Issuer::compile(&IssuerRule::default(), &mut reading),
-    };
-    Upstreams::new(settings::compile(&rule, "tasks", &(0..0), &surroundings, &mut reading))
 }
 
 fn wish() -> NewKey {
@@ -472,26 +422,7 @@ fn instructions(bench: &Bench) {
         println!("SKIPPED: instructions are not counted; valgrind is for Linux");
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=stages::timed"])
-        .arg("--dump-after=stages::timed")
-        .arg(format!("--callgrind-out-file={}", dir.path().join("out").display()))
-        .arg(std::env::current_exe().unwrap())
-        .arg(COUNTED)
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => unreachable!("valgrind does not run ({error}): tests/run installs it"),
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let totals = (1..).map_while(|number| {
-        let text = std::fs::read_to_string(dir.path().join(format!("out.{number}"))).ok()?;
-        let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
-        totals.and_then(|totals| totals.trim().parse::<f64>().ok())
-    });
-    let totals: Vec<f64> = totals.collect();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (told, totals) = ground::counted("stages::timed");
     let budgets = Budgets::read().instructions;
     let names: Vec<&str> = told.lines().filter(|line| budgets.contains_key(*line)).collect();
     assert_eq!(names.len(), budgets.len(), "each budget names a call");
@@ -499,8 +430,7 @@ fn instructions(bench: &Bench) {
     println!("| call | instructions | budget |\n|---|---|---|");
     for (name, counts) in names.iter().zip(totals.chunks_exact(2)) {
         let (&count, &budget) = (counts.last().unwrap(), budgets.get(*name).unwrap());
-        let count = count / BATCH as f64;
-        assert!(count > 0.0, "nothing was counted of {name}");
+        let count = count as f64 / BATCH as f64;
         println!("| {name} | {count:.0} | {budget} |");
         if count > budget * SLACK {
             println!("{name}: {count:.0} instructions a call; benches/budgets.toml says {budget}");
