@@ -130,6 +130,7 @@ fn tell_listener(metrics: &Metrics, listener: &listen::Shared) {
     ] {
         metrics.raise(families::CONNECTIONS_REFUSED, [name, reason], read(counter));
     }
+    metrics.raise(families::CONNECTIONS_HANDED_OVER, [name], read(&counters.handed_over));
     metrics.raise(families::CONNECTION_FLOODS, [name], read(&counters.flood_closes));
     let hosts = listener.settings.tls_hosts();
     let shown = hosts.iter().map(|host| host.certificates().not_after_unix_s());

@@ -15,7 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::facts::{Facts, facts};
 use crate::cli::first_run;
 use crate::cli::keyring::{Keyring, first_key};
-use crate::cli::threads::{CUT_TIME, control, workers};
+use crate::cli::threads::{CUT_TIME, Workers, control, workers};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::gateway::Shared;
@@ -185,7 +185,9 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let control = control((&config, outside), &admin, bound, stopped, clock).map_err(could_not)?;
+    let Workers { threads: workers, load } = workers;
+    let beside = control((&config, outside), &admin, (bound, load), stopped, clock);
+    let control = beside.map_err(could_not)?;
     let (drain_time, control) = (config.drain, Some(control));
     Ok(Started { facts, record, drain, drain_time, admin, stop_control, memory, workers, control })
 }

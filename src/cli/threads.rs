@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -21,6 +21,7 @@ use crate::forward::identity::Verifier;
 use crate::forward::sender::Sender;
 use crate::gateway::{Gateway, Shared};
 use crate::listen;
+use crate::listen::balance::{Balance, Post};
 use crate::listen::drain::Drain;
 use crate::listen::plain;
 use crate::tasks::Service;
@@ -28,8 +29,20 @@ use crate::tasks::Service;
 /// Connections may take a moment to be cut after the drain's time is over.
 pub(in crate::cli) const CUT_TIME: Duration = Duration::from_secs(2);
 
-/// The sockets of one worker, each with its listener.
-type Serving = Vec<(std::net::TcpListener, Arc<listen::Shared>)>;
+/// The sockets of one worker, each with its listener and the worker's post at it.
+type Serving = Vec<(std::net::TcpListener, Arc<listen::Shared>, Post)>;
+
+/// The workers, and what looks after their load.
+pub(in crate::cli) struct Workers {
+    pub(in crate::cli) threads: Vec<JoinHandle<()>>,
+    pub(in crate::cli) load: Load,
+}
+
+/// What spreads the load over the workers, and where it reads the load of each.
+pub(in crate::cli) struct Load {
+    balance: Arc<Balance>,
+    runtimes: Vec<RuntimeMetrics>,
+}
 
 /// One thread for each worker, with a runtime, sockets and upstream connections of its own. This is
 /// the one place that knows how many threads there are; no stage does.
@@ -39,22 +52,34 @@ pub(in crate::cli) fn workers(
     listeners: &[Arc<listen::Shared>],
     shared: &Arc<Shared>,
     drain: &Drain,
-) -> Result<Vec<JoinHandle<()>>, String> {
-    let mut threads = Vec::new();
-    for number in 0..config.workers {
-        let mut serving = Serving::new();
-        for (sockets, listener) in bound.listeners.iter().zip(listeners) {
-            for socket in sockets.for_worker().map_err(|fault| fault.to_string())? {
-                serving.push((socket, Arc::clone(listener)));
+) -> Result<Workers, String> {
+    let count = config.workers;
+    let balance = Balance::new(count);
+    let mut all: Vec<Serving> = (0..count).map(|_| Serving::new()).collect();
+    for (sockets, listener) in bound.listeners.iter().zip(listeners) {
+        let per_worker: Result<Vec<_>, _> = (0..count).map(|_| sockets.for_worker()).collect();
+        let mut per_worker: Vec<_> = per_worker
+            .map_err(|fault| fault.to_string())?
+            .into_iter()
+            .map(Vec::into_iter)
+            .collect();
+        for _ in sockets.local_addrs() {
+            let posts = balance.posts();
+            for ((serving, sockets), post) in all.iter_mut().zip(&mut per_worker).zip(posts) {
+                serving.extend(sockets.next().map(|socket| (socket, Arc::clone(listener), post)));
             }
         }
+    }
+    let (mut threads, mut runtimes) = (Vec::new(), Vec::new());
+    for (number, serving) in all.into_iter().enumerate() {
         let sender = Arc::new(Sender::to(&config.upstreams));
         let (shared, drain, runtime) = (Arc::clone(shared), drain.clone(), runtime()?);
+        runtimes.push(runtime.metrics());
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         let thread = thread.spawn(move || runtime.block_on(work(serving, shared, sender, drain)));
         threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
     }
-    Ok(threads)
+    Ok(Workers { threads, load: Load { balance, runtimes } })
 }
 
 /// What one worker does, until the drain is over.
@@ -62,10 +87,10 @@ async fn work(serving: Serving, shared: Arc<Shared>, sender: Arc<Sender>, drain:
     let tending = Arc::clone(&sender);
     let tending = tokio::spawn(async move { tending.tend().await });
     let mut accepting = JoinSet::new();
-    for (socket, listener) in serving {
+    for (socket, listener, post) in serving {
         let meters = shared.record.metrics().listener(listener.settings.name());
         let gateway = Gateway::new(Arc::clone(&shared), Arc::clone(&sender), meters);
-        accepting.spawn(listen::serve(socket, listener, gateway, drain.clone()));
+        accepting.spawn(listen::serve(socket, listener, gateway, drain.clone(), post));
     }
     while let Some(ended) = accepting.join_next().await {
         if let Ok(Err(error)) = ended {
@@ -84,7 +109,7 @@ async fn work(serving: Serving, shared: Arc<Shared>, sender: Arc<Sender>, drain:
 pub(in crate::cli) fn control(
     (config, outside): (&Config, Outside),
     admin: &Arc<Admin>,
-    bound: Bound,
+    (bound, load): (Bound, Load),
     stopped: watch::Receiver<bool>,
     clock: &Clock,
 ) -> Result<JoinHandle<()>, String> {
@@ -113,6 +138,9 @@ pub(in crate::cli) fn control(
             }
             if let (Some(socket), Some(service)) = (bound.tasks.and_then(listener), service) {
                 serving.spawn(plain::serve(socket, service, stop()));
+            }
+            if load.runtimes.len() > 1 {
+                serving.spawn(load.balance.keep(load.runtimes, stop()));
             }
             serving.spawn(health::watch(Arc::clone(&upstreams), stop()));
             serving.spawn(oauth::watch(upstreams, clock.clone(), stop()));

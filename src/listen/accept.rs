@@ -1,18 +1,22 @@
 //! Takes connections from the kernel, gives each a seat and a handshake, and sends it on its way.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
+use socket2::SockRef;
 use tokio::io;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::listen::balance::{Berth, Carried, Handed, Kept, Place, Stay};
 use crate::listen::counters::{Full, Held, Seat, count};
-use crate::listen::drain::Drain;
+use crate::listen::drain::{Drain, Token};
 use crate::listen::tls::Tls;
 use crate::listen::{Handler, Peer, Service, Shared, TlsFacts, http1, http2};
 use crate::refusal::Reason;
@@ -25,56 +29,153 @@ const DRAIN_GRACE: Duration = Duration::from_millis(200);
 /// Connections taken from the queue at the end: twice what it holds, lest a flood keeps us here.
 const QUEUE_MAX: usize = 2048;
 
-/// Accepts until the drain, then what the kernel has already taken in for us.
-pub(super) async fn run<H: Handler>(
-    socket: TcpListener,
-    shared: &Arc<Shared>,
-    handler: &H,
-    drain: &Drain,
-) {
-    let take = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
-        Ok((stream, address)) => {
-            connect(stream, address, (shared, handler, drain));
-            true
-        }
-        Err(fault) if is_of_one_connection(&fault) => true,
-        Err(_) => {
-            count(&shared.counters.accept_faults);
-            false
-        }
-    };
-    let mut ending = pin!(async {
-        drain.began().await;
-        let _ = timeout(DRAIN_GRACE, drain.was_cut()).await;
-    });
-    loop {
-        tokio::select! {
-            // First the end: connections without end must not keep it from being seen.
-            biased;
-            () = &mut ending => break,
-            accepted = socket.accept() => {
-                if !take(accepted) {
-                    sleep(FAULT_PAUSE).await;
+/// What takes connections at one socket of one worker.
+#[derive(Clone)]
+pub(super) struct Accept<H> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) handler: H,
+    pub(super) drain: Drain,
+    pub(super) place: Arc<Place>,
+}
+
+impl<H: Handler> Accept<H> {
+    /// Accepts until the drain, then what the kernel and other workers have already given us.
+    pub(super) async fn run(self, socket: TcpListener, mut inbox: Receiver<Handed>) {
+        let mut ending = pin!(async {
+            self.drain.began().await;
+            let _ = timeout(DRAIN_GRACE, self.drain.was_cut()).await;
+        });
+        loop {
+            tokio::select! {
+                // First the end: connections without end must not keep it from being seen.
+                biased;
+                () = &mut ending => break,
+                Some(handed) = inbox.recv() => self.take_over(handed),
+                accepted = socket.accept() => {
+                    if !self.take(accepted) {
+                        sleep(FAULT_PAUSE).await;
+                    }
                 }
             }
         }
-    }
-    // Closing the socket would reset what still stands in its queue. The kernel is asked directly,
-    // because tokio knows of a connection only after its driver has run.
-    let Ok(socket) = socket.into_std() else { return };
-    for _ in 0..QUEUE_MAX {
-        let accepted = match socket.accept() {
-            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
-            Ok((stream, address)) => stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream))
-                .map(|stream| (stream, address)),
-            Err(fault) => Err(fault),
-        };
-        if !take(accepted) {
-            return;
+        // Nobody gets a berth any more; who has one, uses it at once.
+        inbox.close();
+        while let Some(handed) = inbox.recv().await {
+            self.take_over(handed);
+        }
+        // Closing the socket would reset what still stands in its queue. The kernel is asked
+        // directly, because tokio knows of a connection only after its driver has run.
+        let Ok(socket) = socket.into_std() else { return };
+        for _ in 0..QUEUE_MAX {
+            let accepted = match socket.accept() {
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
+                Ok((stream, address)) => stream
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpStream::from_std(stream))
+                    .map(|stream| (stream, address)),
+                Err(fault) => Err(fault),
+            };
+            if !self.take(accepted) {
+                return;
+            }
         }
     }
+
+    /// Starts what the kernel gave, here or with another worker. False when it had nothing to give.
+    fn take(&self, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
+        match accepted {
+            Ok((stream, address)) => {
+                count(&self.shared.counters.accepted);
+                match self.place.elsewhere() {
+                    None => self.connect(stream, address),
+                    Some(berth) => {
+                        count(&self.shared.counters.handed_over);
+                        drop(berth.send(Handed::New(stream, address)));
+                    }
+                }
+                true
+            }
+            Err(fault) if is_of_one_connection(&fault) => true,
+            Err(_) => {
+                count(&self.shared.counters.accept_faults);
+                false
+            }
+        }
+    }
+
+    /// Goes on with a connection that another worker had no time for.
+    fn take_over(&self, handed: Handed) {
+        match handed {
+            Handed::New(mut stream, address) => {
+                if rehome(&mut stream).is_ok() {
+                    self.connect(stream, address);
+                }
+            }
+            Handed::Kept(kept) => {
+                let Kept { stream, peer, served, held } = *kept;
+                let connection = self.connection(peer);
+                self.start(connection.resume(stream, served), held);
+            }
+        }
+    }
+
+    /// Starts the task of a new connection, if there is a seat for it. Nothing is read before.
+    fn connect(&self, stream: TcpStream, address: SocketAddr) {
+        let Self { shared, drain, .. } = self;
+        let counters = &shared.counters;
+        if drain.is_cut() {
+            return count(&counters.refused_draining);
+        }
+        let seat = match Seat::take(shared, address.ip()) {
+            Ok(seat) => seat,
+            Err(Full::Listener) => return count(&counters.refused_ceiling),
+            Err(Full::Address) => return count(&counters.refused_address_ceiling),
+        };
+        let local = stream.local_addr().unwrap_or(address);
+        let peer = Peer {
+            address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            listener: Arc::clone(&shared.settings.name),
+            tls: None,
+            trusted: Arc::clone(&shared.settings.trusted),
+            redirect_port: shared.settings.redirect_port,
+        };
+        self.start(self.connection(Arc::new(peer)).run(stream), (seat, drain.token()));
+    }
+
+    fn connection(&self, peer: Arc<Peer>) -> Connection<H> {
+        Connection {
+            peer,
+            shared: Arc::clone(&self.shared),
+            handler: self.handler.clone(),
+            drain: self.drain.clone(),
+            stay: self.place.enter(),
+        }
+    }
+
+    /// Starts the task of a connection, which goes to another worker in the end or nowhere.
+    fn start<F>(&self, work: F, held: (Seat, Token))
+    where
+        F: Future<Output = Option<Leaving>> + Send + 'static,
+    {
+        let drain = self.drain.clone();
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            // In a box: whoever holds a future by value holds its room twice.
+            let ended = drain.wake_and_cut(Box::pin(work)).await;
+            if let Some(Leaving { berth, stream, peer, served }) = ended.flatten() {
+                count(&shared.counters.handed_over);
+                drop(berth.send(Handed::Kept(Box::new(Kept { stream, peer, served, held }))));
+            }
+        });
+    }
+}
+
+/// Makes a socket that another worker's runtime looked after one of this runtime's.
+fn rehome(stream: &mut TcpStream) -> io::Result<()> {
+    let socket: std::net::TcpStream = SockRef::from(&*stream).try_clone()?.into();
+    *stream = TcpStream::from_std(socket)?;
+    Ok(())
 }
 
 /// A fault that tells of one connection that has gone again, not of the socket (accept(2)).
@@ -88,84 +189,82 @@ fn is_of_one_connection(fault: &io::Error) -> bool {
     )
 }
 
-/// Starts the task of a new connection, if there is a seat for it. Nothing is read before.
-fn connect<H: Handler>(
-    stream: TcpStream,
-    address: SocketAddr,
-    (shared, handler, drain): (&Arc<Shared>, &H, &Drain),
-) {
-    let counters = &shared.counters;
-    count(&counters.accepted);
-    if drain.is_cut() {
-        return count(&counters.refused_draining);
-    }
-    let seat = match Seat::take(shared, address.ip()) {
-        Ok(seat) => seat,
-        Err(Full::Listener) => return count(&counters.refused_ceiling),
-        Err(Full::Address) => return count(&counters.refused_address_ceiling),
-    };
-    let local = stream.local_addr().unwrap_or(address);
-    let peer = Peer {
-        address: SocketAddr::new(address.ip().to_canonical(), address.port()),
-        local: SocketAddr::new(local.ip().to_canonical(), local.port()),
-        listener: Arc::clone(&shared.settings.name),
-        tls: None,
-        trusted: Arc::clone(&shared.settings.trusted),
-        redirect_port: shared.settings.redirect_port,
-    };
-    let connection = Connection {
-        peer,
-        shared: Arc::clone(shared),
-        handler: handler.clone(),
-        drain: drain.clone(),
-    };
-    let token = drain.token();
-    let drain = drain.clone();
-    tokio::spawn(async move {
-        // In a box: whoever holds a future by value holds its room twice.
-        drain.wake_and_cut(Box::pin(connection.run(stream))).await;
-        drop((seat, token));
-    });
-}
-
-/// A connection that has a seat and has said nothing yet.
+/// A connection that has a seat.
 struct Connection<H> {
-    peer: Peer,
+    peer: Arc<Peer>,
     shared: Arc<Shared>,
     handler: H,
     drain: Drain,
+    stay: Stay,
+}
+
+/// A connection that is about to go to another worker.
+struct Leaving {
+    berth: Berth,
+    stream: Carried,
+    peer: Arc<Peer>,
+    served: u32,
 }
 
 impl<H: Handler> Connection<H> {
-    async fn run(self, stream: TcpStream) {
+    /// Serves a connection that has said nothing yet.
+    async fn run(self, stream: TcpStream) -> Option<Leaving> {
         let Some(tls) = self.shared.settings.tls.clone() else {
-            let service = self.service(None);
-            let _open = Held::new(&service.shared, |counters| &counters.open);
-            return Box::pin(http1::serve(stream, service)).await;
+            return self.serve(Carried::Plain(stream), 0).await;
         };
         // The states of a handshake are large and soon over: they get a box of their own.
-        let Some(shaken) = Box::pin(self.shake_hands(stream, &tls)).await else { return };
-        match shaken {
+        match Box::pin(self.shake_hands(stream, &tls)).await? {
             Shaken::Tls(stream, facts) => {
-                let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let service = self.service(Some(facts));
-                let _open = Held::new(&service.shared, |counters| &counters.open);
-                if speaks_h2 {
-                    Box::pin(http2::serve(*stream, service)).await;
-                } else if service.shared.settings.speaks_h1 {
-                    Box::pin(http1::serve(*stream, service)).await;
-                }
+                let peer = Arc::new(Peer { tls: Some(facts), ..Peer::clone(&self.peer) });
+                Self { peer, ..self }.serve(Carried::Tls(stream), 0).await
             }
             Shaken::Plaintext(stream) => {
-                let service = self.service(None);
+                let service = self.service();
                 Box::pin(http1::refuse(stream, service, Reason::PlaintextRefused)).await;
+                None
             }
         }
     }
 
-    fn service(self, tls: Option<TlsFacts>) -> Service<H> {
-        let Self { peer, shared, handler, drain } = self;
-        Service { peer: Arc::new(Peer { tls, ..peer }), shared, handler, drain }
+    /// Goes on with a connection that another worker began.
+    async fn resume(self, mut stream: Carried, served: u32) -> Option<Leaving> {
+        let socket = match &mut stream {
+            Carried::Plain(stream) => stream,
+            Carried::Tls(stream) => stream.get_mut().0,
+        };
+        rehome(socket).ok()?;
+        self.serve(stream, served).await
+    }
+
+    /// Speaks HTTP over a connection on which so many requests were served before.
+    async fn serve(self, stream: Carried, served: u32) -> Option<Leaving> {
+        let service = self.service();
+        let peer = Arc::clone(&service.peer);
+        let _open = Held::new(&service.shared, |counters| &counters.open);
+        match stream {
+            Carried::Plain(stream) => {
+                let left = Box::pin(http1::serve(stream, service, served)).await?;
+                let stream = Carried::Plain(left.socket);
+                Some(Leaving { berth: left.berth, stream, peer, served: left.served })
+            }
+            Carried::Tls(stream) => {
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    Box::pin(http2::serve(*stream, service)).await;
+                    return None;
+                }
+                if !service.shared.settings.speaks_h1 {
+                    return None;
+                }
+                let left = Box::pin(http1::serve(*stream, service, served)).await?;
+                let stream = Carried::Tls(Box::new(left.socket));
+                Some(Leaving { berth: left.berth, stream, peer, served: left.served })
+            }
+        }
+    }
+
+    fn service(self) -> Service<H> {
+        let Self { peer, shared, handler, drain, stay } = self;
+        Service { peer, shared, handler, drain, stay }
     }
 
     /// Completes the handshake within its deadline, and counts how it went.

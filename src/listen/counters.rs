@@ -39,6 +39,8 @@ pub struct Counters {
     pub handshakes_resumed: AtomicU64,
     /// HTTP/2 connections closed for flooding us with frames that carry nothing.
     pub flood_closes: AtomicU64,
+    /// Connections that an overloaded worker handed to another.
+    pub handed_over: AtomicU64,
     /// Failures of `accept` itself, such as having no file descriptor left.
     pub accept_faults: AtomicU64,
 }

@@ -13,6 +13,7 @@ pub mod tls_rule;
 pub mod bind;
 pub mod counters;
 pub mod drain;
+pub mod balance;
 mod accept;
 pub(crate) mod http1;
 mod http2;
@@ -31,6 +32,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Clock;
+use crate::listen::balance::{Post, Stay};
 use crate::listen::body::{AnswerBody, Body};
 use crate::listen::client_certificate::{Fields, Memo};
 use crate::listen::clients::Clients;
@@ -61,7 +63,7 @@ impl Shared {
     }
 }
 
-/// Accepts connections from one socket and serves them, until the drain has begun and the socket's
+/// Accepts connections from one socket and from other workers, and serves them, until the drain has begun and the socket's
 /// queue is empty. Connections go on in tasks of their own; [`Drain::finished`] waits for them.
 ///
 /// Must run inside a tokio runtime with I/O and time; one runtime of one thread per worker is what
@@ -74,11 +76,12 @@ pub async fn serve<H: Handler>(
     shared: Arc<Shared>,
     handler: H,
     drain: Drain,
+    post: Post,
 ) -> io::Result<()> {
     let token = drain.token();
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
-    accept::run(socket, &shared, &handler, &drain).await;
+    accept::Accept { shared, handler, drain, place: post.place }.run(socket, post.inbox).await;
     drop(token);
     Ok(())
 }
@@ -248,6 +251,7 @@ struct Service<H> {
     shared: Arc<Shared>,
     handler: H,
     drain: Drain,
+    stay: Stay,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use tokio::io::DuplexStream;
 
 use crate::clock::Clock;
+use crate::listen::balance::Post;
 use crate::listen::body::{Body, Broken};
 use crate::listen::drain::Drain;
 use crate::listen::settings::Settings;
@@ -171,5 +172,6 @@ pub(super) fn service(settings: Settings, player: &Player, drain: &Drain) -> Ser
         shared: Shared::new(settings, clock),
         handler: player.clone(),
         drain: drain.clone(),
+        stay: Post::alone().place.enter(),
     }
 }

@@ -73,6 +73,7 @@ families! { Gauge GaugeIndex GAUGES:
 families! { Total TotalIndex TOTALS:
     CONNECTIONS_ACCEPTED "portcullis_connections_accepted_total" ["listener"] "Connections taken from the kernel, whatever became of them"
     CONNECTION_FLOODS "portcullis_connection_floods_total" ["listener"] "HTTP/2 connections closed for a flood of frames that carry nothing"
+    CONNECTIONS_HANDED_OVER "portcullis_connections_handed_over_total" ["listener"] "Connections that an overloaded worker handed to another"
     CONNECTIONS_REFUSED "portcullis_connections_refused_total" ["listener" "reason"] "Connections refused before HTTP"
     TLS_HANDSHAKES "portcullis_tls_handshakes_total" ["listener" "version" "result"] "TLS handshakes"
     TLS_RESUMED "portcullis_tls_resumed_handshakes_total" ["listener"] "TLS handshakes that resumed an earlier session"

@@ -12,6 +12,7 @@ pub(crate) mod wire;
 use bytes::BytesMut;
 use http::{Method, StatusCode};
 
+use crate::listen::balance::Berth;
 use crate::listen::body::Body;
 use crate::listen::counters::Held;
 use crate::listen::http1::decode::Decoder;
@@ -24,10 +25,22 @@ use crate::listen::http1::wire::Socket;
 use crate::listen::{Arrival, Handler, Length, Outgoing, Service, Tunnel};
 use crate::refusal::Reason;
 
-/// Serves a connection until it ends.
-pub(super) async fn serve<S: Socket, H: Handler>(socket: S, service: Service<H>) {
+/// Serves a connection, on which so many requests were served before, until it ends or had better
+/// go to another worker.
+pub(super) async fn serve<S: Socket, H: Handler>(
+    socket: S,
+    service: Service<H>,
+    served: u32,
+) -> Option<Left<S>> {
     let line = Line::new(socket, &service);
-    Connection { line, service, served: 0 }.run().await;
+    Connection { line, service, served }.run().await
+}
+
+/// A connection that goes to another worker, between two requests.
+pub(super) struct Left<S> {
+    pub(super) socket: S,
+    pub(super) berth: Berth,
+    pub(super) served: u32,
 }
 
 /// Answers whatever comes over a connection as not being a request, for this reason, and closes it.
@@ -57,18 +70,37 @@ enum After {
 }
 
 impl<S: Socket, H: Handler> Connection<S, H> {
-    async fn run(mut self) {
+    async fn run(mut self) -> Option<Left<S>> {
         loop {
             let arrived = match self.line.arrive(self.served == 0).await {
-                Arrived::Nothing => return self.line.close(false).await,
+                Arrived::Nothing => {
+                    self.line.close(false).await;
+                    return None;
+                }
                 arrived => arrived,
             };
             self.served = self.served.saturating_add(1);
             match self.exchange(arrived).await {
                 After::Next => {}
-                after => return Box::pin(self.end(after)).await,
+                after => {
+                    Box::pin(self.end(after)).await;
+                    return None;
+                }
+            }
+            if let Some(left) = self.leave() {
+                return Some(left);
             }
         }
+    }
+
+    /// Leaves for another worker, if there is one that has more time and nothing was read ahead.
+    fn leave(&mut self) -> Option<Left<S>> {
+        let berth = self.service.stay.elsewhere()?;
+        if !self.line.wire.lock().input.is_empty() {
+            return None;
+        }
+        let (socket, _) = self.line.take()?;
+        Some(Left { socket, berth, served: self.served })
     }
 
     async fn end(mut self, after: After) {

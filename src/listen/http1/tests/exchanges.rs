@@ -283,7 +283,7 @@ async fn head_and_body_go_out_in_one_write() {
     let (mut near, far) = duplex(64 << 10);
     let writes = Arc::new(AtomicUsize::new(0));
     let service = service(plain(), &Player::default(), &Drain::default());
-    tokio::spawn(http1::serve(Counted(far, Arc::clone(&writes)), service));
+    tokio::spawn(http1::serve(Counted(far, Arc::clone(&writes)), service, 0));
     let body = "b".repeat(10_000);
     let request =
         format!("POST /echo HTTP/1.1\r\nConnection: close\r\nContent-Length: 10000\r\n\r\n{body}");

@@ -35,7 +35,7 @@ impl Caller {
         let (stream, far) = duplex(64 << 10);
         let (player, drain) = (Player::default(), Drain::default());
         let service = service(settings, &player, &drain);
-        let server = tokio::spawn(http1::serve(far, service));
+        let server = tokio::spawn(async move { drop(http1::serve(far, service, 0).await) });
         Self { stream, player, drain, server }
     }
 

@@ -1,5 +1,7 @@
 //! Tests of whole listeners: real sockets, TLS, ceilings, and the drain under load.
 
+mod balance;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::clock::Clock;
+use crate::listen::balance::Post;
 use crate::listen::bind::bind;
 use crate::listen::certificate::tests::write_pair;
 use crate::listen::drain::Drain;
@@ -35,12 +38,15 @@ struct House {
 
 impl House {
     fn open(settings: Settings) -> Self {
+        Self::open_at(settings, Post::alone())
+    }
+
+    fn open_at(settings: Settings, post: Post) -> Self {
         let sockets = bind(&settings).unwrap();
         let shared = Shared::new(settings, Clock::system());
         let (drain, player) = (Drain::default(), Player::default());
-        for socket in sockets.for_worker().unwrap() {
-            tokio::spawn(serve(socket, Arc::clone(&shared), player.clone(), drain.clone()));
-        }
+        let socket = sockets.for_worker().unwrap().remove(0);
+        tokio::spawn(serve(socket, Arc::clone(&shared), player.clone(), drain.clone(), post));
         Self { address: sockets.local_addrs()[0], shared, drain, player }
     }
 
@@ -319,7 +325,7 @@ async fn what_stands_in_the_queue_at_the_drain_is_answered() {
 async fn a_connection_that_waits_is_small() {
     let socket = TcpStream::connect(House::open(plain()).address).await.unwrap();
     let service = crate::listen::testing::service(plain(), &Player::default(), &Drain::default());
-    let connection = crate::listen::http1::serve(socket, service);
+    let connection = crate::listen::http1::serve(socket, service, 0);
     let bytes = size_of_val(&connection);
     assert!(bytes <= 2048, "{bytes} bytes");
 }
