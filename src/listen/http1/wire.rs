@@ -157,6 +157,8 @@ impl<S: Socket> Wire<S> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
+            // How a body ends that breaks off here is seen when its last content is gone.
+            while self.gathers() && matches!(self.poll_more(context), Poll::Ready(Ok(1..))) {}
             match self.decoder.step(&mut self.input) {
                 Step::Data(data) => return Poll::Ready(Some(Ok(data))),
                 Step::End => return Poll::Ready(None),
@@ -178,6 +180,14 @@ impl<S: Socket> Wire<S> {
         }
     }
 
+    /// Whether more of a body's content may lie ready than was read. All of that is handed on at
+    /// once, because each piece costs a write.
+    fn gathers(&self) -> bool {
+        let held = self.input.len() as u64;
+        let most = BODY_READ_BYTES_MAX as u64;
+        matches!(self.decoder, Decoder::Sized(left) if (1..left.min(most)).contains(&held))
+    }
+
     /// Reads once, towards a body, after telling the caller to send it if it waits for that.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
@@ -196,7 +206,8 @@ impl<S: Socket> Wire<S> {
         let spare = self.input.capacity() - self.input.len();
         let read = ready!(pin!(socket.read_buf(&mut self.input)).poll(context))?;
         if read == spare {
-            self.body_read_bytes = (self.body_read_bytes * 2).min(BODY_READ_BYTES_MAX);
+            // Who has sent this much will send more of it.
+            self.body_read_bytes = BODY_READ_BYTES_MAX;
         }
         Poll::Ready(Ok(read))
     }

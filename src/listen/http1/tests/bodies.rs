@@ -1,8 +1,12 @@
 //! Bodies of requests: asked for or not, whole or broken, wanted or discarded.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::future::poll_fn;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use crate::listen::http1::decode::Decoder;
 use crate::listen::http1::tests::{Caller, lossy, ms, soon};
+use crate::listen::http1::wire::Shared as Wire;
 use crate::listen::settings::tests::plain;
 
 #[tokio::test]
@@ -121,4 +125,33 @@ async fn a_body_that_ends_early_or_wrongly_is_told_so() {
     let told = caller.rest().await;
     assert!(told.ends_with("chunk-malformed") && told.contains("connection: close"), "{told}");
     assert_eq!(caller.seen(), ["/echo"]);
+}
+
+/// The pieces in which a body of `sent` bytes is handed on, of which `ready` have arrived.
+async fn pieces(sent: u64, ready: usize) -> Vec<usize> {
+    let (mut near, far) = duplex(256 << 10);
+    near.write_all(&vec![b'z'; ready]).await.unwrap();
+    drop(near);
+    let wire = Wire::new(far);
+    wire.lock().begin(Decoder::Sized(sent), false);
+    let mut pieces = Vec::new();
+    while let Some(Ok(data)) = soon(poll_fn(|context| wire.lock().poll_data(context))).await {
+        pieces.push(data.len());
+    }
+    pieces
+}
+
+#[tokio::test]
+async fn what_has_arrived_of_a_body_is_handed_on_in_few_pieces() {
+    assert_eq!(pieces(100, 100).await, [100]);
+    assert_eq!(pieces(64 << 10, 64 << 10).await, [64 << 10]);
+    // More than is held at once, and no byte of what follows.
+    let pieces_of_many = pieces(200_000, 200_050).await;
+    assert_eq!(pieces_of_many.iter().sum::<usize>(), 200_000);
+    assert!(pieces_of_many.len() <= 4, "{pieces_of_many:?}");
+}
+
+#[tokio::test]
+async fn what_has_arrived_of_a_body_that_breaks_off_is_handed_on() {
+    assert_eq!(pieces(64 << 10, 20_000).await, [20_000]);
 }
