@@ -23,6 +23,9 @@ use crate::refusal::Reason;
 const HEAD_READ_BYTES: usize = 8 << 10;
 const BODY_READ_BYTES_MIN: usize = 8 << 10;
 const BODY_READ_BYTES_MAX: usize = 64 << 10;
+/// A timer may go off so much before its time and be asked again. Waking a connection costs about a
+/// hundred times what setting its timer does.
+const EARLY_MAX: Duration = Duration::from_secs(60);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A stream that can be given up in a way that the other end cannot take for a clean end.
@@ -260,7 +263,7 @@ fn gone<T>() -> io::Result<T> {
 /// One timer for all deadlines of a connection.
 ///
 /// A deadline that moves away, as an idle one does at each request, costs nothing: the timer is
-/// only asked to go off earlier, or again when it went off before its time.
+/// only asked to go off earlier, or much later, or again when it went off before its time.
 pub(crate) struct Alarm {
     due: Instant,
     sleep: Pin<Box<Sleep>>,
@@ -281,7 +284,8 @@ impl Alarm {
     /// Goes off at `due`, and not at the time set before.
     pub(crate) fn set_at(&mut self, due: Instant) {
         self.due = due;
-        if self.due < self.sleep.deadline() {
+        let deadline = self.sleep.deadline();
+        if due < deadline || due - deadline > EARLY_MAX {
             self.sleep.as_mut().reset(self.due);
         }
     }
