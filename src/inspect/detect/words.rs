@@ -1,8 +1,9 @@
 //! Finds telling words in a text, in one pass that most texts leave with nothing to look at twice.
 //!
-//! Every four bytes are hashed into a small bitmap of how words begin. The bytes do not wait for each
-//! other as they would in an automaton, so that several are looked at in one step; what the bitmap
-//! lets through is compared letter by letter.
+//! At every second byte the next three are hashed into a small bitmap of what words begin with and
+//! of what they go on with after one letter: wherever a word stands, one of the two is met. The bytes
+//! do not wait for each other as they would in an automaton, so that several are looked at in one
+//! step; what the bitmap lets through is compared letter by letter.
 
 use std::sync::LazyLock;
 
@@ -205,24 +206,26 @@ const PAIRS: [(u64, u64, &[u8]); 6] = [
     (Marks::DOLLAR, Marks::TEMPLATE_WORD | Marks::COMMAND_WORD, b"$_"),
 ];
 
-/// Bits of the bitmap, in words of 64.
+/// Words of 64 bits of the bitmap.
 const BITMAP_WORDS: usize = 1024;
 const BUCKETS: usize = 256;
 
 static FINDER: LazyLock<Finder> = LazyLock::new(Finder::new);
 
-/// What words begin with, and the words themselves.
+/// Which three bytes words hold at their beginning and after their first letter, and the words.
 struct Finder {
-    /// One bit for each hash of four bytes that some word begins with.
+    /// One bit for each hash of such three bytes.
     bitmap: Box<[u64; BITMAP_WORDS]>,
-    /// Words of four bytes and more, by the last bits of that hash.
-    long: Box<[Vec<Word>; BUCKETS]>,
-    /// Words of three bytes, with whatever follows them.
-    short: Vec<Word>,
+    /// What to compare, by bits of that hash.
+    buckets: Box<[Vec<Candidate>; BUCKETS]>,
 }
 
+/// A word that may stand where three bytes were met.
 #[derive(Clone, Copy)]
-struct Word {
+struct Candidate {
+    key: u32,
+    /// How many letters of the word stand before the three bytes: none or one.
+    before: usize,
     bit: u64,
     text: &'static [u8],
 }
@@ -231,24 +234,22 @@ impl Finder {
     fn new() -> Self {
         let mut finder = Self {
             bitmap: Box::new([0; BITMAP_WORDS]),
-            long: Box::new([const { Vec::new() }; BUCKETS]),
-            short: Vec::new(),
+            buckets: Box::new([const { Vec::new() }; BUCKETS]),
         };
         let words =
             WORDS.iter().flat_map(|(bit, words)| words.iter().map(move |word| (*bit, *word)));
         for (bit, text) in words {
-            let word = Word { bit, text: text.as_bytes() };
-            match *word.text {
+            let text = text.as_bytes();
+            let mut add = |key, before| finder.add(Candidate { key, before, bit, text });
+            match *text {
                 [a, b, c, d, ..] => {
-                    let hash = hash([a, b, c, d]);
-                    finder.set(hash);
-                    if let Some(bucket) = finder.long.get_mut(bucket(hash)) {
-                        bucket.push(word);
-                    }
+                    add(key([a, b, c, 0]), 0);
+                    add(key([b, c, d, 0]), 1);
                 }
                 [a, b, c] => {
-                    (0..=u8::MAX).for_each(|next| finder.set(hash([a, b, c, next])));
-                    finder.short.push(word);
+                    add(key([a, b, c, 0]), 0);
+                    // Whatever follows it.
+                    (0..=u8::MAX).for_each(|next| add(key([b, c, next, 0]), 1));
                 }
                 // Two bytes are a pair; the test of every word would miss one that stood here.
                 _ => {}
@@ -257,26 +258,41 @@ impl Finder {
         finder
     }
 
-    fn set(&mut self, hash: u32) {
+    fn add(&mut self, candidate: Candidate) {
+        let hash = hash(candidate.key);
         let (word, bit) = place(hash);
         if let Some(word) = self.bitmap.get_mut(word) {
             *word |= bit;
         }
+        if let Some(bucket) = self.buckets.get_mut(bucket(hash)) {
+            let same = |other: &Candidate| {
+                (other.key, other.bit, other.text) == (candidate.key, candidate.bit, candidate.text)
+            };
+            // Some bytes have the same key, and need not be compared twice.
+            if !bucket.iter().any(same) {
+                bucket.push(candidate);
+            }
+        }
     }
 
-    fn may_begin(&self, hash: u32) -> bool {
+    fn may_stand(&self, hash: u32) -> bool {
         let (word, bit) = place(hash);
         self.bitmap.get(word).is_none_or(|word| word & bit != 0)
     }
 
-    /// The bits of all words that stand at the beginning of `text`.
+    /// The bits of all words that stand around the three bytes of `key`, which were met at `at`.
     #[cold]
-    fn compared(&self, hash: u32, text: &[u8]) -> u64 {
-        let long = self.long.get(bucket(hash)).map_or(&[][..], |bucket| bucket.as_slice());
-        let stands = |word: &&Word| {
-            text.get(..word.text.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(word.text))
+    fn compared(&self, key: u32, text: &[u8], at: usize) -> u64 {
+        let bucket =
+            self.buckets.get(bucket(hash(key))).map_or(&[][..], |bucket| bucket.as_slice());
+        let stands = |candidate: &&Candidate| {
+            let Some(from) = at.checked_sub(candidate.before) else { return false };
+            candidate.key == key
+                && text
+                    .get(from..from + candidate.text.len())
+                    .is_some_and(|found| found.eq_ignore_ascii_case(candidate.text))
         };
-        long.iter().chain(&self.short).filter(stands).fold(0, |bits, word| bits | word.bit)
+        bucket.iter().filter(stands).fold(0, |bits, candidate| bits | candidate.bit)
     }
 }
 
@@ -291,19 +307,19 @@ pub(in crate::inspect::detect) fn found_in(text: &[u8], bytes: Marks) -> u64 {
     }
     let finder = &*FINDER;
     let mut look = |four: [u8; 4], at: usize| {
-        let hash = hash(four);
-        if finder.may_begin(hash) {
-            bits |= finder.compared(hash, text.get(at..).unwrap_or_default());
+        let key = key(four);
+        if finder.may_stand(hash(key)) {
+            bits |= finder.compared(key, text, at);
         }
     };
-    for (at, four) in text.windows(4).enumerate() {
-        if let Ok(four) = four.try_into() {
-            look(four, at);
-        }
+    let mut at = 0;
+    while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
+        look(*four, at);
+        at += 2;
     }
-    // A word of three bytes at the very end is followed by nothing, for which a blank stands.
-    if let Some(&[a, b, c]) = text.last_chunk() {
-        look([a, b, c, b' '], text.len() - 3);
+    // Two or three bytes are left, or text that is shorter: blanks stand for what does not follow.
+    if let Some([a, b, rest @ ..]) = text.get(at..) {
+        look([*a, *b, rest.first().copied().unwrap_or(b' '), b' '], at);
     }
     bits
 }
@@ -315,18 +331,22 @@ fn holds_pair(text: &[u8], pair: &[u8]) -> bool {
     }
 }
 
-/// Letters lose their case, and some other bytes their difference.
-fn hash(four: [u8; 4]) -> u32 {
-    (u32::from_le_bytes(four) | 0x2020_2020).wrapping_mul(0x9e37_79b1) >> 16
+/// The first three of four bytes. Letters lose their case, and some other bytes their difference.
+fn key(four: [u8; 4]) -> u32 {
+    (u32::from_le_bytes(four) | 0x2020_2020) << 8
+}
+
+fn hash(key: u32) -> u32 {
+    key.wrapping_mul(0x9e37_79b1)
 }
 
 /// The word of the bitmap, and the bit in it.
 fn place(hash: u32) -> (usize, u64) {
-    (hash as usize >> 6 & (BITMAP_WORDS - 1), 1 << (hash & 63))
+    ((hash >> 22) as usize & (BITMAP_WORDS - 1), 1 << (hash >> 16 & 63))
 }
 
 fn bucket(hash: u32) -> usize {
-    hash as usize & (BUCKETS - 1)
+    (hash >> 16) as usize & (BUCKETS - 1)
 }
 
 #[cfg(test)]
@@ -358,6 +378,8 @@ mod tests {
                 word.to_owned(),
                 format!("a{word}"),
                 format!("{word}b"),
+                format!("ab{word}"),
+                format!("abc{word}de"),
                 format!("Some words before {} and after", word.to_ascii_uppercase()),
             ] {
                 assert_eq!(quickly(text.as_bytes()), slowly(text.as_bytes()), "{text}");
