@@ -49,6 +49,14 @@ impl KeyId {
         Ok(Self(bytes))
     }
 
+    /// Texts that part all ids into so many shares of about the same size, in the order of ids: with
+    /// each of them but the first, which is left out, a share begins.
+    pub fn begins(shares: usize) -> Vec<String> {
+        let shares = shares.clamp(1, ALPHABET.len());
+        let first = |share: usize| ALPHABET.get(ALPHABET.len() * share / shares);
+        (1..shares).filter_map(first).map(|first| char::from(*first).to_string()).collect()
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         // Only ASCII letters and digits ever get in.

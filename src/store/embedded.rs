@@ -8,7 +8,8 @@ use std::path::Path;
 
 use redb::backends::InMemoryBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, TableHandle,
 };
 
 use crate::store::seal::Wrapped;
@@ -178,19 +179,27 @@ impl Embedded {
         Ok(value.map(|value| value.value().to_vec()))
     }
 
-    /// Shows every record with its sealed value.
+    /// Shows every record of a table whose id is within these bounds to `visit`, in the order of
+    /// ids, until it fails.
     pub(in crate::store) fn scan<E: From<StoreFault>>(
         &self,
         table: Table,
+        ids: (Bound<&str>, Bound<&str>),
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let reading = self.database.begin_read().map_err(disk)?;
         let records = reading.open_table(definition(table)).map_err(disk)?;
-        for record in records.iter().map_err(disk)? {
+        for record in records.range::<&str>(ids).map_err(disk)? {
             let (id, value) = record.map_err(disk)?;
             visit(id.value(), value.value())?;
         }
         Ok(())
+    }
+
+    /// How many records a table has.
+    pub(in crate::store) fn count(&self, table: Table) -> Result<u64, StoreFault> {
+        let reading = self.database.begin_read().map_err(disk)?;
+        reading.open_table(definition(table)).map_err(disk)?.len().map_err(disk)
     }
 
     /// Makes all changes in one transaction that is on disk when this returns.

@@ -5,6 +5,7 @@ pub mod rekey;
 pub mod seal;
 
 use std::fmt;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -19,6 +20,9 @@ pub const FILE_NAME: &str = "store.redb";
 
 /// The only layout of the store that this program reads and writes.
 const SCHEMA_VERSION: u32 = 1;
+
+/// From so many records on they are read on several threads.
+const PARTED_MIN: u64 = 10_000;
 
 /// The tables. Every value in them is sealed; the ids are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,9 +136,52 @@ impl Store {
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let seal = self.seal();
-        self.embedded.scan(table, |id, sealed| {
+        self.embedded.scan(table, (Bound::Unbounded, Bound::Unbounded), |id, sealed| {
             let value = seal.open(table, id, sealed)?;
             visit(id, &value)
+        })
+    }
+
+    /// Shows every record of a table to `visit`, on as many threads as there are cores once there are
+    /// many records. Each thread visits those from one of `begins`, sorted, up to the next, in the
+    /// order of ids, with a part of the result of its own; the parts come in the order of `begins`.
+    ///
+    /// # Errors
+    /// As [`Store::scan`].
+    pub fn scan_in_parts<T: Default + Send, E: From<StoreFault> + Send>(
+        &self,
+        table: Table,
+        begins: &[String],
+        visit: impl Fn(&mut T, &str, &[u8]) -> Result<(), E> + Sync,
+    ) -> Result<Vec<T>, E> {
+        let seal = self.seal();
+        let (seal, embedded) = (&*seal, &self.embedded);
+        let part = |ids: (Bound<&str>, Bound<&str>)| {
+            let mut part = T::default();
+            embedded.scan(table, ids, |id, sealed| {
+                let value = seal.open(table, id, sealed)?;
+                visit(&mut part, id, &value)
+            })?;
+            Ok::<T, E>(part)
+        };
+        if embedded.count(table)? < PARTED_MIN {
+            return Ok(vec![part((Bound::Unbounded, Bound::Unbounded))?]);
+        }
+        let part = &part;
+        std::thread::scope(|scope| {
+            let froms = std::iter::once(Bound::Unbounded)
+                .chain(begins.iter().map(|begin| Bound::Included(begin.as_str())));
+            let tos = begins
+                .iter()
+                .map(|begin| Bound::Excluded(begin.as_str()))
+                .chain(std::iter::once(Bound::Unbounded));
+            let threads: Vec<_> =
+                froms.zip(tos).map(|ids| scope.spawn(move || part(ids))).collect();
+            let joined = threads.into_iter().map(|thread| match thread.join() {
+                Ok(part) => part,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect()
         })
     }
 

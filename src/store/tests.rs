@@ -304,3 +304,31 @@ fn new_keys_survive_kill_9_at_any_moment() {
     drop(store);
     assert_eq!(values(dir.path(), &master()).len(), 9_000);
 }
+
+#[test]
+fn many_records_are_scanned_in_parts_and_none_is_left_out() {
+    let store = Store::in_memory().unwrap();
+    let begins = ["B".to_owned(), "Z".to_owned()];
+    let id = |number: usize| format!("{}{number:07}", char::from(b'0' + (number % 75) as u8));
+    for count in [100, 11_000] {
+        let mut batch = Batch::default();
+        (0..count).for_each(|number| {
+            batch.put(Table::Keys, id(number), Zeroizing::new(id(number).into_bytes()));
+        });
+        store.write(batch).unwrap();
+        let parts =
+            store.scan_in_parts(Table::Keys, &begins, |part: &mut Vec<String>, id, value| {
+                assert_eq!(value, id.as_bytes());
+                part.push(id.to_owned());
+                Ok::<(), StoreFault>(())
+            });
+        let parts = parts.unwrap();
+        assert_eq!(parts.len(), if count == 100 { 1 } else { 3 });
+        let mut expected: Vec<String> = (0..count).map(id).collect();
+        expected.sort();
+        assert_eq!(parts.concat(), expected);
+    }
+    let failed =
+        store.scan_in_parts(Table::Keys, &begins, |(): &mut (), _, _| Err(StoreFault::WrongMaster));
+    assert!(matches!(failed, Err(StoreFault::WrongMaster)));
+}

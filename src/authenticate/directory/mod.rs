@@ -15,6 +15,7 @@ pub mod state;
 pub mod tally;
 
 pub(in crate::authenticate) mod entry;
+mod load;
 mod shelf;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use ring::hmac;
 use crate::authenticate::alarm::Alarms;
 use crate::authenticate::directory::entry::{Entry, Shared, SigningEntry};
 use crate::authenticate::directory::fault::DirectoryFault;
+use crate::authenticate::directory::load::Fresh;
 use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
 use crate::authenticate::directory::shelf::Shelf;
 use crate::authenticate::directory::state::{Counts, State};
@@ -72,14 +74,6 @@ struct Writer {
     count: usize,
 }
 
-/// What requests shall see, made ready.
-#[derive(Default)]
-struct Fresh {
-    keys: Vec<(u64, Arc<Entry>)>,
-    imported: Vec<(u64, Arc<Entry>)>,
-    signing: Vec<(u64, SigningEntry)>,
-}
-
 impl Directory {
     /// The directory that this store keeps.
     ///
@@ -113,19 +107,7 @@ impl Directory {
             alarms: Alarms::default(),
             max_ages: HashMap::new(),
         };
-        let mut fresh = Fresh::default();
-        let mut writer = directory.turn();
-        for table in [Table::Keys, Table::Signing] {
-            store.scan(table, |id, bytes| {
-                let record = Record::from_bytes(id, bytes)?;
-                directory.ready(&record, &mut writer.shared, &mut fresh);
-                writer.count += 1;
-                Ok::<(), DirectoryFault>(())
-            })?;
-        }
-        drop(writer);
-        // At once: to set a few at a time would copy what is there again and again.
-        directory.set(fresh);
+        directory.load()?;
         Ok(directory)
     }
 
