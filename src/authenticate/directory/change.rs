@@ -1,6 +1,6 @@
 //! New credentials: created and imported. Each is on disk before it answers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use base64::Engine;
@@ -117,17 +117,18 @@ impl Directory {
             writer.room_for(fresh.len())?;
         }
         let count = fresh.len();
-        let mut ids = HashSet::new();
-        let mut fresh = fresh.into_values().peekable();
+        let mut ids = BTreeSet::new();
+        while ids.len() < count {
+            ids.insert(writer.free_id()?);
+        }
+        // In the order of ids, so that each commit touches few pages of the store.
+        let mut fresh = ids.into_iter().zip(fresh.into_values()).peekable();
         while fresh.peek().is_some() {
-            let mut records = Vec::with_capacity(IMPORT_CHUNK);
-            for mac in fresh.by_ref().take(IMPORT_CHUNK) {
-                let mut id = writer.free_id()?;
-                while !ids.insert(id) {
-                    id = writer.free_id()?;
-                }
-                records.push(self.record(id, Kind::Imported, template.clone(), now, mac.into()));
-            }
+            let chunk = fresh.by_ref().take(IMPORT_CHUNK);
+            let record = |(id, mac): (_, [u8; PROOF_BYTES])| {
+                self.record(id, Kind::Imported, template.clone(), now, mac.into())
+            };
+            let records: Vec<Record> = chunk.map(record).collect();
             self.commit(&mut writer, &records)?;
             writer.count += records.len();
         }
