@@ -801,6 +801,7 @@ fn answers(bench: &Bench) {
         tls: true,
         authenticated: false,
         retires_s: None,
+        dpop_nonce: None,
         origin: None,
         shape: Shape::default(),
         budget: None,

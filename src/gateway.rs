@@ -76,6 +76,7 @@ struct Seen<'p> {
     route: Option<&'p Route>,
     authenticated: bool,
     retires_s: Option<u64>,
+    dpop_nonce: Option<Box<HeaderValue>>,
     origin: Option<HeaderValue>,
     budget: Option<(Origin, Spent)>,
     with_body: bool,
@@ -141,6 +142,7 @@ impl Gateway {
 
         let mut principal = Self::identify(policy, &route.authenticate, &head, now).await?;
         (seen.authenticated, seen.retires_s) = (principal.grant().is_some(), principal.retires_s());
+        seen.dpop_nonce = principal.take_dpop_nonce();
         entry.identified(&mut principal);
         entry.passed(Stage::Authenticate, None);
 
@@ -200,6 +202,7 @@ impl Handler for Gateway {
             tls: peer.tls.is_some(),
             authenticated: seen.authenticated,
             retires_s: seen.retires_s,
+            dpop_nonce: seen.dpop_nonce.as_deref(),
             shape: seen.shape,
             origin: seen.origin.as_ref(),
             budget: seen

@@ -337,6 +337,7 @@ impl Scheme for CertificateScheme {
                 digest_covered: false,
                 standing: Some(Standing::new(Arc::clone(certificate) as _, Ticket::default())),
                 assurance: None,
+                dpop_nonce: None,
             }),
             Err(refusal) => Attempt::Rejected(refusal),
         }

@@ -2,6 +2,7 @@
 
 pub mod rule;
 pub mod challenge;
+pub mod bounds;
 pub mod key_format;
 pub mod key_finder;
 pub mod usage;
@@ -38,6 +39,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::authenticate::ask::Question;
 use crate::authenticate::assurance::Assurance;
 use crate::authenticate::bearer::Carried;
+use crate::authenticate::bounds::Bounds;
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::verifier::Verifier;
@@ -47,7 +49,6 @@ use crate::clock::Now;
 use crate::head::Head;
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
-use crate::units::Network;
 
 /// The headers that carry credentials.
 const CREDENTIAL_HEADERS: [HeaderName; 5] = [
@@ -124,8 +125,9 @@ impl Authenticate {
     pub fn challenge(&self, reason: Reason, with_body: bool) -> Option<&Challenge> {
         let [bare, whole] = self.challenges.as_ref()?;
         let (first, failed) = if with_body { whole } else { bare };
-        // A door that asks for more brings a challenge of its own.
-        if reason.status() != StatusCode::UNAUTHORIZED || reason == Reason::StepUpRequired {
+        // A door that asks for more brings a challenge of its own, and so does a proof without nonce.
+        let has_own = matches!(reason, Reason::StepUpRequired | Reason::ProofNonce);
+        if reason.status() != StatusCode::UNAUTHORIZED || has_own {
             return None;
         }
         Some(if reason == self.missing { first } else { failed })
@@ -174,6 +176,7 @@ pub struct Principal {
     pub(in crate::authenticate) digest_covered: bool,
     pub(in crate::authenticate) standings: Standings,
     assurance: Option<Arc<Assurance>>,
+    dpop_nonce: Option<Box<HeaderValue>>,
 }
 
 /// The first part of a scheme's name; `none` until one has proved the caller.
@@ -217,6 +220,12 @@ impl Principal {
         self.digest_covered
     }
 
+    /// The nonce that the caller's next proof of possession must have, where it is another than the
+    /// one it has; taken once, by whoever answers.
+    pub fn take_dpop_nonce(&mut self) -> Option<Box<HeaderValue>> {
+        self.dpop_nonce.take()
+    }
+
     /// What tells later whether the caller's credentials still hold; taken once, by whoever carries
     /// the exchange to its end.
     pub fn take_standings(&mut self) -> Standings {
@@ -240,6 +249,9 @@ impl Principal {
         evidence.standing.into_iter().for_each(|standing| self.standings.push(standing));
         if self.assurance.is_none() {
             self.assurance = evidence.assurance;
+        }
+        if self.dpop_nonce.is_none() {
+            self.dpop_nonce = evidence.dpop_nonce;
         }
         Ok(())
     }
@@ -291,67 +303,8 @@ pub struct Evidence {
     pub standing: Option<Standing>,
     /// What it says of how and when its holder was authenticated; only tokens do.
     pub assurance: Option<Arc<Assurance>>,
-}
-
-/// When, whence and where a credential holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
-    /// Unix milliseconds before which it does not hold yet.
-    pub not_before_ms: Option<u64>,
-    /// Unix milliseconds from which on it no longer holds.
-    pub expires_ms: Option<u64>,
-    /// Whether it was revoked.
-    pub revoked: bool,
-    /// Whether it was suspended, and not resumed.
-    pub suspended: bool,
-    /// Networks it may be shown from; none means any.
-    pub networks: Box<[Network]>,
-}
-
-impl Bounds {
-    /// Whether the credential holds now, for a caller at this address.
-    ///
-    /// # Errors
-    /// The private reason why it does not; its public face is always the same.
-    pub fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
-        Holding {
-            not_before_ms: self.not_before_ms.unwrap_or(0),
-            expires_ms: self.expires_ms.unwrap_or(u64::MAX),
-            revoked: self.revoked,
-            suspended: self.suspended,
-            networks: &self.networks,
-        }
-        .check(client, now)
-    }
-}
-
-/// The same as [`Bounds`], as it is looked at: the one place that decides whether a credential holds.
-pub(in crate::authenticate) struct Holding<'a> {
-    pub(in crate::authenticate) not_before_ms: u64,
-    pub(in crate::authenticate) expires_ms: u64,
-    pub(in crate::authenticate) revoked: bool,
-    pub(in crate::authenticate) suspended: bool,
-    pub(in crate::authenticate) networks: &'a [Network],
-}
-
-impl Holding<'_> {
-    pub(in crate::authenticate) fn check(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
-        if self.revoked {
-            return Err(Reason::CredentialRevoked);
-        }
-        if self.suspended {
-            return Err(Reason::CredentialSuspended);
-        }
-        if now.unix_ms >= self.expires_ms || now.unix_ms < self.not_before_ms {
-            return Err(Reason::CredentialExpired);
-        }
-        if !self.networks.is_empty()
-            && !self.networks.iter().any(|network| network.contains(client))
-        {
-            return Err(Reason::CredentialNetwork);
-        }
-        Ok(())
-    }
+    /// The nonce for the caller's next proof of possession, where it has to know another.
+    pub dpop_nonce: Option<Box<HeaderValue>>,
 }
 
 /// A key that requests are signed with (RFC 9421): a shared secret, or a partner's public key.

@@ -81,6 +81,7 @@ impl Scheme for Signature {
                 digest_covered: true,
                 standing: None,
                 assurance: None,
+                dpop_nonce: None,
             }),
         }
     }

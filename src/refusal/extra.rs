@@ -16,6 +16,8 @@ pub enum Extra {
     Budget(Spent),
     /// The only challenge of a 401, for `WWW-Authenticate`.
     Challenge(HeaderValue),
+    /// The nonce that the next proof of possession must have, for `DPoP-Nonce`.
+    DpopNonce(HeaderValue),
     /// Seconds after which it makes sense to try again, for 503.
     RetryAfter(u32),
 }

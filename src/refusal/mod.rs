@@ -205,6 +205,7 @@ reasons! {
     ProofMalformed "proof-malformed" Authenticate 401 Caller "Invalid or missing API key"
     ProofWrong "proof-wrong" Authenticate 401 Caller "Invalid or missing API key"
     ProofReplayed "proof-replayed" Authenticate 401 Caller "Invalid or missing API key"
+    ProofNonce "proof-nonce" Authenticate 401 Caller "Invalid or missing API key"
     TokenInactive "token-inactive" Authenticate 401 Caller "Invalid or missing API key"
     IntrospectionFailed "introspection-failed" Authenticate 503 Gateway "Tokens cannot be checked at the moment"
     TokenKeysMissing "token-keys-missing" Authenticate 503 Gateway "Tokens cannot be checked at the moment"

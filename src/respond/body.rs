@@ -50,7 +50,11 @@ pub fn of(refusal: &Refusal, facts: &Facts<'_>) -> (HeaderValue, Bytes) {
         return (PROBLEM, Bytes::from(problem(refusal, facts).to_string()));
     }
     let details = match &refusal.extra {
-        Extra::None | Extra::Allow(_) | Extra::Challenge(_) | Extra::RetryAfter(_) => {
+        Extra::None
+        | Extra::Allow(_)
+        | Extra::Challenge(_)
+        | Extra::DpopNonce(_)
+        | Extra::RetryAfter(_) => {
             return (JSON, fixed(refusal.reason));
         }
         Extra::Fields(fields) => named(fields),
@@ -123,7 +127,11 @@ fn problem(refusal: &Refusal, facts: &Facts<'_>) -> Value {
     match &refusal.extra {
         Extra::Fields(fields) => drop(problem.insert("errors".to_owned(), named(fields))),
         Extra::Budget(spent) => drop(problem.insert("budget".to_owned(), budget(spent))),
-        Extra::None | Extra::Allow(_) | Extra::Challenge(_) | Extra::RetryAfter(_) => {}
+        Extra::None
+        | Extra::Allow(_)
+        | Extra::Challenge(_)
+        | Extra::DpopNonce(_)
+        | Extra::RetryAfter(_) => {}
     }
     problem.into()
 }
@@ -139,6 +147,7 @@ mod tests {
             tls: true,
             authenticated: false,
             retires_s: None,
+            dpop_nonce: None,
             shape,
             origin: None,
             budget: None,

@@ -24,7 +24,7 @@ pub struct CorsRule {
     pub headers: Option<Vec<At<String>>>,
     /// Response headers that pages may read beside the plain ones. Default: "x-request-id",
     /// "retry-after", "ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining",
-    /// "x-ratelimit-reset".
+    /// "x-ratelimit-reset", "www-authenticate", "dpop-nonce".
     pub expose: Option<Vec<At<String>>>,
     /// Whether pages may send cookies along. Never together with `"*"`. Default: false.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct Cors {
 }
 
 const HEADERS_USUAL: [&str; 2] = ["authorization", "content-type"];
-const EXPOSE_USUAL: [&str; 7] = [
+const EXPOSE_USUAL: [&str; 9] = [
     "x-request-id",
     "retry-after",
     "ratelimit",
@@ -54,6 +54,8 @@ const EXPOSE_USUAL: [&str; 7] = [
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
+    "www-authenticate",
+    "dpop-nonce",
 ];
 const MAX_AGE_USUAL_S: u64 = 600;
 

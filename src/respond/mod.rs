@@ -9,6 +9,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::jwt::dpop;
+use crate::authenticate::jwt::dpop_nonce::DPOP_NONCE;
 use crate::forward::Answer;
 use crate::head::RequestId;
 use crate::listen::body::Body;
@@ -31,6 +33,8 @@ pub struct Facts<'a> {
     pub authenticated: bool,
     /// Unix seconds at which the caller's credential gives way to its successor.
     pub retires_s: Option<u64>,
+    /// The nonce for the caller's next proof of possession, where it has to know another.
+    pub dpop_nonce: Option<&'a HeaderValue>,
     /// The form that errors take for this caller.
     pub shape: Shape,
     /// The origin of the page that asks, if a browser does.
@@ -88,6 +92,10 @@ pub fn refuse(
         }
         Extra::Challenge(challenge) => {
             headers.insert(WWW_AUTHENTICATE, challenge.clone());
+        }
+        Extra::DpopNonce(nonce) => {
+            headers.insert(WWW_AUTHENTICATE, dpop::WANTS_NONCE);
+            headers.insert(DPOP_NONCE, nonce.clone());
         }
         Extra::RetryAfter(seconds) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
@@ -151,6 +159,11 @@ fn secure(response: &mut Response<Body>, facts: &Facts<'_>, rules: &Rules) {
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, headers::NOSNIFF);
     if let Some(date) = facts.retires_s.and_then(headers::date) {
         headers.insert(headers::KEY_EXPIRES, date);
+    }
+    if let Some(nonce) = facts.dpop_nonce {
+        headers.insert(DPOP_NONCE, nonce.clone());
+        // From a cache, it would be an old one (RFC 9449, section 8.2).
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     if facts.authenticated && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -292,6 +292,14 @@ const AUTHENTICATE: &[Row] = &[
         Stage(|| tokens::staged("proof-replayed")),
     ),
     (
+        "proof-nonce",
+        401,
+        DENIED,
+        "authenticate",
+        "jwt.fresh",
+        Stage(|| tokens::staged("proof-nonce")),
+    ),
+    (
         "token-inactive",
         401,
         DENIED,
@@ -1524,6 +1532,8 @@ fn check_body(row: &Row, reply: &Reply) {
             "Signature realm=\"test\""
         } else if name == "step-up-required" {
             "Bearer error=\"insufficient_user_authentication\""
+        } else if name == "proof-nonce" {
+            "DPoP error=\"use_dpop_nonce\""
         } else {
             "Bearer realm=\"test\""
         };

@@ -57,7 +57,7 @@ impl ApiKeyScheme {
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.directory) as _;
         let standing = Some(Standing::new(keeper, ticket));
         let grant = Arc::clone(&entry.grant);
-        Ok(Evidence { grant, digest_covered: false, standing, assurance: None })
+        Ok(Evidence { grant, digest_covered: false, standing, assurance: None, dpop_nonce: None })
     }
 
     /// Tells those who act behind the request that somebody holds what nobody may use.

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use crate::authenticate::bounds::{Bounds, Holding};
 use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
 use crate::authenticate::directory::state::{Marks, State};
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::verifier::Verifier;
 use crate::authenticate::usage::Usage;
-use crate::authenticate::{Bounds, Grant, Holding, SigningKey};
+use crate::authenticate::{Grant, SigningKey};
 use crate::clock::Now;
 use crate::name::{Name, Names};
 use crate::refusal::Reason;

@@ -22,6 +22,7 @@ use crate::authenticate::directory::Directory;
 use crate::authenticate::jwt::binding::{self, Demand};
 use crate::authenticate::jwt::cache::{Cache, Digest};
 use crate::authenticate::jwt::claims::{Limits, Mapping, Times, Verified, check_ends};
+use crate::authenticate::jwt::dpop_nonce::DpopNonces;
 use crate::authenticate::jwt::json::{Json, Object};
 use crate::authenticate::jwt::jws::TOKEN_BYTES_MAX;
 use crate::authenticate::jwt::token::Token;
@@ -69,6 +70,7 @@ pub struct Introspector {
     limits: Limits,
     mapping: Mapping,
     is_bound: bool,
+    dpop_nonces: Option<DpopNonces>,
     active_s: u64,
     inactive_s: u64,
     /// How long an active token counts beyond `active_s` while its issuer gives no answer; nothing
@@ -225,14 +227,19 @@ impl Introspector {
         let Answer::Active(opaque) = answer else { return Err(Reason::TokenInactive.into()) };
         opaque.token.check(now)?;
         let verified = &opaque.token.verified;
-        let demand =
-            Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
-        binding::check(verified, shown, head, now, demand)?;
+        let demand = Demand {
+            is_bound: self.is_bound,
+            skew_s: self.limits.skew_s,
+            nonces: &self.nonces,
+            dpop_nonces: self.dpop_nonces.as_ref(),
+        };
+        let dpop_nonce = binding::check(verified, shown, head, now, demand)?;
         Ok(Evidence {
             grant: Arc::clone(&verified.grant),
             digest_covered: false,
             standing: Some(Standing::new(Arc::clone(opaque) as _, Ticket::default())),
             assurance: Some(Arc::clone(&verified.assurance)),
+            dpop_nonce,
         })
     }
 

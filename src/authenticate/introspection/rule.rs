@@ -16,6 +16,7 @@ use crate::authenticate::bearer::Carried;
 use crate::authenticate::introspection::{Counts, IntrospectionScheme, Introspector};
 use crate::authenticate::jwt::cache::Cache;
 use crate::authenticate::jwt::claims::Limits;
+use crate::authenticate::jwt::dpop_nonce::DpopNonceRule;
 use crate::authenticate::outside::{MappingRule, Surroundings, seconds};
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
@@ -57,6 +58,8 @@ pub struct IntrospectionRule {
     /// that are bound are always checked.
     #[serde(default)]
     pub sender_constrained: bool,
+    /// Demands a nonce of ours in every DPoP proof. Default: none is needed.
+    pub dpop_nonce: Option<DpopNonceRule>,
     /// How long an active token counts as active without asking again, `1s` to `1h`, never beyond
     /// its end. Default: `30s`.
     pub active_for: Option<At<Span>>,
@@ -106,6 +109,7 @@ impl IntrospectionRule {
         let active = seconds(self.active_for.as_ref(), 30, 1..=3600, reading);
         let inactive = seconds(self.inactive_for.as_ref(), 10, 1..=3600, reading);
         let stale = self.stale_s(reading);
+        let dpop_nonces = DpopNonceRule::compile(self.dpop_nonce.as_ref(), surroundings, reading);
         let timeout = seconds(self.timeout.as_ref(), 2, 1..=10, reading);
         let mapping = MappingRule {
             subject: self.subject.as_ref(),
@@ -135,6 +139,7 @@ impl IntrospectionRule {
             limits: limits?,
             mapping: mapping?,
             is_bound: self.sender_constrained,
+            dpop_nonces: dpop_nonces?,
             active_s: active?,
             inactive_s: inactive?,
             stale_s: stale?,

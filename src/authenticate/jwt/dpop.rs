@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use ring::digest::{SHA256, digest};
 
 use crate::authenticate::jwt::algorithm::Algorithm;
+use crate::authenticate::jwt::dpop_nonce::DpopNonces;
 use crate::authenticate::jwt::json::{Json, Object};
 use crate::authenticate::jwt::jwk::{Key, thumbprint};
 use crate::authenticate::jwt::jws::Jws;
@@ -24,6 +25,11 @@ pub const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// The algorithms of proofs, as challenges name them (RFC 9449, section 7.1).
 pub const ALGORITHMS: &str = "ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512";
 
+/// The challenge of a 401 for a proof without the nonce that it needs (RFC 9449, section 9).
+pub const WANTS_NONCE: HeaderValue = HeaderValue::from_static(
+    "DPoP error=\"use_dpop_nonce\", algs=\"ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512\"",
+);
+
 /// How old a proof may be, in seconds.
 const AGE_S_MAX: u64 = 60;
 
@@ -31,19 +37,20 @@ const AGE_S_MAX: u64 = 60;
 const JTI_BYTES: RangeInclusive<usize> = 8..=256;
 
 /// Checks the proof of a request that shows `token`, which is bound to the key with this
-/// thumbprint.
+/// thumbprint. Gives the nonce for the next proof, where the caller has to know another.
 ///
 /// # Errors
 /// [`Reason::ProofMalformed`] when there is not exactly one proof, [`Reason::ProofWrong`] when it is
-/// of another key, token, request or time, [`Reason::ProofReplayed`] when it was used, and
+/// of another key, token, request or time, [`Reason::ProofNonce`] when it has no nonce of ours and
+/// needs one, [`Reason::ProofReplayed`] when it was used, and
 /// [`Reason::NonceStoreFull`] when that cannot be known any more.
-pub fn check(
+pub(in crate::authenticate) fn check(
     head: &Head,
     token: &str,
     bound_to: &str,
-    seen: (&Nonces, &Share),
+    (seen, nonces): ((&Nonces, &Share), Option<&DpopNonces>),
     (skew_s, now): (u64, Now),
-) -> Result<(), Refusal> {
+) -> Result<Option<Box<HeaderValue>>, Refusal> {
     let mut proofs = head.headers.get_all(DPOP).iter();
     let (Some(proof), None) = (proofs.next(), proofs.next()) else {
         return Err(malformed("there is not exactly one proof"));
@@ -72,7 +79,12 @@ pub fn check(
     let made_s = check_age(&claims, skew_s, now)?;
     let name = claims.text("jti").filter(|name| JTI_BYTES.contains(&name.len()));
     let name = name.ok_or_else(|| malformed("the proof has no `jti` of 8 to 256 bytes"))?;
-    claim(seen, (bound_to, name), made_s, skew_s, now)
+    let fresh = match nonces {
+        Some(nonces) => nonces.check(claims.text("nonce"), now)?,
+        None => None,
+    };
+    claim(seen, (bound_to, name), made_s, skew_s, now)?;
+    Ok(fresh)
 }
 
 /// The public key that a proof brings, which must have signed it, and its thumbprint.

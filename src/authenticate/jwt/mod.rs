@@ -10,6 +10,7 @@ pub mod token;
 pub mod keys;
 pub mod refresh;
 pub mod cache;
+pub mod dpop_nonce;
 pub mod dpop;
 pub mod binding;
 pub mod mint;
@@ -29,6 +30,7 @@ use crate::authenticate::jwt::algorithm::Algorithm;
 use crate::authenticate::jwt::binding::Demand;
 use crate::authenticate::jwt::cache::{Cache, Digest};
 use crate::authenticate::jwt::claims::{Limits, Mapping, Verified, check_ends};
+use crate::authenticate::jwt::dpop_nonce::DpopNonces;
 use crate::authenticate::jwt::jws::{Jws, malformed};
 use crate::authenticate::jwt::keys::{Held, KeySet};
 use crate::authenticate::jwt::token::Token;
@@ -64,6 +66,7 @@ pub struct Verifier {
     limits: Limits,
     mapping: Mapping,
     is_bound: bool,
+    dpop_nonces: Option<DpopNonces>,
     cache: Cache<Token>,
     sessions: Arc<Sessions>,
     nonces: Arc<Nonces>,
@@ -192,16 +195,21 @@ impl Verifier {
                 fresh
             }
         };
-        let demand =
-            Demand { is_bound: self.is_bound, skew_s: self.limits.skew_s, nonces: &self.nonces };
+        let demand = Demand {
+            is_bound: self.is_bound,
+            skew_s: self.limits.skew_s,
+            nonces: &self.nonces,
+            dpop_nonces: self.dpop_nonces.as_ref(),
+        };
         let verified = &held.verified;
-        binding::check(verified, (how, token), head, now, demand)?;
+        let dpop_nonce = binding::check(verified, (how, token), head, now, demand)?;
         let keeper: Arc<dyn Keeper> = Arc::clone(&held) as _;
         Ok(Evidence {
             grant: Arc::clone(&verified.grant),
             digest_covered: false,
             standing: Some(Standing::new(keeper, Ticket::default())),
             assurance: Some(Arc::clone(&verified.assurance)),
+            dpop_nonce,
         })
     }
 

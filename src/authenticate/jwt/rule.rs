@@ -11,6 +11,7 @@ use crate::authenticate::bearer::Carried;
 use crate::authenticate::jwt::algorithm::Algorithm;
 use crate::authenticate::jwt::cache::Cache;
 use crate::authenticate::jwt::claims::Limits;
+use crate::authenticate::jwt::dpop_nonce::DpopNonceRule;
 use crate::authenticate::jwt::jwk::Key;
 use crate::authenticate::jwt::keys::{KeySet, Place, Source, read_set};
 use crate::authenticate::jwt::{Counts, JwtScheme, Kind, Verifier};
@@ -65,6 +66,8 @@ pub struct JwtRule {
     /// that are bound are always checked.
     #[serde(default)]
     pub sender_constrained: bool,
+    /// Demands a nonce of ours in every DPoP proof. Default: none is needed.
+    pub dpop_nonce: Option<DpopNonceRule>,
     /// How often keys are fetched again, `10s` to `24h`. Default: `15m`.
     pub refresh: Option<At<Span>>,
     /// How long keys are used when they cannot be fetched again, `1m` to `7d`. Default: `24h`.
@@ -99,6 +102,7 @@ impl JwtRule {
             tier: self.tier.as_ref(),
         };
         let mapping = mapping.compile(surroundings, reading);
+        let dpop_nonces = DpopNonceRule::compile(self.dpop_nonce.as_ref(), surroundings, reading);
         let cache = self.cache.as_ref().map_or(CACHE_USUAL, |cache| cache.value);
         if let Some(written) = self.cache.as_ref().filter(|cache| cache.value > CACHE_MAX) {
             let says = format!("`{cache}` tokens are too many to remember");
@@ -117,6 +121,7 @@ impl JwtRule {
             limits: limits?,
             mapping: mapping?,
             is_bound: self.sender_constrained,
+            dpop_nonces: dpop_nonces?,
             cache: Cache::new(cache.min(CACHE_MAX) as usize),
             sessions: Arc::clone(&surroundings.outside.sessions),
             nonces: Arc::clone(surroundings.nonces),

@@ -86,7 +86,7 @@ fn bound_to_certificate() -> Verified {
 #[test]
 fn a_token_bound_to_a_certificate_needs_that_certificate_rfc_8705() {
     let (verified, nonces) = (bound_to_certificate(), Nonces::with_history(8));
-    let demand = Demand { is_bound: true, skew_s: 0, nonces: &nonces };
+    let demand = Demand { is_bound: true, skew_s: 0, nonces: &nonces, dpop_nonces: None };
     let ever = u64::MAX;
     for (certificate, holds) in [
         (None, false),
@@ -111,7 +111,7 @@ fn a_token_bound_to_a_certificate_needs_that_certificate_rfc_8705() {
         assert_eq!(
             checked.map_err(|refusal| refusal.reason),
             match holds {
-                true => Ok(()),
+                true => Ok(None),
                 false => Err(Reason::TokenUnbound),
             }
         );

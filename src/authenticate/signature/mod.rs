@@ -178,7 +178,7 @@ impl SignatureScheme {
         let keeper = SigningKeeper { keys: Arc::clone(&self.keys), id: keyid.into() };
         let standing = Some(Standing::new(Arc::new(keeper), Ticket::default()));
         let grant = Arc::clone(&key.grant);
-        Ok(Some(Evidence { grant, digest_covered, standing, assurance: None }))
+        Ok(Some(Evidence { grant, digest_covered, standing, assurance: None, dpop_nonce: None }))
     }
 
     /// The algorithm is the key's. What the message says of it may only agree: a caller that could

@@ -5,6 +5,7 @@ mod independent;
 mod keys;
 pub mod introspection;
 mod ends;
+mod dpop_nonce;
 
 use std::net::SocketAddr;
 
@@ -609,6 +610,7 @@ pub fn staged(reason: &str) -> Staged {
             bed.gate.ask_admin("POST", "/v1/sessions", "{\"sid\":\"session-1\"}");
             bed.get("/v1/things", &[bearer(&bed.token())])
         }
+        "proof-nonce" => dpop_nonce::refused(&bed),
         "token-inactive" => bed.get("/v1/opaque", &[bearer("inactive-token")]),
         "introspection-failed" => bed.get("/v1/opaque", &[bearer("broken-token")]),
         _ => {

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
+use crate::authenticate::bounds::Bounds;
 use crate::authenticate::nonce::{Nonces, Share};
 use crate::authenticate::signature::SignatureScheme;
 use crate::authenticate::signature::algorithm::Algorithm;
@@ -23,7 +24,7 @@ use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authenticate::signature::sign::{SignedHeaders, Terms, ToSign, sign};
 use crate::authenticate::signature::verifier::Verifier;
-use crate::authenticate::{Attempt, Bounds, Evidence, Grant, Scheme, SigningKey, SigningKeys};
+use crate::authenticate::{Attempt, Evidence, Grant, Scheme, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::head::{Head, RequestId, Trace};
 use crate::listen::{Length, Peer};
