@@ -15,7 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::facts::{Facts, facts};
 use crate::cli::first_run;
 use crate::cli::keyring::{Keyring, first_key};
-use crate::cli::threads::{CUT_TIME, Workers, control, workers};
+use crate::cli::threads::{CUT_TIME, control, workers};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::gateway::Shared;
@@ -163,9 +163,9 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let proof = config.run_tests.then_some(prove);
     let reloader = Reloader::new(config.policy_dir.clone(), ground, policy, proof);
     let drain = Drain::default();
-    let listener = |settings: &Settings| listen::Shared::new(settings.clone(), clock.clone());
-    let listeners: Vec<Arc<listen::Shared>> = config.listeners.iter().map(listener).collect();
-    let workers = workers(&config, &bound, &listeners, &shared, &drain).map_err(could_not)?;
+    let listeners = listeners(&config, clock);
+    let working = workers(&config, &bound, &listeners, &shared, &drain);
+    let (workers, load) = working.map_err(could_not)?;
     let facts = facts(&config, &bound, made.0, first_key, size);
     let memory = Memory { nonces, store: Arc::clone(&store), clock: clock.clone() };
     let admin = Arc::new(Admin::new(Parts {
@@ -185,11 +185,15 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         expire_after: config.expire_after,
     }));
     let (stop_control, stopped) = tokio::sync::watch::channel(false);
-    let Workers { threads: workers, load } = workers;
-    let beside = control((&config, outside), &admin, (bound, load), stopped, clock);
-    let control = beside.map_err(could_not)?;
-    let (drain_time, control) = (config.drain, Some(control));
+    let control = control((&config, outside), &admin, (bound, load), stopped, clock);
+    let (drain_time, control) = (config.drain, Some(control.map_err(could_not)?));
     Ok(Started { facts, record, drain, drain_time, admin, stop_control, memory, workers, control })
+}
+
+/// What the workers of each listener share.
+fn listeners(config: &Config, clock: &Clock) -> Vec<Arc<listen::Shared>> {
+    let listener = |settings: &Settings| listen::Shared::new(settings.clone(), clock.clone());
+    config.listeners.iter().map(listener).collect()
 }
 
 /// Secrets that policies point at, from the directory of `gateway.toml` on.

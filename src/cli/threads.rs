@@ -32,12 +32,6 @@ pub(in crate::cli) const CUT_TIME: Duration = Duration::from_secs(2);
 /// The sockets of one worker, each with its listener and the worker's post at it.
 type Serving = Vec<(std::net::TcpListener, Arc<listen::Shared>, Post)>;
 
-/// The workers, and what looks after their load.
-pub(in crate::cli) struct Workers {
-    pub(in crate::cli) threads: Vec<JoinHandle<()>>,
-    pub(in crate::cli) load: Load,
-}
-
 /// What spreads the load over the workers, and where it reads the load of each.
 pub(in crate::cli) struct Load {
     balance: Arc<Balance>,
@@ -52,7 +46,7 @@ pub(in crate::cli) fn workers(
     listeners: &[Arc<listen::Shared>],
     shared: &Arc<Shared>,
     drain: &Drain,
-) -> Result<Workers, String> {
+) -> Result<(Vec<JoinHandle<()>>, Load), String> {
     let count = config.workers;
     let balance = Balance::new(count);
     let mut all: Vec<Serving> = (0..count).map(|_| Serving::new()).collect();
@@ -79,7 +73,7 @@ pub(in crate::cli) fn workers(
         let thread = thread.spawn(move || runtime.block_on(work(serving, shared, sender, drain)));
         threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
     }
-    Ok(Workers { threads, load: Load { balance, runtimes } })
+    Ok((threads, Load { balance, runtimes }))
 }
 
 /// What one worker does, until the drain is over.
