@@ -306,20 +306,20 @@ pub(in crate::inspect::detect) fn found_in(text: &[u8], bytes: Marks) -> u64 {
         }
     }
     let finder = &*FINDER;
-    let mut look = |four: [u8; 4], at: usize| {
+    let mut look = |four: [u8; 4], rest: &[u8]| {
         let key = key(four);
         if finder.may_stand(hash(key)) {
-            bits |= finder.compared(key, text, at);
+            bits |= finder.compared(key, text, text.len() - rest.len());
         }
     };
-    let mut at = 0;
-    while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
-        look(*four, at);
-        at += 2;
+    let mut rest = text;
+    while let Some(four) = rest.first_chunk() {
+        look(*four, rest);
+        rest = rest.get(2..).unwrap_or_default();
     }
     // Two or three bytes are left, or text that is shorter: blanks stand for what does not follow.
-    if let Some([a, b, rest @ ..]) = text.get(at..) {
-        look([*a, *b, rest.first().copied().unwrap_or(b' '), b' '], at);
+    if let [a, b, last @ ..] = rest {
+        look([*a, *b, last.first().copied().unwrap_or(b' '), b' '], rest);
     }
     bits
 }
