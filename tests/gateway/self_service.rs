@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{Gate, POLICY, Plan, Reply, Service, connect};
 use crate::http2;
 use crate::operations::{Process, directory, eventually, portcullis};
-use crate::refusals::{reason_of, record};
+use crate::refusals::{reason_of, record, wait_until};
 use crate::tokens::Bed;
 
 const PATH: &str = "/.well-known/portcullis/keys";
@@ -298,7 +298,8 @@ fn nobody_has_more_keys_than_the_policy_says_nor_makes_and_ends_them_without_end
         made += 1;
     }
     full(&create(&json!({})));
-    assert!(gate.metric("portcullis_decisions_total{decision=\"refuse\",mode=\"enforce\",reason=\"keys-too-many\",route=\"my-keys\",stage=\"forward\"}") >= 4.0);
+    let counted = "portcullis_decisions_total{decision=\"refuse\",mode=\"enforce\",reason=\"keys-too-many\",route=\"my-keys\",stage=\"forward\"}";
+    wait_until("all four are counted", || gate.metric(counted) >= 4.0);
 }
 
 #[test]
