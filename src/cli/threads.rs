@@ -51,16 +51,10 @@ pub(in crate::cli) fn workers(
     let balance = Balance::new(count);
     let mut all: Vec<Serving> = (0..count).map(|_| Serving::new()).collect();
     for (sockets, listener) in bound.listeners.iter().zip(listeners) {
-        let per_worker: Result<Vec<_>, _> = (0..count).map(|_| sockets.for_worker()).collect();
-        let mut per_worker: Vec<_> = per_worker
-            .map_err(|fault| fault.to_string())?
-            .into_iter()
-            .map(Vec::into_iter)
-            .collect();
-        for _ in sockets.local_addrs() {
-            let posts = balance.posts();
-            for ((serving, sockets), post) in all.iter_mut().zip(&mut per_worker).zip(posts) {
-                serving.extend(sockets.next().map(|socket| (socket, Arc::clone(listener), post)));
+        for sockets in sockets.for_workers(count).map_err(|fault| fault.to_string())? {
+            let of_workers = all.iter_mut().zip(sockets).zip(balance.posts());
+            for ((serving, socket), post) in of_workers {
+                serving.push((socket, Arc::clone(listener), post));
             }
         }
     }

@@ -30,7 +30,6 @@ const DRAIN_GRACE: Duration = Duration::from_millis(200);
 const QUEUE_MAX: usize = 2048;
 
 /// What takes connections at one socket of one worker.
-#[derive(Clone)]
 pub(super) struct Accept<H> {
     pub(super) shared: Arc<Shared>,
     pub(super) handler: H,
@@ -107,14 +106,18 @@ impl<H: Handler> Accept<H> {
     fn take_over(&self, handed: Handed) {
         match handed {
             Handed::New(mut stream, address) => {
-                if rehome(&mut stream).is_ok() {
+                if self.rehome(&mut stream) {
                     self.connect(stream, address);
                 }
             }
-            Handed::Kept(kept) => {
-                let Kept { stream, peer, served, held } = *kept;
-                let connection = self.connection(peer);
-                self.start(connection.resume(stream, served), held);
+            Handed::Kept(mut kept, held) => {
+                let socket = match &mut kept.stream {
+                    Carried::Plain(stream) => stream,
+                    Carried::Tls(stream) => stream.get_mut().0,
+                };
+                if self.rehome(socket) {
+                    self.start(self.connection(kept.peer).serve(kept.stream, kept.served), held);
+                }
             }
         }
     }
@@ -156,26 +159,36 @@ impl<H: Handler> Accept<H> {
     /// Starts the task of a connection, which goes to another worker in the end or nowhere.
     fn start<F>(&self, work: F, held: (Seat, Token))
     where
-        F: Future<Output = Option<Leaving>> + Send + 'static,
+        F: Future<Output = Option<(Berth, Kept)>> + Send + 'static,
     {
         let drain = self.drain.clone();
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             // In a box: whoever holds a future by value holds its room twice.
             let ended = drain.wake_and_cut(Box::pin(work)).await;
-            if let Some(Leaving { berth, stream, peer, served }) = ended.flatten() {
+            if let Some((berth, kept)) = ended.flatten() {
                 count(&shared.counters.handed_over);
-                drop(berth.send(Handed::Kept(Box::new(Kept { stream, peer, served, held }))));
+                drop(berth.send(Handed::Kept(Box::new(kept), held)));
             }
         });
     }
-}
 
-/// Makes a socket that another worker's runtime looked after one of this runtime's.
-fn rehome(stream: &mut TcpStream) -> io::Result<()> {
-    let socket: std::net::TcpStream = SockRef::from(&*stream).try_clone()?.into();
-    *stream = TcpStream::from_std(socket)?;
-    Ok(())
+    /// Makes a socket that another worker's runtime looked after one of this runtime's. False when
+    /// the system does not let us, as without a file descriptor left; that is counted as when a
+    /// connection cannot be accepted.
+    fn rehome(&self, stream: &mut TcpStream) -> bool {
+        let clone = SockRef::from(&*stream).try_clone().map(std::net::TcpStream::from);
+        match clone.and_then(TcpStream::from_std) {
+            Ok(ours) => {
+                *stream = ours;
+                true
+            }
+            Err(_) => {
+                count(&self.shared.counters.accept_faults);
+                false
+            }
+        }
+    }
 }
 
 /// A fault that tells of one connection that has gone again, not of the socket (accept(2)).
@@ -198,25 +211,17 @@ struct Connection<H> {
     stay: Stay,
 }
 
-/// A connection that is about to go to another worker.
-struct Leaving {
-    berth: Berth,
-    stream: Carried,
-    peer: Arc<Peer>,
-    served: u32,
-}
-
 impl<H: Handler> Connection<H> {
     /// Serves a connection that has said nothing yet.
-    async fn run(self, stream: TcpStream) -> Option<Leaving> {
+    async fn run(self, stream: TcpStream) -> Option<(Berth, Kept)> {
         let Some(tls) = self.shared.settings.tls.clone() else {
             return self.serve(Carried::Plain(stream), 0).await;
         };
         // The states of a handshake are large and soon over: they get a box of their own.
         match Box::pin(self.shake_hands(stream, &tls)).await? {
             Shaken::Tls(stream, facts) => {
-                let peer = Arc::new(Peer { tls: Some(facts), ..Peer::clone(&self.peer) });
-                Self { peer, ..self }.serve(Carried::Tls(stream), 0).await
+                let peer = Peer { tls: Some(facts), ..Arc::unwrap_or_clone(self.peer) };
+                Self { peer: Arc::new(peer), ..self }.serve(Carried::Tls(stream), 0).await
             }
             Shaken::Plaintext(stream) => {
                 let service = self.service();
@@ -226,40 +231,28 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Goes on with a connection that another worker began.
-    async fn resume(self, mut stream: Carried, served: u32) -> Option<Leaving> {
-        let socket = match &mut stream {
-            Carried::Plain(stream) => stream,
-            Carried::Tls(stream) => stream.get_mut().0,
-        };
-        rehome(socket).ok()?;
-        self.serve(stream, served).await
-    }
-
-    /// Speaks HTTP over a connection on which so many requests were served before.
-    async fn serve(self, stream: Carried, served: u32) -> Option<Leaving> {
+    /// Speaks HTTP over a connection on which so many requests were served before. Gives it back
+    /// when it had better go to another worker.
+    async fn serve(self, stream: Carried, served: u32) -> Option<(Berth, Kept)> {
         let service = self.service();
         let peer = Arc::clone(&service.peer);
         let _open = Held::new(&service.shared, |counters| &counters.open);
-        match stream {
+        let (berth, stream, served) = match stream {
             Carried::Plain(stream) => {
                 let left = Box::pin(http1::serve(stream, service, served)).await?;
-                let stream = Carried::Plain(left.socket);
-                Some(Leaving { berth: left.berth, stream, peer, served: left.served })
+                (left.berth, Carried::Plain(left.socket), left.served)
             }
+            Carried::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Box::pin(http2::serve(*stream, service)).await;
+                return None;
+            }
+            Carried::Tls(_) if !service.shared.settings.speaks_h1 => return None,
             Carried::Tls(stream) => {
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    Box::pin(http2::serve(*stream, service)).await;
-                    return None;
-                }
-                if !service.shared.settings.speaks_h1 {
-                    return None;
-                }
                 let left = Box::pin(http1::serve(*stream, service, served)).await?;
-                let stream = Carried::Tls(Box::new(left.socket));
-                Some(Leaving { berth: left.berth, stream, peer, served: left.served })
+                (left.berth, Carried::Tls(Box::new(left.socket)), left.served)
             }
-        }
+        };
+        Some((berth, Kept { stream, peer, served }))
     }
 
     fn service(self) -> Service<H> {

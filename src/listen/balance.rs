@@ -131,12 +131,11 @@ pub struct Post {
     pub(super) inbox: Receiver<Handed>,
 }
 
+#[cfg(test)]
 impl Post {
     /// The post of a worker that has no others beside it.
-    pub fn alone() -> Self {
-        let (sender, inbox) = channel(1);
-        let place = Place { balance: Balance::new(1), worker: 0, others: Arc::new([sender]) };
-        Self { place: Arc::new(place), inbox }
+    pub(super) fn alone() -> Self {
+        Balance::new(1).posts().remove(0)
     }
 }
 
@@ -203,16 +202,15 @@ impl Drop for Stay {
 pub(super) enum Handed {
     /// A connection as the kernel gave it.
     New(TcpStream, SocketAddr),
-    /// A connection of HTTP/1 between two requests.
-    Kept(Box<Kept>),
+    /// A connection of HTTP/1 between two requests, with the seat that it keeps.
+    Kept(Box<Kept>, (Seat, Token)),
 }
 
-/// A connection between two requests, with all that it holds.
+/// A connection between two requests.
 pub(super) struct Kept {
     pub(super) stream: Carried,
     pub(super) peer: Arc<Peer>,
     pub(super) served: u32,
-    pub(super) held: (Seat, Token),
 }
 
 /// The socket of a connection that is handed on, with the state of its TLS.

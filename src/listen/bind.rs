@@ -63,21 +63,22 @@ impl Sockets {
         self.held.iter().map(|(address, _)| *address).collect()
     }
 
-    /// One listening socket per address, for one worker. The kernel spreads connections over the
-    /// workers.
+    /// For each address, one listening socket for each of so many workers. The kernel spreads
+    /// connections over them.
     ///
     /// # Errors
     /// An address that has become unusable since it was bound.
-    pub fn for_worker(&self) -> Result<Vec<TcpListener>, BindFault> {
+    pub fn for_workers(&self, workers: usize) -> Result<Vec<Vec<TcpListener>>, BindFault> {
         self.held
             .iter()
             .map(|(address, _)| {
-                let open = || {
+                let open = |_| {
                     let socket = socket(*address, true, self.only_v6)?;
                     socket.listen(BACKLOG)?;
                     Ok(socket.into())
                 };
-                open().map_err(|fault| BindFault { address: *address, fault })
+                let sockets: io::Result<_> = (0..workers).map(open).collect();
+                sockets.map_err(|fault| BindFault { address: *address, fault })
             })
             .collect()
     }
@@ -117,9 +118,10 @@ mod tests {
         let sockets = bind(&plain()).unwrap();
         let address = sockets.local_addrs()[0];
         assert_ne!(address.port(), 0);
-        let workers = [sockets.for_worker().unwrap(), sockets.for_worker().unwrap()];
+        let workers = sockets.for_workers(2).unwrap().remove(0);
+        assert_eq!(workers.len(), 2);
         for worker in &workers {
-            assert_eq!(worker[0].local_addr().unwrap(), address);
+            assert_eq!(worker.local_addr().unwrap(), address);
         }
     }
 
@@ -127,7 +129,7 @@ mod tests {
     fn a_taken_port_is_a_fault_that_names_the_address() {
         let mut settings = plain();
         let first = bind(&settings).unwrap();
-        let _workers = first.for_worker().unwrap();
+        let _workers = first.for_workers(1).unwrap();
         settings.addresses = first.local_addrs();
         let fault = bind(&settings).unwrap_err();
         assert_eq!(fault.address, settings.addresses[0]);

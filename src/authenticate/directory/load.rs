@@ -54,6 +54,7 @@ impl Directory {
                 })?;
             for part in loaded {
                 writer.count += part.count;
+                // What one part has in common serves whatever is made from here on.
                 writer.shared = part.shared;
                 fresh.extend(part.fresh);
             }

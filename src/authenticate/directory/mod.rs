@@ -222,14 +222,14 @@ impl Directory {
         counts
     }
 
-    /// Finds the API key with this text. Whatever the text is, this costs one HMAC, two searches
-    /// and one comparison whose time does not depend on what is compared.
     /// Whether a text is a key of ours, or looks like one, as far as schemes have to tell it from a
     /// token that somebody else made.
     pub fn is_key(&self, text: &str) -> bool {
         self.format().resembles(text) || self.find_api_key(text).is_some()
     }
 
+    /// Finds the API key with this text. Whatever the text is, this costs one HMAC, two searches
+    /// and one comparison whose time does not depend on what is compared.
     pub(in crate::authenticate) fn find_api_key(&self, text: &str) -> Option<(Arc<Entry>, Ticket)> {
         let mac = self.mac(text);
         // How long a search takes tells something of the hash that is searched for, but nothing

@@ -22,13 +22,21 @@ use crate::secret;
 /// The header that carries a proof.
 pub const DPOP: HeaderName = HeaderName::from_static("dpop");
 
+macro_rules! algorithms {
+    () => {
+        "ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512"
+    };
+}
+
 /// The algorithms of proofs, as challenges name them (RFC 9449, section 7.1).
-pub const ALGORITHMS: &str = "ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512";
+pub const ALGORITHMS: &str = algorithms!();
 
 /// The challenge of a 401 for a proof without the nonce that it needs (RFC 9449, section 9).
-pub const WANTS_NONCE: HeaderValue = HeaderValue::from_static(
-    "DPoP error=\"use_dpop_nonce\", algs=\"ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512\"",
-);
+pub const WANTS_NONCE: HeaderValue = HeaderValue::from_static(concat!(
+    "DPoP error=\"use_dpop_nonce\", algs=\"",
+    algorithms!(),
+    "\""
+));
 
 /// How old a proof may be, in seconds.
 const AGE_S_MAX: u64 = 60;

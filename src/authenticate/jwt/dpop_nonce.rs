@@ -89,12 +89,11 @@ impl DpopNonces {
         let is = |nonce: &str| {
             shown.is_some_and(|shown| secret::equal(shown.as_bytes(), nonce.as_bytes()))
         };
-        let (is_current, is_last) = (is(&current), is(&self.of(turn.saturating_sub(1))));
-        if is_current {
+        if is(&current) {
             return Ok(None);
         }
         let fresh = HeaderValue::try_from(current).map_err(|_| Reason::GatewayFault)?;
-        if is_last {
+        if is(&self.of(turn.saturating_sub(1))) {
             return Ok(Some(Box::new(fresh)));
         }
         let says = match shown {

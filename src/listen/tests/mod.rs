@@ -45,7 +45,7 @@ impl House {
         let sockets = bind(&settings).unwrap();
         let shared = Shared::new(settings, Clock::system());
         let (drain, player) = (Drain::default(), Player::default());
-        let socket = sockets.for_worker().unwrap().remove(0);
+        let socket = sockets.for_workers(1).unwrap().remove(0).remove(0);
         tokio::spawn(serve(socket, Arc::clone(&shared), player.clone(), drain.clone(), post));
         Self { address: sockets.local_addrs()[0], shared, drain, player }
     }

@@ -15,6 +15,7 @@ const TURN: Duration = Duration::from_secs(300);
 struct Holder {
     signer: Signer,
     token: String,
+    path: &'static str,
 }
 
 impl Holder {
@@ -22,14 +23,21 @@ impl Holder {
         let signer = Signer::ecdsa("");
         let token =
             bed.with_claims(json!({"cnf": {"jkt": signer.thumbprint()}, "exp": NOW_S + 3600}));
-        Self { signer, token }
+        Self { signer, token, path: "/v1/fresh" }
+    }
+
+    /// Of a token that only its issuer can read.
+    fn of_opaque() -> Self {
+        let signer = Signer::ecdsa("");
+        let token = format!("holder-{}", signer.thumbprint());
+        Self { signer, token, path: "/v1/opaque-fresh" }
     }
 
     /// The header lines of a request at this time, with a proof that has this nonce.
     fn lines(&self, bed: &Bed, made_s: u64, nonce: Option<&str>) -> Vec<(&'static str, String)> {
         let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.signer.jwk()});
         let mut claims = json!({
-            "jti": format!("proof-{}", issuer::number()), "htm": "GET", "htu": "https://localhost/v1/fresh",
+            "jti": format!("proof-{}", issuer::number()), "htm": "GET", "htu": format!("https://localhost{}", self.path),
             "iat": made_s, "ath": issuer::hash(&self.token),
         });
         if let Some(nonce) = nonce {
@@ -112,4 +120,18 @@ fn a_request_without_a_proof_is_told_the_usual_challenge() {
     let refused = refused(&bed);
     let face = |reply: &Reply| reply.body.split("requestId").next().unwrap().to_owned();
     assert_eq!(face(&told), face(&refused));
+}
+
+#[test]
+fn a_proof_for_an_opaque_token_needs_a_nonce_of_this_gateway_alone() {
+    let (bed, other) = (Bed::new(), Bed::new());
+    let holder = Holder::of_opaque();
+    let told = other.get(holder.path, &holder.lines(&other, NOW_S, None));
+    let foreign = header(&told, "dpop-nonce").unwrap();
+    let told = bed.get(holder.path, &holder.lines(&bed, NOW_S, Some(foreign)));
+    assert_eq!((told.status, reason_of(&bed.gate, &told)), (401, "proof-nonce".to_owned()));
+    let nonce = header(&told, "dpop-nonce").unwrap();
+    assert_ne!(nonce, foreign, "without a secret each gateway has its own");
+    let good = bed.get(holder.path, &holder.lines(&bed, NOW_S, Some(nonce)));
+    assert_eq!((good.status, header(&good, "dpop-nonce")), (200, None), "{good:?}");
 }

@@ -32,6 +32,11 @@ pub fn endpoint() -> Service {
             "expired" => active(json!({"exp": NOW_S - 60})),
             "elsewhere" => active(json!({"aud": "https://other.example.com"})),
             "bound" => active(json!({"cnf": {"jkt": "x"}})),
+            "holder" => {
+                let (_, print) = token.split_once("%2D").unwrap();
+                let print = print.split('&').next().unwrap().replace("%2D", "-");
+                active(json!({"cnf": {"jkt": print.replace("%5F", "_")}}))
+            }
             "text" => answer("200 OK", r#"{"active":"true"}"#),
             "twice" => answer("200 OK", r#"{"active":false,"active":true}"#),
             "broken" => answer("500 Internal Server Error", "{}"),

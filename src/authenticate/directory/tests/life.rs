@@ -197,3 +197,18 @@ fn a_store_of_an_earlier_version_gets_the_table_that_it_lacks() {
     directory.find_api_key(&text_of(&key)).unwrap().0.grant.usage.note([192, 0, 2, 1].into(), NOW);
     assert_eq!(directory.keep_usage().unwrap(), 1);
 }
+
+#[test]
+fn many_keys_are_all_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let texts: Vec<String> =
+        (0..11_000).map(|number| format!("key-of-a-client-{number}")).collect();
+    let directory = open(dir.path());
+    assert_eq!(directory.import(texts.iter().map(String::as_str), &wish(), NOW).unwrap(), 11_000);
+    let made = text_of(&directory.create(wish(), NOW).unwrap());
+    drop(directory);
+    let directory = open(dir.path());
+    assert_eq!(directory.list().unwrap().len(), 11_001);
+    assert!(texts.iter().chain([&made]).all(|text| directory.find_api_key(text).is_some()));
+    assert!(directory.find_api_key("key-of-a-client-11000").is_none());
+}
