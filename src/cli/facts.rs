@@ -55,7 +55,7 @@ pub(in crate::cli) fn facts(
     let listeners =
         config.listeners.iter().zip(&bound.listeners).flat_map(|(settings, sockets)| {
             let (name, tls) = (settings.name(), settings.certificates().is_some());
-            sockets.local_addrs().into_iter().map(move |address| (Arc::clone(name), address, tls))
+            sockets.local_addrs().iter().map(move |address| (Arc::clone(name), *address, tls))
         });
     Facts {
         made,

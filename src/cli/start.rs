@@ -145,7 +145,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
         prove(&files).map_err(could_not)?;
     }
 
-    let bound = Bound::all(&config).map_err(could_not)?;
+    let mut bound = Bound::all(&config).map_err(could_not)?;
     // Nobody can be let in without a key, so the very first start makes one.
     let first_key = match directory.is_empty() {
         true => Some(first_key(&config, &directory, &policy, now).map_err(could_not)?),
@@ -164,7 +164,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
     let reloader = Reloader::new(config.policy_dir.clone(), ground, policy, proof);
     let drain = Drain::default();
     let listeners = listeners(&config, clock);
-    let working = workers(&config, &bound, &listeners, &shared, &drain);
+    let working = workers(&config, &mut bound, &listeners, &shared, &drain);
     let (workers, load) = working.map_err(could_not)?;
     let facts = facts(&config, &bound, made.0, first_key, size);
     let memory = Memory { nonces, store: Arc::clone(&store), clock: clock.clone() };
@@ -217,7 +217,8 @@ pub(in crate::cli) struct Bound {
 
 impl Bound {
     fn all(config: &Config) -> Result<Self, String> {
-        let listeners = config.listeners.iter().map(bind).collect::<Result<_, _>>();
+        let listeners =
+            config.listeners.iter().map(|of| bind(of, config.workers)).collect::<Result<_, _>>();
         let tasks = config.task_service.as_ref().map(|(address, _)| *address);
         Ok(Self {
             listeners: listeners.map_err(|fault| fault.to_string())?,

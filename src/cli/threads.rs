@@ -42,7 +42,7 @@ pub(in crate::cli) struct Load {
 /// the one place that knows how many threads there are; no stage does.
 pub(in crate::cli) fn workers(
     config: &Config,
-    bound: &Bound,
+    bound: &mut Bound,
     listeners: &[Arc<listen::Shared>],
     shared: &Arc<Shared>,
     drain: &Drain,
@@ -50,8 +50,8 @@ pub(in crate::cli) fn workers(
     let count = config.workers;
     let balance = Balance::new(count);
     let mut all: Vec<Serving> = (0..count).map(|_| Serving::new()).collect();
-    for (sockets, listener) in bound.listeners.iter().zip(listeners) {
-        for sockets in sockets.for_workers(count).map_err(|fault| fault.to_string())? {
+    for (sockets, listener) in bound.listeners.iter_mut().zip(listeners) {
+        for sockets in sockets.take() {
             let of_workers = all.iter_mut().zip(sockets).zip(balance.posts());
             for ((serving, socket), post) in of_workers {
                 serving.push((socket, Arc::clone(listener), post));

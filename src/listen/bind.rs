@@ -32,66 +32,65 @@ impl std::error::Error for BindFault {
     }
 }
 
-/// The addresses of a listener, held for this process.
+/// The addresses of a listener, with what listens there.
 #[derive(Debug)]
 pub struct Sockets {
-    /// Bound but not listening, so that the ports stay ours while workers come and go.
-    held: Vec<(SocketAddr, Socket)>,
-    only_v6: bool,
+    addresses: Vec<SocketAddr>,
+    /// For each address, one for each worker.
+    listening: Vec<Vec<TcpListener>>,
 }
 
-/// Binds every address of a listener.
+/// Binds every address of a listener for so many workers, and listens at once: a socket that is
+/// bound and does not listen yet keeps no other gateway from taking the address too. Connections
+/// wait in the kernel's queue until the workers serve.
 ///
 /// # Errors
 /// The first address that is taken or that cannot be used.
-pub fn bind(settings: &Settings) -> Result<Sockets, BindFault> {
+pub fn bind(settings: &Settings, workers: usize) -> Result<Sockets, BindFault> {
     let only_v6 = settings
         .addresses
         .iter()
         .any(|address| matches!(address.ip(), IpAddr::V4(ip) if ip.is_unspecified()));
-    let mut held = Vec::with_capacity(settings.addresses.len());
+    let (mut addresses, mut listening) = (Vec::new(), Vec::new());
     for &address in &settings.addresses {
-        let one = hold(address, only_v6).map_err(|fault| BindFault { address, fault })?;
-        held.push(one);
+        let (concrete, sockets) =
+            listen(address, workers, only_v6).map_err(|fault| BindFault { address, fault })?;
+        addresses.push(concrete);
+        listening.push(sockets);
     }
-    Ok(Sockets { held, only_v6 })
+    Ok(Sockets { addresses, listening })
 }
 
 impl Sockets {
     /// The addresses, with the ports that the kernel chose where 0 was asked for.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.held.iter().map(|(address, _)| *address).collect()
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
-    /// For each address, one listening socket for each of so many workers. The kernel spreads
-    /// connections over them.
-    ///
-    /// # Errors
-    /// An address that has become unusable since it was bound.
-    pub fn for_workers(&self, workers: usize) -> Result<Vec<Vec<TcpListener>>, BindFault> {
-        self.held
-            .iter()
-            .map(|(address, _)| {
-                let open = |_| {
-                    let socket = socket(*address, true, self.only_v6)?;
-                    socket.listen(BACKLOG)?;
-                    Ok(socket.into())
-                };
-                let sockets: io::Result<_> = (0..workers).map(open).collect();
-                sockets.map_err(|fault| BindFault { address: *address, fault })
-            })
-            .collect()
+    /// For each address, one listening socket for each worker; nothing the second time. The kernel
+    /// spreads connections over them.
+    pub fn take(&mut self) -> Vec<Vec<TcpListener>> {
+        std::mem::take(&mut self.listening)
     }
 }
 
 /// Proves that an address is free, then takes it in a way that lets our own workers share it.
 /// With `SO_REUSEPORT` alone a second gateway would silently take half of the first one's callers.
-fn hold(address: SocketAddr, only_v6: bool) -> io::Result<(SocketAddr, Socket)> {
+fn listen(
+    address: SocketAddr,
+    workers: usize,
+    only_v6: bool,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let probe = socket(address, false, only_v6)?;
     let unknown = || io::Error::other("the kernel gave no IP address");
     let concrete = probe.local_addr()?.as_socket().ok_or_else(unknown)?;
     drop(probe);
-    Ok((concrete, socket(concrete, true, only_v6)?))
+    let listening = |_| {
+        let socket = socket(concrete, true, only_v6)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    Ok((concrete, (0..workers).map(listening).collect::<io::Result<_>>()?))
 }
 
 fn socket(address: SocketAddr, shared: bool, only_v6: bool) -> io::Result<Socket> {
@@ -115,10 +114,10 @@ mod tests {
 
     #[test]
     fn workers_share_the_port_that_the_kernel_chose() {
-        let sockets = bind(&plain()).unwrap();
+        let mut sockets = bind(&plain(), 2).unwrap();
         let address = sockets.local_addrs()[0];
         assert_ne!(address.port(), 0);
-        let workers = sockets.for_workers(2).unwrap().remove(0);
+        let workers = sockets.take().remove(0);
         assert_eq!(workers.len(), 2);
         for worker in &workers {
             assert_eq!(worker.local_addr().unwrap(), address);
@@ -128,10 +127,10 @@ mod tests {
     #[test]
     fn a_taken_port_is_a_fault_that_names_the_address() {
         let mut settings = plain();
-        let first = bind(&settings).unwrap();
-        let _workers = first.for_workers(1).unwrap();
-        settings.addresses = first.local_addrs();
-        let fault = bind(&settings).unwrap_err();
+        // Also while its workers have not begun.
+        let first = bind(&settings, 1).unwrap();
+        settings.addresses = first.local_addrs().to_vec();
+        let fault = bind(&settings, 1).unwrap_err();
         assert_eq!(fault.address, settings.addresses[0]);
         assert_eq!(fault.fault.kind(), io::ErrorKind::AddrInUse);
         assert!(fault.to_string().contains(&settings.addresses[0].to_string()), "{fault}");

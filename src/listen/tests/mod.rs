@@ -42,10 +42,10 @@ impl House {
     }
 
     fn open_at(settings: Settings, post: Post) -> Self {
-        let sockets = bind(&settings).unwrap();
+        let mut sockets = bind(&settings, 1).unwrap();
         let shared = Shared::new(settings, Clock::system());
         let (drain, player) = (Drain::default(), Player::default());
-        let socket = sockets.for_workers(1).unwrap().remove(0).remove(0);
+        let socket = sockets.take().remove(0).remove(0);
         tokio::spawn(serve(socket, Arc::clone(&shared), player.clone(), drain.clone(), post));
         Self { address: sockets.local_addrs()[0], shared, drain, player }
     }
