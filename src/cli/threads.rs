@@ -17,7 +17,6 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::credential::oauth;
 use crate::forward::health;
-use crate::forward::identity::Verifier;
 use crate::forward::sender::Sender;
 use crate::gateway::{Gateway, Shared};
 use crate::listen;
@@ -103,7 +102,7 @@ pub(in crate::cli) fn control(
 ) -> Result<JoinHandle<()>, String> {
     let service = config.task_service.as_ref().and_then(|(_, name)| {
         let upstream = config.upstreams.find(name)?;
-        Some(Service::new(Verifier::new(upstream.identity_secret()?), clock.clone()))
+        Some(Service::new(upstream.identity_signer()?.verifier(), clock.clone()))
     });
     if bound.tasks.is_some() && service.is_none() {
         let says =

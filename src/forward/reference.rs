@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ring::hmac;
+
 use crate::forward::identity::issuer::Issuer;
+use crate::forward::identity::mac_key;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::secret::Secret;
 use crate::secret::reference::{Environment, Reference, ReferenceFault};
+use crate::secret::watched::Watched;
 
 /// How long a secret that signs may be, in bytes: at least as the MAC's own output.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 32..=4096;
@@ -29,15 +33,16 @@ pub struct Surroundings<'a> {
     pub issuer: &'a Arc<Issuer>,
 }
 
-/// The secret that `reference` points at, or a fresh one where it is `"generated"`.
-pub(in crate::forward) fn secret(
+/// The key of the secret that `reference` points at, or of a fresh one where it is `"generated"`.
+pub(in crate::forward) fn mac_secret(
     reference: &At<String>,
     surroundings: &Surroundings<'_>,
     reading: &mut Reading<'_>,
-) -> Option<Secret> {
+) -> Option<Watched<hmac::Key>> {
     const HELP: &str = "write \"env:NAME\", \"file:PATH\", \"credential:NAME\" or \"generated\"; `openssl rand -base64 48` makes a good secret";
     let fresh = || {
         Secret::random(*SECRET_BYTES.start())
+            .map(|secret| Watched::fixed(mac_key(&secret)))
             .map_err(|fault| ReferenceFault::Absent(fault.to_string()))
     };
     let found = if reference.value == "generated" {
@@ -49,9 +54,10 @@ pub(in crate::forward) fn secret(
             reading.wrong(Code::InlineSecret, &reference.span, says, HELP);
             return None;
         };
-        match followed.read_in(surroundings.base_dir, surroundings.environment) {
+        let (base, environment) = (surroundings.base_dir, surroundings.environment);
+        match Watched::read_all(vec![followed], base, environment, fit_to_sign) {
             Err(ReferenceFault::NoCredentials(_)) if surroundings.only_looking => fresh(),
-            found => found.and_then(fit_to_sign),
+            found => found,
         }
     };
     found.map_err(|fault| fault.report(&reference.span, HELP, reading)).ok()
@@ -70,10 +76,12 @@ pub(in crate::forward) fn file(reference: &str, base_dir: &Path) -> Result<PathB
     }
 }
 
-fn fit_to_sign(secret: Secret) -> Result<Secret, ReferenceFault> {
-    let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
-    match SECRET_BYTES.contains(&secret.expose().len()) {
-        true => Ok(secret),
-        false => Err(ReferenceFault::Unfit(format!("a secret has from {least} to {most} bytes"))),
+fn fit_to_sign(secrets: &[Secret]) -> Result<hmac::Key, String> {
+    match secrets {
+        [secret] if SECRET_BYTES.contains(&secret.expose().len()) => Ok(mac_key(secret)),
+        _ => {
+            let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
+            Err(format!("a secret has from {least} to {most} bytes"))
+        }
     }
 }

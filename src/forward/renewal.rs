@@ -1,6 +1,7 @@
 //! What an upstream is proved by, and what proves us to it, when that changes while we run.
 
 use crate::forward::credential::Credential;
+use crate::forward::identity::Signer;
 use crate::forward::tls::Tls;
 use crate::forward::upstream::Upstream;
 
@@ -18,7 +19,7 @@ impl Upstream {
     }
 
     /// Reads the files again that TLS and credentials are made of, and tells of each thing that
-    /// changed, or could not: `tls` or `credential`. It waits for the disk.
+    /// changed, or could not: `tls`, `credential` or `identity`. It waits for the disk.
     pub fn reload_if_changed(&self, mut tell: impl FnMut(&'static str, Result<(), String>)) {
         if let Some(tls) = &self.settings.tls {
             match tls.reload_if_changed() {
@@ -31,10 +32,14 @@ impl Upstream {
                 Err(says) => tell("tls", Err(says)),
             }
         }
-        match self.credential().map(Credential::reload_if_changed) {
-            None | Some(Ok(false)) => {}
-            Some(Ok(true)) => tell("credential", Ok(())),
-            Some(Err(says)) => tell("credential", Err(says)),
+        let credential = self.credential().map(Credential::reload_if_changed);
+        let identity = self.identity_signer().map(Signer::reload_if_changed);
+        for (what, done) in [("credential", credential), ("identity", identity)] {
+            match done {
+                None | Some(Ok(false)) => {}
+                Some(Ok(true)) => tell(what, Ok(())),
+                Some(Err(says)) => tell(what, Err(says)),
+            }
         }
     }
 }

@@ -11,10 +11,9 @@ use tokio::sync::Notify;
 
 use crate::forward::address::Address;
 use crate::forward::credential::Credential;
-use crate::forward::identity::Teller;
 use crate::forward::identity::token::Tokens;
+use crate::forward::identity::{Signer, Teller};
 use crate::forward::tls::Tls;
-use crate::secret::Secret;
 
 /// All upstreams of a configuration, shared by all workers.
 #[derive(Debug, Default)]
@@ -85,10 +84,10 @@ impl Upstream {
         &self.retries
     }
 
-    /// The secret that identities for this upstream are signed with, for the bundled service.
-    pub fn identity_secret(&self) -> Option<&Secret> {
+    /// What signs identities for this upstream, where a MAC does.
+    pub fn identity_signer(&self) -> Option<&Signer> {
         match &self.settings.identity {
-            Some(Teller::Mac(secret, _)) => Some(secret),
+            Some(Teller::Mac(signer)) => Some(signer),
             Some(Teller::Token(_)) | None => None,
         }
     }
@@ -97,7 +96,7 @@ impl Upstream {
     pub fn tokens(&self) -> Option<&Tokens> {
         match &self.settings.identity {
             Some(Teller::Token(tokens)) => Some(tokens),
-            Some(Teller::Mac(..)) | None => None,
+            Some(Teller::Mac(_)) | None => None,
         }
     }
 

@@ -86,7 +86,7 @@ families! { Total TotalIndex TOTALS:
     UPSTREAM_RETRIES "portcullis_upstream_retries_total" ["upstream" "reason"] "Attempts that repeat one that failed"
     IDENTITY_TOKENS_SIGNED "portcullis_identity_tokens_signed_total" ["upstream"] "Tokens signed that tell a service who calls; the others were used again"
     UPSTREAM_TOKENS "portcullis_upstream_tokens_total" ["upstream" "result"] "Tokens that a token endpoint was asked for: ok or error"
-    UPSTREAM_RELOADS "portcullis_upstream_reloads_total" ["upstream" "what" "result"] "Changed files of TLS and credentials towards an upstream: applied or refused"
+    UPSTREAM_RELOADS "portcullis_upstream_reloads_total" ["upstream" "what" "result"] "Changed files of TLS, credentials and identities towards an upstream: applied or refused"
     KEY_ALARMS "portcullis_key_alarms_total" ["cause"] "Keys used as they must not be: canaries, and keys in URLs or sent without TLS"
     KEY_ALARMS_DROPPED "portcullis_key_alarms_dropped_total" [] "Alarms that nobody acted upon because too many waited"
     KEY_USAGE_FAULTS "portcullis_key_usage_faults_total" [] "Times that the use of keys could not be stored"

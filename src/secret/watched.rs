@@ -1,4 +1,4 @@
-//! What is made of a secret, and made again when the secret changes.
+//! What is made of secrets, and made again when one of them changes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,30 +6,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::secret::reference::{Reference, ReferenceFault};
+use crate::secret::reference::{Environment, Reference, ReferenceFault, environment};
 use crate::secret::{Secret, equal};
 
-/// Makes the thing that a secret is wanted for, or says why the secret is unfit for it.
-type Make<T> = dyn Fn(&Secret) -> Result<T, String> + Send + Sync;
+/// Makes the thing that secrets are wanted for, or says why they are unfit for it.
+type Make<T> = dyn Fn(&[Secret]) -> Result<T, String> + Send + Sync;
 
-/// A thing made of a secret: a signer, a header, a token. Requests [`load`](Self::load) it without
+/// A thing made of one secret or a few: a signer, a header, a token. Requests [`load`](Self::load) it without
 /// a lock; housekeeping calls [`reload_if_changed`](Self::reload_if_changed) every few seconds.
 ///
 /// The content decides, not the time of the file, and the path is followed anew each time. So a
 /// file that is replaced by renaming, and a symlink that is swapped somewhere on the way to it (the
 /// `..data` of Kubernetes), are noticed like a file that is written over.
 pub struct Watched<T> {
-    reference: Reference,
+    references: Vec<Reference>,
     base: PathBuf,
     make: Box<Make<T>>,
     current: ArcSwap<T>,
     seen: Mutex<Seen>,
 }
 
-/// What was found when the reference was last followed.
+/// What was found when the references were last followed.
 struct Seen {
-    /// The last secret that was read, fit or not.
-    secret: Secret,
+    /// The last secrets that were read, fit or not; one for each reference.
+    secrets: Vec<Secret>,
     /// The fault that was last told, so that it is told once.
     told: Option<ReferenceFault>,
 }
@@ -44,16 +44,46 @@ impl<T> Watched<T> {
         base: impl Into<PathBuf>,
         make: impl Fn(&Secret) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, ReferenceFault> {
+        let make = move |secrets: &[Secret]| match secrets {
+            [secret] => make(secret),
+            _ => Err("it is not one secret".to_owned()),
+        };
+        Self::read_all(vec![reference], base, &environment, make)
+    }
+
+    /// Reads several secrets, with those of variables from this environment, and makes the thing of
+    /// all of them, in the order of their references.
+    ///
+    /// # Errors
+    /// When one cannot be read, or `make` says that they are unfit.
+    pub fn read_all(
+        references: Vec<Reference>,
+        base: impl Into<PathBuf>,
+        environment: Environment<'_>,
+        make: impl Fn(&[Secret]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, ReferenceFault> {
         let base = base.into();
-        let secret = reference.read(&base)?;
-        let made = make(&secret).map_err(ReferenceFault::Unfit)?;
+        let secrets = references.iter().map(|reference| reference.read_in(&base, environment));
+        let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+        let made = make(&secrets).map_err(ReferenceFault::Unfit)?;
         Ok(Self {
-            reference,
+            references,
             base,
             make: Box::new(make),
             current: ArcSwap::from_pointee(made),
-            seen: Mutex::new(Seen { secret, told: None }),
+            seen: Mutex::new(Seen { secrets, told: None }),
         })
+    }
+
+    /// A thing whose secret is kept nowhere, and so never changes.
+    pub fn fixed(made: T) -> Self {
+        Self {
+            references: Vec::new(),
+            base: PathBuf::new(),
+            make: Box::new(|_| Err("it never changes".to_owned())),
+            current: ArcSwap::from_pointee(made),
+            seen: Mutex::new(Seen { secrets: Vec::new(), told: None }),
+        }
     }
 
     /// The thing in force, for the length of one use.
@@ -61,29 +91,29 @@ impl<T> Watched<T> {
         self.current.load()
     }
 
-    /// Where the secret is kept.
-    pub fn reference(&self) -> &Reference {
-        &self.reference
-    }
-
-    /// Follows the reference again. True when another thing is in force from now on. It waits for
+    /// Follows the references again. True when another thing is in force from now on. It waits for
     /// the disk, so it belongs on a thread that may block.
     ///
     /// # Errors
-    /// The secret can no longer be read, or is unfit; what was made before stays in force. The same
+    /// A secret can no longer be read, or is unfit; what was made before stays in force. The same
     /// fault is told once.
     pub fn reload_if_changed(&self) -> Result<bool, ReferenceFault> {
-        // Nobody can change the environment of a process that runs.
-        if matches!(self.reference, Reference::Env(_)) {
-            return Ok(false);
-        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = self.reference.read(&self.base).and_then(|secret| {
-            if equal(secret.expose(), seen.secret.expose()) {
+        let again = self.references.iter().zip(&seen.secrets).map(|(reference, seen)| {
+            // Nobody can change the environment of a process that runs.
+            match reference {
+                Reference::Env(_) => Ok(seen.clone()),
+                Reference::File(_) | Reference::Credential(_) => reference.read(&self.base),
+            }
+        });
+        let again: Result<Vec<Secret>, _> = again.collect();
+        let made = again.and_then(|secrets| {
+            let mut both = secrets.iter().zip(&seen.secrets);
+            if both.all(|(fresh, seen)| equal(fresh.expose(), seen.expose())) {
                 return Ok(None);
             }
-            let made = (self.make)(&secret).map_err(ReferenceFault::Unfit);
-            seen.secret = secret;
+            let made = (self.make)(&secrets).map_err(ReferenceFault::Unfit);
+            seen.secrets = secrets;
             made.map(Some)
         });
         match made {
@@ -106,7 +136,8 @@ impl<T> Watched<T> {
 
 impl<T> fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watched({})", self.reference)
+        let references: Vec<String> = self.references.iter().map(Reference::to_string).collect();
+        write!(f, "Watched({})", references.join(", "))
     }
 }
 

@@ -104,8 +104,8 @@ impl OAuth {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Follows the reference to the client's secret again. With another one, another token is asked
-    /// for.
+    /// Follows the references to the client's id and secret again. With others, another token is
+    /// asked for.
     pub(in crate::forward::credential) fn reload_if_changed(&self) -> Result<bool, String> {
         let mut endpoint = Ok(());
         self.endpoint.upstream.reload_if_changed(|_, done| endpoint = done);

@@ -29,7 +29,7 @@ use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::secret::Secret;
-use crate::secret::reference::{Reference, ReferenceFault};
+use crate::secret::reference::{Reference, ReferenceFault, environment};
 use crate::secret::watched::Watched;
 use crate::units::Span;
 
@@ -117,7 +117,7 @@ pub enum Encoding {
 pub struct OAuthRule {
     /// Where tokens are to be had: `"https://id.example.com/oauth/token"`; http on loopback only.
     pub token_url: At<String>,
-    /// Where the id of the client is, for example `"env:CLIENT_ID"`. Read at start.
+    /// Where the id of the client is, for example `"env:CLIENT_ID"`.
     pub client_id: At<Reference>,
     /// Where the secret of the client is.
     pub client_secret: At<Reference>,
@@ -287,13 +287,17 @@ impl Making<'_, '_, '_> {
 
     fn oauth(&mut self, rule: &OAuthRule, name: &str) -> Made<Kind> {
         let endpoint = self.endpoint(rule, name);
-        let id = self.found(&rule.client_id, rule.client_id.read(self.surroundings.base_dir));
-        let id = id?.unwrap_or_else(|| Secret::new(Vec::new()));
         let (auth, scope) = (rule.auth, rule.scope.as_ref().map(|at| at.value.clone()));
         let audience = rule.audience.as_ref().map(|at| at.value.clone());
-        let form = self.watched(&rule.client_secret, move |secret| {
-            form(auth, &id, secret, scope.as_deref(), audience.as_deref())
-        })?;
+        let both = vec![rule.client_id.value.clone(), rule.client_secret.value.clone()];
+        let base = self.surroundings.base_dir;
+        // What is wrong with one of the two is told at its own place.
+        self.found(&rule.client_id, rule.client_id.read(base).map(drop))?;
+        let read = Watched::read_all(both, base, &environment, move |secrets| match secrets {
+            [id, secret] => form(auth, id, secret, scope.as_deref(), audience.as_deref()),
+            _ => Err("a client has an id and a secret".to_owned()),
+        });
+        let form = self.found(&rule.client_secret, read)?;
         let endpoint = endpoint?;
         Some(form.map(|form| Kind::OAuth(Box::new(OAuth::new(endpoint, form)))))
     }

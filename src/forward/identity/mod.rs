@@ -15,6 +15,7 @@ pub mod rule;
 pub mod token;
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,6 +28,7 @@ use crate::clock::Now;
 use crate::forward::identity::token::Tokens;
 use crate::name::Name;
 use crate::secret::Secret;
+use crate::secret::watched::Watched;
 
 /// The header's name.
 pub const IDENTITY: HeaderName = HeaderName::from_static("x-portcullis-identity");
@@ -78,7 +80,7 @@ pub struct Facts<'a> {
 #[derive(Debug)]
 pub enum Teller {
     /// With the MAC of a secret that the service shares.
-    Mac(Secret, Signer),
+    Mac(Signer),
     /// With a token that the gateway signs.
     Token(Tokens),
 }
@@ -87,7 +89,7 @@ impl Teller {
     /// The header's value; nothing when it cannot be made, and then the request must not be sent.
     pub fn tell(&self, facts: &Facts<'_>, now: Now) -> Option<HeaderValue> {
         match self {
-            Self::Mac(_, signer) => signer.sign(facts, now),
+            Self::Mac(signer) => signer.sign(facts, now),
             Self::Token(tokens) => tokens.token(facts, now),
         }
     }
@@ -95,22 +97,48 @@ impl Teller {
     /// Whether what is told holds for one request alone, its query included.
     pub fn binds_query(&self) -> bool {
         match self {
-            Self::Mac(_, signer) => signer.version == Version::Second,
+            Self::Mac(signer) => signer.version == Version::Second,
             Self::Token(tokens) => tokens.binds_request(),
         }
     }
 }
 
+/// The key of one upstream's MACs, which follows its secret where that lies in a file.
+pub type MacKey = Arc<Watched<hmac::Key>>;
+
+/// The key that is made of a secret.
+pub(in crate::forward) fn mac_key(secret: &Secret) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret.expose())
+}
+
 /// Signs identities with one upstream's secret.
 pub struct Signer {
-    key: hmac::Key,
+    key: MacKey,
     version: Version,
 }
 
 impl Signer {
     /// A signer with this secret, which the service shares.
     pub fn new(secret: &Secret, version: Version) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), version }
+        Self::following(Arc::new(Watched::fixed(mac_key(secret))), version)
+    }
+
+    /// A signer with this key, whose secret the service shares.
+    pub(in crate::forward) fn following(key: MacKey, version: Version) -> Self {
+        Self { key, version }
+    }
+
+    /// A verifier of what this signs, which follows the secret as this does.
+    pub fn verifier(&self) -> Verifier {
+        Verifier(Arc::clone(&self.key))
+    }
+
+    /// Follows the reference to the secret again. True when another one is in force.
+    ///
+    /// # Errors
+    /// What is there is no good; what was there before stays in force.
+    pub(in crate::forward) fn reload_if_changed(&self) -> Result<bool, String> {
+        self.key.reload_if_changed().map_err(|fault| fault.sentence())
     }
 
     /// The header's value; nothing when the facts would make it longer than a reader accepts.
@@ -140,7 +168,7 @@ impl Signer {
         }
         let begin = text.len();
         URL_SAFE_NO_PAD.encode_string(json, &mut text);
-        let mac = mac(&self.key, self.version, text.get(begin..)?.as_bytes());
+        let mac = mac(&self.key.load(), self.version, text.get(begin..)?.as_bytes());
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(mac.as_ref(), &mut text);
         header_value(text)
@@ -220,12 +248,12 @@ impl fmt::Display for IdentityFault {
 impl std::error::Error for IdentityFault {}
 
 /// Verifies identities, on the service's side.
-pub struct Verifier(hmac::Key);
+pub struct Verifier(MacKey);
 
 impl Verifier {
     /// A verifier with the secret that the gateway signs with.
     pub fn new(secret: &Secret) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
+        Self(Arc::new(Watched::fixed(mac_key(secret))))
     }
 
     /// Who sent the request with this method, path and query, when `value` proves it. The query is
@@ -251,7 +279,7 @@ impl Verifier {
         };
         let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| IdentityFault::Malformed)?;
         let signed = [version.prefix(), text].concat();
-        hmac::verify(&self.0, &signed, &mac).map_err(|_| IdentityFault::Wrong)?;
+        hmac::verify(&self.0.load(), &signed, &mac).map_err(|_| IdentityFault::Wrong)?;
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| IdentityFault::Malformed)?;
         let identity: Identity =
             serde_json::from_slice(&json).map_err(|_| IdentityFault::Malformed)?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::forward::identity::token::{Bind, LIFETIME_MAX, Tokens};
 use crate::forward::identity::{Signer, Teller, Version};
-use crate::forward::reference::{Surroundings, secret};
+use crate::forward::reference::{Surroundings, mac_secret};
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -34,7 +34,8 @@ pub enum IdentityRule {
 #[serde(deny_unknown_fields)]
 pub struct TableRule {
     /// The secret that the service shares: `"env:NAME"`, `"file:PATH"`, `"credential:NAME"` (at
-    /// least 32 bytes) or `"generated"`, which only the bundled service can know.
+    /// least 32 bytes) or `"generated"`, which only the bundled service can know. A file is read
+    /// again when it changes.
     pub secret: Option<At<String>>,
     /// The form of the header that is made with `secret`: 2, or 1 for verifiers that know nothing
     /// else; 1 does not cover the query. Default 2.
@@ -64,9 +65,8 @@ pub(in crate::forward) fn compile(
     reading: &mut Reading<'_>,
 ) -> Option<Teller> {
     let mac = |reference: &At<String>, version, reading: &mut Reading<'_>| {
-        let secret = secret(reference, surroundings, reading)?;
-        let signer = Signer::new(&secret, version);
-        Some(Teller::Mac(secret, signer))
+        let key = mac_secret(reference, surroundings, reading)?;
+        Some(Teller::Mac(Signer::following(Arc::new(key), version)))
     };
     let table = match &rule.value {
         IdentityRule::Secret(text) => {

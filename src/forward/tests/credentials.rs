@@ -311,6 +311,13 @@ async fn a_token_that_the_service_refuses_is_replaced_and_so_is_one_of_an_old_se
     watched.fetched(3).await;
     let asked = issuer.asked.lock().unwrap().last().unwrap().clone();
     assert!(asked.contains(&STANDARD.encode("client%3A1:an0ther")), "{asked}");
+    // So is one of an old id.
+    fs::write(dir.path().join("id/secret"), "client:2").unwrap();
+    assert_eq!(reloads(&watched.rig), [("credential", true)]);
+    watched.advance(Duration::from_secs(11));
+    watched.fetched(4).await;
+    let asked = issuer.asked.lock().unwrap().last().unwrap().clone();
+    assert!(asked.contains(&STANDARD.encode("client%3A2:an0ther")), "{asked}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What an operator may write, and what headers a target sees.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
-use crate::forward::identity::Verifier;
+use crate::forward::identity::{Facts, Verifier};
 use crate::secret::Secret;
 
 #[test]
@@ -57,10 +59,51 @@ fn defaults_are_those_that_the_editor_shows() {
     assert_eq!(settings.timeout.first_byte, Duration::from_millis(500));
 }
 
+const HERE: (&str, &str, &str) = ("GET", "/", "");
+
+/// The identity that an upstream is told of an anonymous caller.
+fn signed_for(upstream: &Upstream) -> HeaderValue {
+    let (method, path, query) = HERE;
+    let facts = Facts { grant: None, method, path, query, request_id: "1" };
+    upstream.identity_signer().unwrap().sign(&facts, NOW).unwrap()
+}
+
+#[test]
+fn a_new_secret_signs_identities_from_its_arrival_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    let write = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    write(SECRET);
+    let text = "targets = [\"http://127.0.0.1:9000\"]\nidentity = \"file:secret\"";
+    let upstream = compiled(text, dir.path()).0.unwrap();
+    let rig = Rig::of(upstream);
+    let follows = rig.upstream.identity_signer().unwrap().verifier();
+    let reloads = || {
+        let mut told = Vec::new();
+        rig.upstream.reload_if_changed(|what, done| told.push((what, done.is_ok())));
+        told
+    };
+    let is_by = |secret: &str| {
+        let value = signed_for(&rig.upstream);
+        assert!(follows.verify(value.as_bytes(), HERE, NOW).is_ok());
+        Verifier::new(&Secret::new(secret.into())).verify(value.as_bytes(), HERE, NOW).is_ok()
+    };
+    assert!(reloads().is_empty() && is_by(SECRET));
+    // One that is too short changes nothing, and is told once.
+    write("short");
+    assert_eq!((reloads(), reloads()), (vec![("identity", false)], vec![]));
+    assert!(is_by(SECRET));
+    let other = "another-secret-of-at-least-32-bytes";
+    write(other);
+    assert_eq!(reloads(), [("identity", true)]);
+    assert!(is_by(other) && !is_by(SECRET));
+}
+
 #[test]
 fn a_secret_that_others_can_read_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
-
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
     std::fs::write(&path, format!("{SECRET}\n")).unwrap();
@@ -73,8 +116,12 @@ fn a_secret_that_others_can_read_is_refused() {
             assert!(mistakes.join("\n").contains(code), "{mistakes:?}");
         } else {
             // The line break that editors leave is no part of the secret.
-            let upstream = upstream.unwrap();
-            assert_eq!(upstream.identity_secret().unwrap().expose(), SECRET.as_bytes());
+            let value = signed_for(&upstream.unwrap());
+            assert!(
+                Verifier::new(&Secret::new(SECRET.into()))
+                    .verify(value.as_bytes(), HERE, NOW)
+                    .is_ok()
+            );
         }
     }
     for short in ["file:nowhere", "env:NOTHING"] {
@@ -90,8 +137,7 @@ fn a_generated_secret_is_whole_even_when_its_last_byte_is_a_line_break() {
     // One in 256 secrets ends with such a byte.
     for _ in 0..2000 {
         let (upstream, mistakes) = compiled(text, dir.path());
-        let upstream = upstream.unwrap_or_else(|| panic!("{mistakes:?}"));
-        assert_eq!(upstream.identity_secret().unwrap().expose().len(), 32);
+        assert!(upstream.is_some(), "{mistakes:?}");
     }
 }
 
