@@ -42,6 +42,7 @@ use crate::authenticate::bearer::Carried;
 use crate::authenticate::bounds::Bounds;
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::nonce::Share;
+use crate::authenticate::signature::fields::{SIGNATURE, SIGNATURE_INPUT};
 use crate::authenticate::signature::verifier::Verifier;
 use crate::authenticate::standing::{Keeper, Standing, Standings, Ticket};
 use crate::authenticate::usage::Usage;
@@ -51,13 +52,8 @@ use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 
 /// The headers that carry credentials.
-const CREDENTIAL_HEADERS: [HeaderName; 5] = [
-    jwt::dpop::DPOP,
-    AUTHORIZATION,
-    api_key::X_API_KEY,
-    HeaderName::from_static("signature"),
-    HeaderName::from_static("signature-input"),
-];
+const CREDENTIAL_HEADERS: [HeaderName; 5] =
+    [jwt::dpop::DPOP, AUTHORIZATION, api_key::X_API_KEY, SIGNATURE, SIGNATURE_INPUT];
 
 /// What a route demands before it knows who calls. Made by [`Authenticate::compile`].
 pub struct Authenticate {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::HeaderMap;
+use http::header::AsHeaderName;
+use http::{HeaderMap, HeaderName};
 use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor};
 use sfv::{BareItemFromInput, KeyRef, Parser};
 
@@ -11,6 +12,11 @@ use sfv::{BareItemFromInput, KeyRef, Parser};
 pub const FIELD_BYTES_MAX: usize = 4096;
 /// The most signatures that one request may carry.
 pub const LABELS_MAX: usize = 4;
+
+/// The header that says what signatures cover.
+pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+/// The header that holds them.
+pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
 /// The texts of the two headers of a signed request.
 #[derive(Debug)]
@@ -28,8 +34,8 @@ impl<'h> Texts<'h> {
     /// # Errors
     /// Also as [`field_text`].
     pub fn of(headers: &'h HeaderMap) -> Result<Option<Self>, Malformed> {
-        let inputs = field_text(headers, "signature-input")?;
-        let signatures = field_text(headers, "signature")?;
+        let inputs = field_text(headers, &SIGNATURE_INPUT)?;
+        let signatures = field_text(headers, &SIGNATURE)?;
         match (inputs, signatures) {
             (None, None) => Ok(None),
             (Some(inputs), Some(signatures)) => Ok(Some(Self { inputs, signatures })),
@@ -57,7 +63,7 @@ impl std::error::Error for Malformed {}
 /// When it is longer than [`FIELD_BYTES_MAX`] or holds bytes that no structured field holds.
 pub fn field_text<'h>(
     headers: &'h HeaderMap,
-    name: &str,
+    name: impl AsHeaderName,
 ) -> Result<Option<Cow<'h, str>>, Malformed> {
     let mut whole: Option<Cow<'h, str>> = None;
     for line in headers.get_all(name) {

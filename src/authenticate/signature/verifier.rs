@@ -63,18 +63,12 @@ impl Verifier {
         input: &Input<'_>,
         signature: &[u8],
     ) -> Result<bool, Malformed> {
-        match &self.0 {
-            Kind::Mac(key) => {
-                let mut context = hmac::Context::with_key(key);
-                base::write(message, input, &mut context)?;
-                Ok(secret::equal(context.sign().as_ref(), signature))
-            }
-            Kind::Public(key) => {
-                let mut base = Vec::with_capacity(BASE_BYTES);
-                base::write(message, input, &mut base)?;
-                Ok(key.verify(&base, signature))
-            }
-        }
+        let mut base = Vec::with_capacity(BASE_BYTES);
+        base::write(message, input, &mut base)?;
+        Ok(match &self.0 {
+            Kind::Mac(key) => secret::equal(hmac::sign(key, &base).as_ref(), signature),
+            Kind::Public(key) => key.verify(&base, signature),
+        })
     }
 }
 
