@@ -15,6 +15,7 @@ pub mod exposure;
 pub mod self_service;
 pub mod digest;
 pub mod nonce;
+mod roca;
 pub mod signature;
 pub mod standing;
 pub mod assurance;

@@ -62,6 +62,14 @@ impl Algorithm {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
+    /// How many bytes a shared secret has at least: as many as the hash (RFC 7518, section 3.2).
+    pub fn secret_bytes_min(self) -> usize {
+        match self.ring() {
+            Ring::Hmac(algorithm) => algorithm.digest_algorithm().output_len(),
+            Ring::Bytes(_) | Ring::Rsa(_) => 0,
+        }
+    }
+
     /// Whether its keys are RSA keys.
     pub fn is_rsa(self) -> bool {
         matches!(self.ring(), Ring::Rsa(_))

@@ -11,6 +11,7 @@ use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
 use crate::authenticate::jwt::algorithm::{Algorithm, Ring};
 use crate::authenticate::jwt::decoy;
 use crate::authenticate::jwt::json::{Json, Object};
+use crate::authenticate::roca::is_roca;
 use crate::secret::Secret;
 
 /// The weakest RSA key that is taken, in bits; the strongest that is verified with.
@@ -209,6 +210,9 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Unfit> {
     let bits = n.len() * 8 - first.leading_zeros() as usize;
     if !RSA_BITS.contains(&bits) {
         return Err(Unfit::Bad("is an RSA key with fewer than 2048 bits, or more than 8192"));
+    }
+    if is_roca(n) {
+        return Err(Unfit::Bad("is an RSA key that anybody can break (ROCA, CVE-2017-15361)"));
     }
     let exponent = e.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
     let is_sound = e.len() <= 4 && exponent >= 3 && exponent % 2 == 1 && last % 2 == 1;

@@ -26,8 +26,6 @@ pub const LIFETIME_S_MAX: u64 = 30 * 86_400;
 /// How many verified tokens may be remembered.
 const CACHE_MAX: u32 = 1_000_000;
 const CACHE_USUAL: u32 = 16_384;
-/// The shortest shared secret, in bytes: RFC 7518, section 3.2, for the shortest hash.
-const SECRET_BYTES_MIN: usize = 32;
 
 /// Whose tokens are accepted, and how they are verified (RFC 7519, RFC 8725).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -40,7 +38,7 @@ pub struct JwtRule {
     /// Where the issuer's keys are: "https://…" or "file:PATH" with a JWK Set.
     pub keys: Option<At<String>>,
     /// A secret that the issuer shares: "env:NAME", "file:PATH" or "credential:NAME". For HS256,
-    /// HS384 or HS512, and then the only key.
+    /// HS384 or HS512, as long as its hash at least, and then the only key.
     pub secret: Option<At<String>>,
     /// The algorithms that are accepted. Default: all that need no shared secret; with a secret
     /// HS256. Each key has one of them, whatever a token says.
@@ -197,7 +195,7 @@ impl JwtRule {
         let written = match (&self.keys, &self.secret) {
             (Some(keys), None) => keys,
             (None, Some(secret)) => {
-                let secret = surroundings.secret(secret, SECRET_BYTES_MIN, reading)?;
+                let secret = surroundings.secret(secret, first.secret_bytes_min(), reading)?;
                 return Some(Arc::new(KeySet::fixed(Key::shared(first, &secret))));
             }
             (None, None) | (Some(_), Some(_)) => {

@@ -22,6 +22,12 @@ const OTHERWISE: [(&str, &str); 6] = [
     ("373", "the same"),
 ];
 
+const SETS: &str = include_str!("../../../tests/corpus/wycheproof-jwk.txt");
+
+/// Vectors of sets that are judged otherwise here.
+const SETS_OTHERWISE: [(&str, &str); 1] =
+    [("2", "a shared secret comes from the operator, and only one: never from a set")];
+
 fn key(jwk: &str) -> Option<Key> {
     let jwk = Object::read(jwk.as_bytes()).unwrap();
     match jwk.text("k") {
@@ -57,6 +63,49 @@ fn signatures_are_judged_as_project_wycheproof_demands() {
         }
     }
     assert!(judged > 150, "{judged}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The keys of a set, as they are used: a lone shared secret is the operator's.
+fn set(text: &str) -> Vec<Key> {
+    let set = Object::read(text.as_bytes()).unwrap();
+    match set.get("keys").map(|keys| keys.each()).unwrap() {
+        [lone] if lone.object().is_some_and(|lone| lone.text("kty") == Some("oct")) => {
+            let lone = lone.object().unwrap();
+            let secret = URL_SAFE_NO_PAD.decode(lone.text("k").unwrap()).unwrap();
+            let algorithm = lone.text("alg").and_then(Algorithm::by_name);
+            algorithm
+                .filter(|algorithm| secret.len() >= algorithm.secret_bytes_min())
+                .map(|algorithm| Key::shared(algorithm, &Secret::new(secret)))
+                .into_iter()
+                .collect()
+        }
+        _ => keys::read_set(text.as_bytes(), Algorithm::Rs256)
+            .map_or(Vec::new(), |(keys, _)| keys.into_vec()),
+    }
+}
+
+#[test]
+fn sets_of_keys_are_judged_as_project_wycheproof_demands() {
+    let (mut current, mut judged, mut wrong) = (Vec::new(), 0, Vec::new());
+    for line in SETS.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(text) = line.strip_prefix("set ") {
+            current = set(text);
+            continue;
+        }
+        let parts: Vec<&str> = line.splitn(4, ' ').collect();
+        let [number, result, comment, token] = parts[..] else { panic!("{line}") };
+        let verified = Jws::read(token).is_ok_and(|jws| {
+            let kid = jws.kid().unwrap_or_default();
+            current.iter().any(|key| key.answers_to(kid) && jws.verify(key).is_ok())
+        });
+        judged += 1;
+        let agrees = verified == (result == "valid");
+        if agrees == SETS_OTHERWISE.iter().any(|(known, _)| *known == number) {
+            wrong.push(format!("{number} {comment}: {result}"));
+        }
+    }
+    assert!(judged > 25, "{judged}");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -10,6 +10,7 @@ use ring::signature::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::authenticate::roca::is_roca;
 use crate::authenticate::signature::algorithm::Algorithm;
 
 /// The fewest bits of an RSA modulus. Shorter ones can be factored, or will be.
@@ -101,12 +102,16 @@ impl PublicKey {
             Algorithm::EcdsaP256Sha256 if bare.len() == 65 && bare.first() == Some(&4) => {}
             Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => return Err(OTHER),
             Algorithm::RsaPssSha512 | Algorithm::RsaV1_5Sha256 => {
-                let bits = modulus_bits(bare).ok_or(OTHER)?;
+                let modulus = modulus(bare).ok_or(OTHER)?;
+                let bits = bits(modulus);
                 if bits < RSA_BITS_MIN {
                     return Err(BadKey("an RSA key needs at least 2048 bits"));
                 }
                 if bits > RSA_BITS_MAX {
                     return Err(BadKey("an RSA key may have at most 8192 bits"));
+                }
+                if is_roca(modulus) {
+                    return Err(BadKey("anybody can break this RSA key (ROCA, CVE-2017-15361)"));
                 }
             }
         }
@@ -124,7 +129,7 @@ impl PublicKey {
             Algorithm::HmacSha256 => 32,
             Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => 64,
             Algorithm::RsaPssSha512 | Algorithm::RsaV1_5Sha256 => {
-                modulus_bits(&self.key).map_or(0, |bits| bits.div_ceil(8))
+                modulus(&self.key).map_or(0, <[u8]>::len)
             }
         }
     }
@@ -206,14 +211,18 @@ fn unwrapped(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((algorithm, bits.strip_prefix(&[0])?))
 }
 
-/// How many bits the modulus of a PKCS#1 RSAPublicKey has; nothing when it is none.
-fn modulus_bits(bytes: &[u8]) -> Option<usize> {
+/// The modulus of a PKCS#1 RSAPublicKey; nothing when it is none.
+fn modulus(bytes: &[u8]) -> Option<&[u8]> {
     let (numbers, []) = taken(bytes, SEQUENCE)? else { return None };
     let (modulus, rest) = taken(numbers, INTEGER)?;
     let (_, []) = taken(rest, INTEGER)? else { return None };
     let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
-    let first = modulus.first().filter(|first| **first != 0)?;
-    Some(modulus.len() * 8 - first.leading_zeros() as usize)
+    modulus.first().is_some_and(|first| *first != 0).then_some(modulus)
+}
+
+/// How many bits a number has that does not begin with a zero byte.
+fn bits(number: &[u8]) -> usize {
+    number.len() * 8 - number.first().map_or(0, |first| first.leading_zeros() as usize)
 }
 
 /// The content of a DER element with this tag, and what follows it (X.690, section 8.1).
