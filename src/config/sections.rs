@@ -66,7 +66,7 @@ impl Sections {
 
     fn section(&mut self, entry: Entry<'_>, source: &Arc<Source>, mistakes: &mut Mistakes) {
         /// Reads one section, or keeps its default beside the mistakes that were reported.
-        fn or_default<T: DeserializeOwned + JsonSchema + Default>(
+        fn or_default<T: DeserializeOwned + JsonSchema + Default + 'static>(
             entry: Entry<'_>,
             source: &Arc<Source>,
             mistakes: &mut Mistakes,

@@ -1,8 +1,10 @@
 //! From TOML text to rules, reporting every mistake and not only the first.
 
+use std::any::TypeId;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -90,7 +92,7 @@ pub fn elements<'a>(
 /// Unknown and missing keys are found by the rule's JSON Schema, at any depth, so that all of them
 /// are reported. Values of the wrong kind are reported one after the other: the offending key is set
 /// aside and the rest is read again.
-pub fn rule<T: DeserializeOwned + JsonSchema>(
+pub fn rule<T: DeserializeOwned + JsonSchema + 'static>(
     what: &str,
     node: Node<'_>,
     source: &Arc<Source>,
@@ -119,9 +121,15 @@ pub fn rule<T: DeserializeOwned + JsonSchema>(
     }
 }
 
-/// The JSON Schema of a rule, as a value.
-pub fn schema_of<T: JsonSchema>() -> Json {
-    schemars::schema_for!(T).to_value()
+/// The JSON Schema of a rule, as a value. It is made once for each kind of rule: a policy with
+/// thousands of routes asks for it as often.
+pub fn schema_of<T: JsonSchema + 'static>() -> Arc<Json> {
+    static MADE: LazyLock<Mutex<HashMap<TypeId, Arc<Json>>>> = LazyLock::new(Mutex::default);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let schema = made
+        .entry(TypeId::of::<T>())
+        .or_insert_with(|| Arc::new(schemars::schema_for!(T).to_value()));
+    Arc::clone(schema)
 }
 
 fn entries(table: DeTable<'_>) -> Vec<Entry<'_>> {

@@ -1,6 +1,6 @@
 //! The sections of all policy files, read: every name once, every mistake collected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -188,7 +188,7 @@ impl Sections {
 }
 
 /// Reads a section that may stand in one file only.
-fn single<T: DeserializeOwned + JsonSchema>(
+fn single<T: DeserializeOwned + JsonSchema + 'static>(
     slot: &mut Option<Single<T>>,
     entry: Entry<'_>,
     source: &Arc<Source>,
@@ -210,7 +210,7 @@ fn single<T: DeserializeOwned + JsonSchema>(
 }
 
 /// Reads the members of a section whose members have names.
-fn named<T: DeserializeOwned + JsonSchema>(
+fn named<T: DeserializeOwned + JsonSchema + 'static>(
     list: &mut Vec<Named<T>>,
     what: &str,
     entry: Entry<'_>,
@@ -218,6 +218,8 @@ fn named<T: DeserializeOwned + JsonSchema>(
     mistakes: &mut Mistakes,
 ) {
     let section = entry.name.clone();
+    let mut known: HashMap<String, usize> =
+        list.iter().enumerate().map(|(at, known)| (known.name.value.clone(), at)).collect();
     for member in read::members(entry, source, mistakes) {
         let place = source.place(member.span.clone());
         if !is_name(&member.name) {
@@ -228,7 +230,7 @@ fn named<T: DeserializeOwned + JsonSchema>(
             );
             continue;
         }
-        if let Some(first) = list.iter().find(|known| known.name.value == member.name) {
+        if let Some(first) = known.get(&member.name).and_then(|at| list.get(*at)) {
             mistakes.push(
                 Mistake::new(
                     Code::DefinedTwice,
@@ -242,6 +244,7 @@ fn named<T: DeserializeOwned + JsonSchema>(
         }
         match read::rule(what, member.node, source, mistakes) {
             Some(rule) => {
+                known.insert(member.name.clone(), list.len());
                 let name = At { value: member.name, span: member.span };
                 list.push(Named { name, rule, source: Arc::clone(source) });
             }
@@ -250,7 +253,7 @@ fn named<T: DeserializeOwned + JsonSchema>(
     }
 }
 
-fn put<T: DeserializeOwned + JsonSchema>(
+fn put<T: DeserializeOwned + JsonSchema + 'static>(
     map: &mut BTreeMap<String, At<T>>,
     what: &str,
     (name, span): (String, Range<usize>),
