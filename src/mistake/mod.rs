@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
 use crate::mistake::code::Code;
 use crate::mistake::source::{Origin, Place, Source};
@@ -81,35 +81,18 @@ impl Mistake {
     /// The mistake as a terminal shows it: sentence, place, excerpt, help.
     pub fn render(&self, coloured: bool) -> String {
         let level = if self.is_advice() { Level::WARNING } else { Level::ERROR };
-        let mut group = level.primary_title(self.says.as_str()).id(self.code.number()).elements(
-            self.place.iter().map(|place| {
-                let label = (!self.label.is_empty()).then_some(self.label.as_str());
-                let mut snippet = Snippet::source(self.shown_text(place))
-                    .path(place.source.path.as_str())
-                    .fold(true)
-                    .annotation(AnnotationKind::Primary.span(place.span.clone()).label(label));
-                for (also, label) in
-                    self.also.iter().filter(|(also, _)| also.source == place.source)
-                {
-                    snippet = snippet.annotation(
-                        AnnotationKind::Context.span(also.span.clone()).label(label.as_str()),
-                    );
-                }
-                snippet
-            }),
-        );
+        let main = self.place.iter().map(|place| {
+            let also = self.also.iter().filter(|(also, _)| also.is_beside(place));
+            let also: Vec<_> = also.map(|(place, label)| (place, label.as_str())).collect();
+            self.snippet(place, (AnnotationKind::Primary, &self.label), &also)
+        });
+        let title = level.primary_title(self.says.as_str()).id(self.code.number());
+        let mut group = title.elements(main);
         let elsewhere = |also: &&(Place, String)| {
-            self.place.as_ref().is_none_or(|place| place.source != also.0.source)
+            self.place.as_ref().is_none_or(|place| !also.0.is_beside(place))
         };
         for (also, label) in self.also.iter().filter(elsewhere) {
-            group = group.element(
-                Snippet::source(also.source.text.as_str())
-                    .path(also.source.path.as_str())
-                    .fold(true)
-                    .annotation(
-                        AnnotationKind::Context.span(also.span.clone()).label(label.as_str()),
-                    ),
-            );
+            group = group.element(self.snippet(also, (AnnotationKind::Context, label), &[]));
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -118,17 +101,43 @@ impl Mistake {
         renderer.render(&[group])
     }
 
-    /// The text around a place. A secret that stands there is not shown: what a terminal shows
-    /// ends in logs and in tickets.
-    fn shown_text<'p>(&self, place: &'p Place) -> Cow<'p, str> {
-        let text = place.source.text.as_str();
-        let Range { start, end } = place.span;
-        match (self.code, text.get(..start), text.get(start..end), text.get(end..)) {
-            (Code::InlineSecret, Some(before), Some(secret), Some(after)) => {
-                Cow::Owned([before, &"*".repeat(secret.len()), after].concat())
-            }
-            _ => Cow::Borrowed(text),
+    /// The lines that a place and others in the same file stand on. Only these are handed to the
+    /// renderer, which reads all of its text for each mistake.
+    ///
+    /// A secret that stands there is not shown: what a terminal shows ends in logs and in tickets.
+    fn snippet<'p>(
+        &self,
+        place: &'p Place,
+        (kind, label): (AnnotationKind, &'p str),
+        also: &[(&'p Place, &'p str)],
+    ) -> Snippet<'p, Annotation<'p>> {
+        let spans = || also.iter().map(|(also, _)| &also.span).chain([&place.span]);
+        let start = spans().map(|span| span.start).min().unwrap_or_default();
+        let end = spans().map(|span| span.end).max().unwrap_or_default();
+        let (lines, number) = place.source.lines(&(start..end));
+        let text = place.source.text.get(lines.clone()).unwrap_or_default();
+        let place_in = |at: usize| at.saturating_sub(lines.start).min(text.len());
+        let within = |span: &Range<usize>| place_in(span.start)..place_in(span.end);
+        let own = within(&place.span);
+        let shown =
+            match (self.code, text.get(..own.start), text.get(own.clone()), text.get(own.end..)) {
+                (Code::InlineSecret, Some(before), Some(secret), Some(after)) => {
+                    Cow::Owned([before, &"*".repeat(secret.len()), after].concat())
+                }
+                _ => Cow::Borrowed(text),
+            };
+        let mark = |kind: AnnotationKind, span: &Range<usize>, label: &'p str| {
+            kind.span(within(span)).label((!label.is_empty()).then_some(label))
+        };
+        let mut snippet = Snippet::source(shown)
+            .line_start(usize::try_from(number).unwrap_or(1))
+            .path(place.source.path.as_str())
+            .fold(true)
+            .annotation(mark(kind, &place.span, label));
+        for (also, label) in also {
+            snippet = snippet.annotation(mark(AnnotationKind::Context, &also.span, label));
         }
+        snippet
     }
 }
 
@@ -276,6 +285,33 @@ mod tests {
         assert!(shown.contains("error[P0102]: unknown key `limts` in a route"), "{shown}");
         assert!(shown.contains("policies/tasks.toml:2:1"), "{shown}");
         assert!(shown.contains("did you mean `limits`?"), "{shown}");
+    }
+
+    #[test]
+    fn an_excerpt_shows_its_own_lines_wherever_it_lies() {
+        let source = Source::new("p.toml", "one = 1\ntwo = [\n  2,\n]\nthree = 3");
+        let shown = |span: Range<usize>, also: Option<Range<usize>>| {
+            let mut mistake = Mistake::new(Code::UnknownKey, "odd").at(source.place(span));
+            if let Some(also) = also {
+                mistake = mistake.also(source.place(also), "first here");
+            }
+            mistake.render(false)
+        };
+        for (span, line, text) in [
+            (0..3, "p.toml:1:1", "1 | one = 1"),
+            (8..11, "p.toml:2:1", "2 | two = ["),
+            (14..22, "p.toml:2:7", "3 | |   2,"),
+            (23..28, "p.toml:5:1", "5 | three = 3"),
+            // Where the file ends, and one byte beyond.
+            (32..32, "p.toml:5:10", "5 | three = 3"),
+            (33..34, "p.toml:5:10", "5 | three = 3"),
+        ] {
+            let shown = shown(span, None);
+            assert!(shown.contains(line) && shown.contains(text), "{shown}");
+        }
+        let both = shown(23..28, Some(0..3));
+        assert!(both.contains("1 | one = 1") && both.contains("5 | three = 3"), "{both}");
+        assert!(both.contains("first here") && both.contains("p.toml:5:1"), "{both}");
     }
 
     #[test]

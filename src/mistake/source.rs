@@ -39,6 +39,17 @@ impl Source {
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
     }
 
+    /// The whole lines that a byte range touches, and the number of the first, counted from 1.
+    pub fn lines(&self, span: &Range<usize>) -> (Range<usize>, u32) {
+        let (start, end) = (span.start.min(self.text.len()), span.end.min(self.text.len()));
+        let before = self.later_lines.partition_point(|begin| *begin <= start);
+        let first = before.checked_sub(1).and_then(|last| self.later_lines.get(last));
+        let after = self.later_lines.partition_point(|begin| *begin <= end);
+        let last = self.later_lines.get(after).map_or(self.text.len(), |begin| begin - 1);
+        let number = u32::try_from(before + 1).unwrap_or(u32::MAX);
+        (first.copied().unwrap_or_default()..last.max(end), number)
+    }
+
     /// The place of a byte range in this file.
     pub fn place(self: &Arc<Self>, span: Range<usize>) -> Place {
         Place { source: Arc::clone(self), span }
@@ -55,6 +66,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether another place is in the same file.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) || self.source == other.source
+    }
+
     /// The line, counted from 1.
     pub fn line(&self) -> u32 {
         self.source.line_and_column(self.span.start).0
