@@ -4,10 +4,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
@@ -22,6 +26,7 @@ use crate::forward::patience::Patience;
 use crate::forward::upstream::Upstream;
 use crate::listen::Length;
 use crate::listen::body::Body;
+use crate::secret::Secret;
 
 /// From the first packet to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -180,6 +185,59 @@ fn read(status: StatusCode, answer: &[u8]) -> Result<Granted, String> {
 /// Whether a text is an error code that may be shown, and not something that an answer repeats.
 fn is_code(code: &str) -> bool {
     code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// How a client proves itself to a token endpoint (RFC 6749, section 2.3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    #[default]
+    Basic,
+    /// `client_secret_post`.
+    Post,
+}
+
+/// What is sent to the token endpoint. Id and secret are encoded before they are joined (RFC 6749,
+/// section 2.3.1).
+pub(in crate::forward::credential) fn form(
+    auth: ClientAuth,
+    id: &Secret,
+    secret: &Secret,
+    scope: Option<&str>,
+    audience: Option<&str>,
+) -> Result<Form, String> {
+    let text = |secret: &Secret| {
+        let text = std::str::from_utf8(secret.expose()).map(|text| Zeroizing::new(text.to_owned()));
+        text.map_err(|_| "a client's id and secret are texts".to_owned())
+    };
+    let (id, secret) = (text(id)?, text(secret)?);
+    let encoded =
+        |text: &str| Zeroizing::new(utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
+    let mut body = Zeroizing::new("grant_type=client_credentials".to_owned());
+    let mut add = |name: &str, value: &str| {
+        let value = encoded(value);
+        for part in ["&", name, "=", &value] {
+            body.push_str(part);
+        }
+    };
+    scope.into_iter().for_each(|scope| add("scope", scope));
+    audience.into_iter().for_each(|audience| add("audience", audience));
+    let mut authorization = None;
+    match auth {
+        ClientAuth::Post => {
+            add("client_id", &id);
+            add("client_secret", &secret);
+        }
+        ClientAuth::Basic => {
+            let pair = Zeroizing::new(format!("{}:{}", *encoded(&id), *encoded(&secret)));
+            let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+            let mut value = HeaderValue::from_str(&text).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            authorization = Some(value);
+        }
+    }
+    Ok(Form { authorization, body: Zeroizing::new(body.as_bytes().to_vec()) })
 }
 
 #[cfg(test)]

@@ -9,13 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::authenticate::signature::component::Component;
-use crate::forward::credential::endpoint::{Endpoint, Form};
+use crate::forward::credential::endpoint::{ClientAuth, Endpoint, form};
 use crate::forward::credential::oauth::OAuth;
 use crate::forward::credential::query::Pair;
 use crate::forward::credential::signing::Signing;
@@ -131,17 +130,6 @@ pub struct OAuthRule {
     /// The authority that alone is trusted to prove the token endpoint, `"file:PATH"`. Default: the
     /// public ones.
     pub ca: Option<At<String>>,
-}
-
-/// How a client proves itself to a token endpoint (RFC 6749, section 2.3.1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientAuth {
-    /// `client_secret_basic`.
-    #[default]
-    Basic,
-    /// `client_secret_post`.
-    Post,
 }
 
 /// Makes the credential; reports all that is wrong with it. Nothing where somebody only looks, and
@@ -356,46 +344,4 @@ impl Making<'_, '_, '_> {
     fn wrong(&mut self, span: &Range<usize>, says: impl Into<String>, help: impl Into<String>) {
         self.reading.wrong(Code::WrongValue, span, says, help);
     }
-}
-
-/// What is sent to the token endpoint. Id and secret are encoded before they are joined (RFC 6749,
-/// section 2.3.1).
-fn form(
-    auth: ClientAuth,
-    id: &Secret,
-    secret: &Secret,
-    scope: Option<&str>,
-    audience: Option<&str>,
-) -> Result<Form, String> {
-    let text = |secret: &Secret| {
-        let text = std::str::from_utf8(secret.expose()).map(|text| Zeroizing::new(text.to_owned()));
-        text.map_err(|_| "a client's id and secret are texts".to_owned())
-    };
-    let (id, secret) = (text(id)?, text(secret)?);
-    let encoded =
-        |text: &str| Zeroizing::new(utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
-    let mut body = Zeroizing::new("grant_type=client_credentials".to_owned());
-    let mut add = |name: &str, value: &str| {
-        let value = encoded(value);
-        for part in ["&", name, "=", &value] {
-            body.push_str(part);
-        }
-    };
-    scope.into_iter().for_each(|scope| add("scope", scope));
-    audience.into_iter().for_each(|audience| add("audience", audience));
-    let mut authorization = None;
-    match auth {
-        ClientAuth::Post => {
-            add("client_id", &id);
-            add("client_secret", &secret);
-        }
-        ClientAuth::Basic => {
-            let pair = Zeroizing::new(format!("{}:{}", *encoded(&id), *encoded(&secret)));
-            let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-            let mut value = HeaderValue::from_str(&text).map_err(|error| error.to_string())?;
-            value.set_sensitive(true);
-            authorization = Some(value);
-        }
-    }
-    Ok(Form { authorization, body: Zeroizing::new(body.as_bytes().to_vec()) })
 }
