@@ -18,7 +18,9 @@ pub(in crate::authenticate) fn is_roca(modulus: &[u8]) -> bool {
 }
 
 fn is_prime(number: u32) -> bool {
-    (2..number).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+    (2..number)
+        .take_while(|factor| factor * factor <= number)
+        .all(|factor| !number.is_multiple_of(factor))
 }
 
 /// Whether a number is some power of the generator under this prime.
@@ -31,4 +33,31 @@ fn is_power(number: u32, prime: u32) -> bool {
         power = power * (GENERATOR % prime) % prime;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    #[test]
+    fn keys_of_the_flawed_chips_are_known_from_others_cve_2017_15361() {
+        let sets = include_str!("../../tests/corpus/wycheproof-jwk.txt");
+        let sets = sets.lines().filter_map(|line| line.strip_prefix("set "));
+        let mut judged = Vec::new();
+        for set in sets {
+            let set: serde_json::Value = serde_json::from_str(set).unwrap();
+            for key in set["keys"].as_array().unwrap() {
+                if let Some(modulus) = key["n"].as_str() {
+                    let is_flawed = key["kid"].as_str().unwrap().contains("roca");
+                    assert_eq!(is_roca(&URL_SAFE_NO_PAD.decode(modulus).unwrap()), is_flawed);
+                    judged.push(is_flawed);
+                }
+            }
+        }
+        assert!(judged.contains(&true) && judged.contains(&false));
+        assert!(!is_roca(&[0xff; 256]));
+    }
 }
