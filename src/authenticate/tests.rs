@@ -56,7 +56,7 @@ pub(in crate::authenticate) fn head(headers: &[(&str, &str)]) -> Head {
             redirect_port: None,
         }),
         id: RequestId(*b"01JD5Z3M7Q8V9T2K4N6P0R1S5W"),
-        trace: Trace { parent: HeaderValue::from_static("00-1-2-00"), state: None },
+        trace: Trace::begin(),
     }
 }
 

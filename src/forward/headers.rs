@@ -86,7 +86,7 @@ impl Told {
         write("x-forwarded-for", &[client]);
         write("x-forwarded-proto", &[scheme]);
         write("x-request-id", &[self.id.as_str().as_bytes()]);
-        write("traceparent", &[self.trace.parent.as_bytes()]);
+        write("traceparent", &[&self.trace.parent]);
         if let Some(state) = &self.trace.state {
             write("tracestate", &[state.as_bytes()]);
         }

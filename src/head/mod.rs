@@ -86,7 +86,7 @@ pub struct RequestId(pub(crate) [u8; 26]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// The value of `traceparent` for the upstream: same trace, our own parent id.
-    pub parent: HeaderValue,
+    pub parent: [u8; trace::PARENT_BYTES],
     /// The caller's `tracestate`, passed on only with a valid `traceparent`.
     pub state: Option<HeaderValue>,
 }

@@ -195,7 +195,7 @@ impl Asked {
         let query_ends = texts.len();
         let agent = agent.get(..4 * USER_AGENT_CHARS_MAX).unwrap_or(agent);
         texts.extend(String::from_utf8_lossy(agent).chars().take(USER_AGENT_CHARS_MAX));
-        let trace = head.trace.parent.as_bytes().get(3..35).and_then(|id| id.try_into().ok());
+        let trace = head.trace.parent.get(3..35).and_then(|id| id.try_into().ok());
         Self {
             client: head.client,
             method: head.method.clone(),

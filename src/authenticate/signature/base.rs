@@ -1,7 +1,7 @@
 //! Writes the signature base of a request (RFC 9421, 2.5).
 //!
 //! Verifying, signing and explaining all go through [`write()`], so the sides cannot differ. The base
-//! is gathered before it is hashed: a hash that is fed some sixty small pieces costs thrice as much.
+//! is gathered before it is hashed: it has some sixty pieces, and each would cost a call of its own.
 
 use std::borrow::Cow;
 

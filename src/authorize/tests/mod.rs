@@ -4,7 +4,7 @@ mod kinds;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, Method, Version};
 use serde::Deserialize;
 
 use super::*;
@@ -43,7 +43,7 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
             redirect_port: None,
         }),
         id: RequestId(*b"01JDBZ8Q3M5V7X9K2N4P6R8T0W"),
-        trace: Trace { parent: HeaderValue::from_static("00-a-b-01"), state: None },
+        trace: Trace::begin(),
     }
 }
 

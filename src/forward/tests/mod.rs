@@ -147,9 +147,7 @@ pub(super) fn head(method: Method, path: &str, length: Length) -> Head {
         peer: Arc::new(peer),
         id: RequestId(*b"01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         trace: Trace {
-            parent: HeaderValue::from_static(
-                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            ),
+            parent: *b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             state: None,
         },
     }

@@ -92,7 +92,7 @@ fn head(method: Method, length: Length, headers: &[(&'static str, &str)]) -> Hea
             redirect_port: None,
         }),
         id: RequestId([b'0'; 26]),
-        trace: Trace { parent: HeaderValue::from_static("00"), state: None },
+        trace: Trace::begin(),
     }
 }
 

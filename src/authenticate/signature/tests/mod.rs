@@ -219,7 +219,7 @@ fn head(
         client: [192, 0, 2, 7].into(),
         peer: Arc::new(peer),
         id: RequestId([b'0'; 26]),
-        trace: Trace { parent: HeaderValue::from_static("00"), state: None },
+        trace: Trace::begin(),
     }
 }
 
