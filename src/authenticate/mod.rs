@@ -15,7 +15,7 @@ pub mod exposure;
 pub mod self_service;
 pub mod digest;
 pub mod nonce;
-mod roca;
+mod rsa;
 pub mod signature;
 pub mod standing;
 pub mod assurance;

@@ -55,7 +55,7 @@ pub(in crate::forward) fn mac_secret(
             return None;
         };
         let (base, environment) = (surroundings.base_dir, surroundings.environment);
-        match Watched::read_all(vec![followed], base, environment, fit_to_sign) {
+        match Watched::read_all([followed], base, environment, |[secret]| fit_to_sign(secret)) {
             Err(ReferenceFault::NoCredentials(_)) if surroundings.only_looking => fresh(),
             found => found,
         }
@@ -76,12 +76,10 @@ pub(in crate::forward) fn file(reference: &str, base_dir: &Path) -> Result<PathB
     }
 }
 
-fn fit_to_sign(secrets: &[Secret]) -> Result<hmac::Key, String> {
-    match secrets {
-        [secret] if SECRET_BYTES.contains(&secret.expose().len()) => Ok(mac_key(secret)),
-        _ => {
-            let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
-            Err(format!("a secret has from {least} to {most} bytes"))
-        }
+fn fit_to_sign(secret: &Secret) -> Result<hmac::Key, String> {
+    let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
+    match SECRET_BYTES.contains(&secret.expose().len()) {
+        true => Ok(mac_key(secret)),
+        false => Err(format!("a secret has from {least} to {most} bytes")),
     }
 }

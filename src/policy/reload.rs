@@ -45,6 +45,13 @@ struct Seen {
     retired: Vec<Arc<Policy>>,
 }
 
+impl Seen {
+    /// Takes apart the policies that no request holds any more.
+    fn forget_unused(&mut self) {
+        self.retired.retain(|policy| Arc::strong_count(policy) > 1);
+    }
+}
+
 impl Reloader {
     /// Watches `dir` on behalf of a policy in force that was compiled on the same ground.
     pub fn new(
@@ -66,7 +73,7 @@ impl Reloader {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let stable = seen.before == files.hash;
             seen.before.clone_from(&files.hash);
-            seen.retired.retain(|policy| Arc::strong_count(policy) > 1);
+            seen.forget_unused();
             if !stable || seen.settled == files.hash {
                 return None;
             }
@@ -100,6 +107,7 @@ impl Reloader {
             return Outcome::Refused(failures);
         }
         let hash = Arc::clone(policy.hash());
+        seen.forget_unused();
         seen.retired.push(self.in_force.swap(Arc::new(policy)));
         Outcome::Applied(hash)
     }

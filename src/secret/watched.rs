@@ -44,11 +44,7 @@ impl<T> Watched<T> {
         base: impl Into<PathBuf>,
         make: impl Fn(&Secret) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, ReferenceFault> {
-        let make = move |secrets: &[Secret]| match secrets {
-            [secret] => make(secret),
-            _ => Err("it is not one secret".to_owned()),
-        };
-        Self::read_all(vec![reference], base, &environment, make)
+        Self::read_all([reference], base, &environment, move |[secret]| make(secret))
     }
 
     /// Reads several secrets, with those of variables from this environment, and makes the thing of
@@ -56,18 +52,22 @@ impl<T> Watched<T> {
     ///
     /// # Errors
     /// When one cannot be read, or `make` says that they are unfit.
-    pub fn read_all(
-        references: Vec<Reference>,
+    pub fn read_all<const N: usize>(
+        references: [Reference; N],
         base: impl Into<PathBuf>,
         environment: Environment<'_>,
-        make: impl Fn(&[Secret]) -> Result<T, String> + Send + Sync + 'static,
+        make: impl Fn(&[Secret; N]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, ReferenceFault> {
         let base = base.into();
+        let make = move |secrets: &[Secret]| match secrets.try_into() {
+            Ok(secrets) => make(secrets),
+            Err(_) => Err("there are not as many secrets as references".to_owned()),
+        };
         let secrets = references.iter().map(|reference| reference.read_in(&base, environment));
         let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
         let made = make(&secrets).map_err(ReferenceFault::Unfit)?;
         Ok(Self {
-            references,
+            references: references.into(),
             base,
             make: Box::new(make),
             current: ArcSwap::from_pointee(made),

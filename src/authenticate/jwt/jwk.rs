@@ -11,11 +11,8 @@ use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
 use crate::authenticate::jwt::algorithm::{Algorithm, Ring};
 use crate::authenticate::jwt::decoy;
 use crate::authenticate::jwt::json::{Json, Object};
-use crate::authenticate::roca::is_roca;
+use crate::authenticate::rsa::{Weakness, weakness};
 use crate::secret::Secret;
-
-/// The weakest RSA key that is taken, in bits; the strongest that is verified with.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The longest name of a key, in bytes.
 const KID_BYTES_MAX: usize = 256;
@@ -207,12 +204,14 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Unfit> {
     if *first == 0 || e.first().is_none_or(|first| *first == 0) {
         return Err(Unfit::Bad("has a number that begins with zero"));
     }
-    let bits = n.len() * 8 - first.leading_zeros() as usize;
-    if !RSA_BITS.contains(&bits) {
-        return Err(Unfit::Bad("is an RSA key with fewer than 2048 bits, or more than 8192"));
-    }
-    if is_roca(n) {
-        return Err(Unfit::Bad("is an RSA key that anybody can break (ROCA, CVE-2017-15361)"));
+    match weakness(n) {
+        Some(Weakness::Short | Weakness::Long) => {
+            return Err(Unfit::Bad("is an RSA key with fewer than 2048 bits, or more than 8192"));
+        }
+        Some(Weakness::Roca) => {
+            return Err(Unfit::Bad("is an RSA key that anybody can break (ROCA, CVE-2017-15361)"));
+        }
+        None => {}
     }
     let exponent = e.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
     let is_sound = e.len() <= 4 && exponent >= 3 && exponent % 2 == 1 && last % 2 == 1;

@@ -10,13 +10,9 @@ use ring::signature::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::authenticate::roca::is_roca;
+use crate::authenticate::rsa::{Weakness, weakness};
 use crate::authenticate::signature::algorithm::Algorithm;
 
-/// The fewest bits of an RSA modulus. Shorter ones can be factored, or will be.
-const RSA_BITS_MIN: usize = 2048;
-/// The most bits: what they cost to verify with grows with their square.
-const RSA_BITS_MAX: usize = 8192;
 /// No written key is longer; an RSA key of 8192 bits takes some 1,500 bytes.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
@@ -102,17 +98,15 @@ impl PublicKey {
             Algorithm::EcdsaP256Sha256 if bare.len() == 65 && bare.first() == Some(&4) => {}
             Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => return Err(OTHER),
             Algorithm::RsaPssSha512 | Algorithm::RsaV1_5Sha256 => {
-                let modulus = modulus(bare).ok_or(OTHER)?;
-                let bits = bits(modulus);
-                if bits < RSA_BITS_MIN {
-                    return Err(BadKey("an RSA key needs at least 2048 bits"));
-                }
-                if bits > RSA_BITS_MAX {
-                    return Err(BadKey("an RSA key may have at most 8192 bits"));
-                }
-                if is_roca(modulus) {
-                    return Err(BadKey("anybody can break this RSA key (ROCA, CVE-2017-15361)"));
-                }
+                let says = match weakness(modulus(bare).ok_or(OTHER)?) {
+                    None => None,
+                    Some(Weakness::Short) => Some("an RSA key needs at least 2048 bits"),
+                    Some(Weakness::Long) => Some("an RSA key may have at most 8192 bits"),
+                    Some(Weakness::Roca) => {
+                        Some("anybody can break this RSA key (ROCA, CVE-2017-15361)")
+                    }
+                };
+                says.map_or(Ok(()), |says| Err(BadKey(says)))?;
             }
         }
         Ok(Self { algorithm, key: bare.into() })
@@ -218,11 +212,6 @@ fn modulus(bytes: &[u8]) -> Option<&[u8]> {
     let (_, []) = taken(rest, INTEGER)? else { return None };
     let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
     modulus.first().is_some_and(|first| *first != 0).then_some(modulus)
-}
-
-/// How many bits a number has that does not begin with a zero byte.
-fn bits(number: &[u8]) -> usize {
-    number.len() * 8 - number.first().map_or(0, |first| first.leading_zeros() as usize)
 }
 
 /// The content of a DER element with this tag, and what follows it (X.690, section 8.1).

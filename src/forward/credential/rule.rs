@@ -277,13 +277,12 @@ impl Making<'_, '_, '_> {
         let endpoint = self.endpoint(rule, name);
         let (auth, scope) = (rule.auth, rule.scope.as_ref().map(|at| at.value.clone()));
         let audience = rule.audience.as_ref().map(|at| at.value.clone());
-        let both = vec![rule.client_id.value.clone(), rule.client_secret.value.clone()];
+        let both = [rule.client_id.value.clone(), rule.client_secret.value.clone()];
         let base = self.surroundings.base_dir;
         // What is wrong with one of the two is told at its own place.
         self.found(&rule.client_id, rule.client_id.read(base).map(drop))?;
-        let read = Watched::read_all(both, base, &environment, move |secrets| match secrets {
-            [id, secret] => form(auth, id, secret, scope.as_deref(), audience.as_deref()),
-            _ => Err("a client has an id and a secret".to_owned()),
+        let read = Watched::read_all(both, base, &environment, move |[id, secret]| {
+            form(auth, id, secret, scope.as_deref(), audience.as_deref())
         });
         let form = self.found(&rule.client_secret, read)?;
         let endpoint = endpoint?;
