@@ -206,18 +206,32 @@ impl Bench {
     }
 
     /// Measures one call, again and again; what `input` does is not measured, dropping what comes out is.
-    fn stage<I, O>(&self, name: &str, mut input: impl FnMut() -> I, mut call: impl FnMut(I) -> O) {
+    fn stage<I, O>(&self, name: &str, input: impl FnMut() -> I, mut call: impl FnMut(I) -> O) {
+        self.measure(name, input, |inputs| timed(inputs, &mut call));
+    }
+
+    /// As [`Bench::stage`], of a call that only looks: dropping its input is not measured either.
+    fn look<I, O>(&self, name: &str, input: impl FnMut() -> I, mut call: impl FnMut(&I) -> O) {
+        self.measure(name, input, |inputs| timed(&inputs, &mut call));
+    }
+
+    fn measure<I>(
+        &self,
+        name: &str,
+        mut input: impl FnMut() -> I,
+        mut run: impl FnMut(Vec<I>) -> Duration,
+    ) {
         if !self.wants(name) {
             return;
         }
         let mut batches: Vec<(f64, f64)> = Vec::new();
         let mut spent = Duration::ZERO;
         let mut done = 0;
-        timed((0..BATCH).map(|_| input()).collect(), &mut call);
+        run((0..BATCH).map(|_| input()).collect());
         while self.calls.map_or(spent < SPAN, |calls| done < calls) {
             let inputs: Vec<I> = (0..BATCH).map(|_| input()).collect();
             let before = ALLOCATIONS.get();
-            let took = timed(inputs, &mut call);
+            let took = run(inputs);
             let allocations = ALLOCATIONS.get() - before;
             batches
                 .push((took.as_nanos() as f64 / BATCH as f64, allocations as f64 / BATCH as f64));
@@ -239,7 +253,7 @@ impl Bench {
 /// The one place that counts.
 #[inline(never)]
 #[expect(clippy::disallowed_methods, reason = "durations of the measurement itself")]
-fn timed<I, O>(inputs: Vec<I>, call: &mut impl FnMut(I) -> O) -> Duration {
+fn timed<I, O>(inputs: impl IntoIterator<Item = I>, call: &mut impl FnMut(I) -> O) -> Duration {
     let started = Instant::now();
     for input in inputs {
         drop(black_box(call(black_box(input))));
@@ -537,9 +551,9 @@ fn keys(bench: &Bench) {
         number = (number + 7_919) % bench.keys;
         bed.head(get("/api/tasks", Some(&key(number))))
     };
-    bench.stage(&known, &mut next, |head| route.authenticate.who(&head, now).map(drop).unwrap());
+    bench.look(&known, &mut next, |head| route.authenticate.who(head, now).map(drop).unwrap());
     let next = || bed.head(get("/api/tasks", Some("a-key-that-nobody-holds")));
-    bench.stage(unknown, next, |head| route.authenticate.who(&head, now).map(drop).unwrap_err());
+    bench.look(unknown, next, |head| route.authenticate.who(head, now).map(drop).unwrap_err());
 }
 
 /// Makes the signature of a base.
@@ -550,7 +564,10 @@ type Alone<'a> = Box<dyn Fn(&[u8], &[u8]) + 'a>;
 /// Each algorithm: a whole request by the scheme, the primitive alone over the same base, and a
 /// request by a key that nobody knows.
 fn signatures(bench: &Bench) {
-    let bed = Bed::of("signed");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("policy.toml"), SIGNED).unwrap();
+    let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
+    let bed = Bed::over(&Files::read(dir.path(), &mut Mistakes::default()), directory);
     let random = SystemRandom::new();
     let made = bed.directory.create_signing(wish(), bed.now()).unwrap();
     let secret = STANDARD.decode(made.secret.expose()).unwrap();
@@ -601,18 +618,18 @@ fn signatures_by(
     alone: &Alone<'_>,
 ) {
     let name = algorithm.name();
-    let mut number = 0_u64;
-    let mut signed = |keyid: &str| {
-        let mut head = bed.head(get("/api/tasks", None));
-        number += 1;
-        let nonce = format!("nonce-{number:016x}");
+    let number = Cell::new(0_u64);
+    let signed = |target: &str, keyid: &str| {
+        let mut head = bed.head(get(target, None));
+        number.set(number.get() + 1);
+        let nonce = format!("nonce-{:016x}", number.get());
         let terms = Terms {
             label: "sig1",
-            components: &["@method", "@authority", "@path", "@query"],
+            components: &["@method", "@authority", "@path", "@query", "@target-uri", "@scheme"],
             keyid,
             created: bed.now().unix_s(),
             expires: None,
-            nonce: Some(&nonce),
+            nonce: Some(nonce.as_str()).filter(|_| target == "/once"),
             tag: None,
         };
         let request = ToSign { message: Message::of(&head), body: &[] };
@@ -622,25 +639,59 @@ fn signatures_by(
         head.headers.insert(HeaderName::from_static("signature"), value(&headers.signature));
         (head, headers.base)
     };
-    let head = bed.head(get("/api/tasks", None));
-    let (route, _) = bed.find(&head);
-    let whole = format!("authenticate: {name} with nonce");
-    bench.stage(
-        &whole,
-        || signed(keyid).0,
-        |head| route.authenticate.who(&head, bed.now()).map(drop).unwrap(),
+    let (once, _) = bed.find(&bed.head(get("/once", None)));
+    let (again, _) = bed.find(&bed.head(get("/again", None)));
+    bench.look(
+        &format!("authenticate: {name}"),
+        || signed("/again", keyid).0,
+        |head| again.authenticate.who(head, bed.now()).map(drop).unwrap(),
     );
-    let unknown = format!("authenticate: {name}, an unknown key");
-    bench.stage(
-        &unknown,
-        || signed("nobody00").0,
-        |head| route.authenticate.who(&head, bed.now()).map(drop).unwrap_err(),
+    bench.look(
+        &format!("authenticate: {name} with nonce"),
+        || signed("/once", keyid).0,
+        |head| once.authenticate.who(head, bed.now()).map(drop).unwrap(),
     );
-    let base = signed(keyid).1.into_bytes();
-    let signature = by(&base);
-    let primitive = format!("the primitive alone: {name} over {} bytes", base.len());
-    bench.stage(&primitive, || (), |()| alone(&base, &signature));
+    bench.look(
+        &format!("authenticate: {name}, an unknown key"),
+        || signed("/once", "nobody00").0,
+        |head| once.authenticate.who(head, bed.now()).map(drop).unwrap_err(),
+    );
+    for target in ["/again", "/once"] {
+        let base = signed(target, keyid).1.into_bytes();
+        let signature = by(&base);
+        let primitive = format!("primitive: {name} over {} bytes", base.len());
+        bench.stage(&primitive, || (), |()| alone(&base, &signature));
+    }
 }
+
+const SIGNED: &str = r#"
+version = 1
+
+[scopes]
+"tasks:read" = "Read tasks"
+
+[signatures.once]
+components = ["@method", "@authority", "@path", "@query"]
+nonce      = "required"
+
+[signatures.again]
+components = ["@method", "@authority", "@path", "@query"]
+nonce      = "optional"
+
+[routes.once]
+summary  = "Each nonce once"
+match    = "GET /once"
+upstream = "tasks"
+auth     = { any = ["signature.once"] }
+allow    = [{ scopes = ["tasks:read"] }]
+
+[routes.again]
+summary  = "Without a nonce"
+match    = "GET /again"
+upstream = "tasks"
+auth     = { any = ["signature.again"] }
+allow    = [{ scopes = ["tasks:read"] }]
+"#;
 
 /// Tokens by both curves, verified each time and found in the cache, beside what the primitives cost.
 fn tokens(bench: &Bench) {
@@ -685,10 +736,10 @@ fn tokens(bench: &Bench) {
         ("authenticate: a token seen before", "/cached", &of_es),
     ] {
         let (route, _) = bed.find(&bed.head(get(path, Some(token))));
-        bench.stage(
+        bench.look(
             name,
             || bed.head(get(path, Some(token))),
-            |head| route.authenticate.who(&head, now).map(drop).unwrap(),
+            |head| route.authenticate.who(head, now).map(drop).unwrap(),
         );
     }
     let es_key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, es_public);

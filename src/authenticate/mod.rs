@@ -30,7 +30,6 @@ mod identify;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -318,22 +317,9 @@ pub struct SigningKey {
 }
 
 /// Where signing keys are found, by their `keyid`. Reads memory only.
-pub trait SigningKeys: Send + Sync {
-    /// The key with this id.
-    fn find(&self, id: &str) -> Option<Arc<SigningKey>>;
-}
-
-/// Says whether one signing key still holds.
-pub(in crate::authenticate) struct SigningKeeper {
-    pub(in crate::authenticate) keys: Arc<dyn SigningKeys>,
-    pub(in crate::authenticate) id: Box<str>,
-}
-
-impl Keeper for SigningKeeper {
-    fn still_holds(&self, _: Ticket, client: IpAddr, now: Now) -> Result<(), Reason> {
-        let key = self.keys.find(&self.id).ok_or(Reason::CredentialRevoked)?;
-        key.bounds.check(client, now)
-    }
+pub trait SigningKeys: Keeper {
+    /// The key with this id, and the ticket by which it is asked for later.
+    fn find(&self, id: &str) -> Option<(Arc<SigningKey>, Ticket)>;
 }
 
 #[cfg(test)]

@@ -108,8 +108,12 @@ impl Caller {
         };
         let body = request.body.as_deref().unwrap_or_default();
         let Some(scheme) = policy.signature_for(&head) else { return Ok(raw) };
-        let components: Vec<String> =
-            scheme.demanded(!body.is_empty()).map(ToString::to_string).collect();
+        let components: Vec<String> = scheme
+            .demanded(!body.is_empty())
+            .components()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let components: Vec<&str> = components.iter().map(String::as_str).collect();
         let nonce = Secret::random(NONCE_BYTES).map_err(|fault| fault.to_string())?;
         let nonce: String = nonce.expose().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -44,9 +44,11 @@ use crate::store::{Store, Table};
 
 const PEPPER_BYTES_MIN: usize = 32;
 
-/// The first number of a ticket: the key is found by its id, or by its hash.
+/// The first number of a ticket: an API key that is found by its id, one that is found by its hash,
+/// or a signing key.
 const NAMED: u64 = 0;
 const IMPORTED: u64 = 1;
+const SIGNING: u64 = 2;
 
 /// What unknown keys are compared with, so that they cost what known ones do.
 const NOBODY: [u8; PROOF_BYTES] = [0; PROOF_BYTES];
@@ -251,6 +253,12 @@ impl Directory {
         self.environment
     }
 
+    /// The signing key with this number, if it was made to hold here.
+    fn signing_key(&self, number: u64) -> Option<Arc<SigningKey>> {
+        let entry = self.signing.find(number)?;
+        (entry.environment == self.environment).then_some(entry.key)
+    }
+
     /// Puts records where requests see them.
     fn publish(&self, writer: &mut Writer, records: &[Record]) {
         let mut fresh = Fresh::default();
@@ -318,15 +326,19 @@ impl Directory {
 }
 
 impl SigningKeys for Directory {
-    fn find(&self, id: &str) -> Option<Arc<SigningKey>> {
-        let entry = self.signing.find(KeyId::parse(id)?.number())?;
-        (entry.environment == self.environment).then_some(entry.key)
+    fn find(&self, id: &str) -> Option<(Arc<SigningKey>, Ticket)> {
+        let number = KeyId::parse(id)?.number();
+        Some((self.signing_key(number)?, Ticket(SIGNING, number)))
     }
 }
 
 impl Keeper for Directory {
     fn still_holds(&self, ticket: Ticket, client: IpAddr, now: Now) -> Result<(), Reason> {
         let Ticket(kind, number) = ticket;
+        if kind == SIGNING {
+            let key = self.signing_key(number).ok_or(Reason::CredentialRevoked)?;
+            return key.bounds.check(client, now);
+        }
         let shelf = if kind == IMPORTED { &self.imported } else { &self.keys };
         let entry = shelf.find(number).ok_or(Reason::CredentialRevoked)?;
         entry.check(self.environment, client, now)

@@ -15,6 +15,9 @@ use crate::authenticate::signature::fields::{Malformed, field_text};
 use crate::authenticate::signature::input::{Input, Parameter};
 use crate::head::Head;
 
+/// A component that the message has not.
+const MISSING: Malformed = Malformed("a covered field is missing");
+
 /// What a request says, as far as signatures can cover it: everything as received, before any
 /// rewrite.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ impl<'a> Message<'a> {
 /// holds a part of the base and must be thrown away.
 pub fn write(message: &Message<'_>, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let target = Target::of(message.target)?;
-    for component in &input.components {
+    for component in input.coverage.iter() {
         identifier(component, out);
         out.extend_from_slice(b": ");
         match component {
@@ -72,14 +75,11 @@ pub fn write(message: &Message<'_>, input: &Input<'_>, out: &mut Vec<u8>) -> Res
 /// Writes the value of `Signature-Input` under its label: the covered components and the
 /// parameters, strictly serialised (RFC 9651, 4.1) whatever spaces the sender used.
 pub fn parameters(input: &Input<'_>, out: &mut Vec<u8>) {
-    out.push(b'(');
-    for (number, component) in input.components.iter().enumerate() {
-        if number > 0 {
-            out.push(b' ');
-        }
-        identifier(component, out);
+    if let Some(strict) = input.strict {
+        out.extend_from_slice(strict.as_bytes());
+        return;
     }
-    out.push(b')');
+    list(&input.coverage, out);
     for parameter in &input.parameters {
         match parameter {
             Parameter::Created(seconds) => number_parameter(b";created=", *seconds, out),
@@ -92,9 +92,24 @@ pub fn parameters(input: &Input<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes covered components as an inner list.
+pub fn list(components: &[Component<'_>], out: &mut Vec<u8>) {
+    out.push(b'(');
+    for (number, component) in components.iter().enumerate() {
+        if number > 0 {
+            out.push(b' ');
+        }
+        identifier(component, out);
+    }
+    out.push(b')');
+}
+
 /// Writes a component identifier: its name as a string, and its parameter.
 pub fn identifier(component: &Component<'_>, out: &mut Vec<u8>) {
-    quoted(component.name(), out);
+    // No name of a component has anything to escape.
+    out.push(b'"');
+    out.extend_from_slice(component.name().as_bytes());
+    out.push(b'"');
     match component {
         Component::Derived(_) | Component::Field(_, Form::Lines) => {}
         Component::QueryParameter(name) => text_parameter(b";name=", name, out),
@@ -220,16 +235,13 @@ fn field(
     headers: &HeaderMap,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
-    if !headers.contains_key(name) {
-        return Err(Malformed("a covered field is missing"));
-    }
     match form {
-        Form::Lines => lines(name, headers, out, |line, out| out.extend_from_slice(line)),
+        Form::Lines => lines(name, headers, out, |line, out| out.extend_from_slice(line))?,
         Form::Bytes => lines(name, headers, out, |line, out| {
             out.push(b':');
             out.extend_from_slice(STANDARD.encode(line).as_bytes());
             out.push(b':');
-        }),
+        })?,
         Form::Structured => {
             out.extend_from_slice(structured(name, headers)?.as_bytes());
         }
@@ -247,13 +259,19 @@ fn field(
 }
 
 /// Each line of a field, trimmed, with a comma and a space between (RFC 9421, 2.1).
-fn lines(name: &str, headers: &HeaderMap, out: &mut Vec<u8>, each: impl Fn(&[u8], &mut Vec<u8>)) {
-    for (number, line) in headers.get_all(name).iter().enumerate() {
-        if number > 0 {
-            out.extend_from_slice(b", ");
-        }
+fn lines(
+    name: &str,
+    headers: &HeaderMap,
+    out: &mut Vec<u8>,
+    each: impl Fn(&[u8], &mut Vec<u8>),
+) -> Result<(), Malformed> {
+    let mut values = headers.get_all(name).iter();
+    each(values.next().ok_or(MISSING)?.as_bytes().trim_ascii(), out);
+    for line in values {
+        out.extend_from_slice(b", ");
         each(line.as_bytes().trim_ascii(), out);
     }
+    Ok(())
 }
 
 /// The types of structured fields (RFC 9651, section 3).
@@ -291,7 +309,7 @@ fn type_of(name: &str) -> Option<Type> {
 /// A field, serialised anew as what it is known to be.
 fn structured(name: &str, headers: &HeaderMap) -> Result<String, Malformed> {
     const MALFORMED: Malformed = Malformed("a covered field is not of its structured type");
-    let text = field_text(headers, name)?.ok_or(Malformed("a covered field is missing"))?;
+    let text = field_text(headers, name)?.ok_or(MISSING)?;
     let parser = Parser::new(text.as_ref());
     let written = match type_of(name) {
         None => return Err(Malformed("the structured type of a covered field is not known")),
@@ -306,8 +324,7 @@ fn dictionary(name: &str, headers: &HeaderMap) -> Result<Dictionary, Malformed> 
     if type_of(name) != Some(Type::Dictionary) {
         return Err(Malformed("a covered field is not known to be a dictionary"));
     }
-    let text: Cow<'_, str> =
-        field_text(headers, name)?.ok_or(Malformed("a covered field is missing"))?;
+    let text: Cow<'_, str> = field_text(headers, name)?.ok_or(MISSING)?;
     Parser::new(text.as_ref()).parse().map_err(|_| Malformed("a covered field is no dictionary"))
 }
 

@@ -89,7 +89,8 @@ impl<'a> Component<'a> {
             };
         }
         let is_plain = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
+                || matches!(byte, b'^'..=b'`' | b'|' | b'~')
         };
         if name.is_empty() || !name.bytes().all(is_plain) {
             return Err(Malformed("a component is no field name in lower case"));

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::header::AsHeaderName;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor};
 use sfv::{BareItemFromInput, KeyRef, Parser};
+
+use crate::authenticate::signature::strict;
 
 /// The most bytes that either header may have, all its lines together.
 pub const FIELD_BYTES_MAX: usize = 4096;
@@ -67,7 +69,7 @@ pub fn field_text<'h>(
 ) -> Result<Option<Cow<'h, str>>, Malformed> {
     let mut whole: Option<Cow<'h, str>> = None;
     for line in headers.get_all(name) {
-        let line = line.to_str().map_err(|_| Malformed("a field holds bytes beyond ASCII"))?;
+        let line = ascii(line).ok_or(Malformed("a field holds bytes beyond ASCII"))?;
         let text = match whole.take() {
             None => Cow::Borrowed(line),
             Some(before) if before.len().saturating_add(line.len()) > FIELD_BYTES_MAX => {
@@ -83,12 +85,20 @@ pub fn field_text<'h>(
     Ok(whole)
 }
 
+/// The text of a line, if it is ASCII. What stands in a header is never a control character.
+fn ascii(line: &HeaderValue) -> Option<&str> {
+    line.as_bytes().is_ascii().then(|| str::from_utf8(line.as_bytes()).ok())?
+}
+
 /// Reads the text of `Signature` and finds the one with this label.
 ///
 /// # Errors
 /// When it is no Dictionary, has too many members or one label twice, or when the label is missing
 /// or its value is no byte sequence.
 pub fn signature(text: &str, label: &str) -> Result<Vec<u8>, Malformed> {
+    if let Some(only) = strict::signature(text, label) {
+        return Ok(only);
+    }
     let mut found = Signatures { label, seen: Vec::with_capacity(1), chosen: None };
     Parser::new(text)
         .parse_dictionary_with_visitor(&mut found)

@@ -4,6 +4,7 @@ pub mod algorithm;
 pub mod fields;
 pub mod component;
 pub mod input;
+mod strict;
 pub mod base;
 pub mod public_key;
 pub mod verifier;
@@ -14,6 +15,7 @@ pub mod sign;
 mod tests;
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -21,12 +23,11 @@ use http::HeaderValue;
 use crate::authenticate::nonce::{Claim, Nonces};
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
-use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::fields::{Malformed, Texts};
-use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::input::{Coverage, Demanded, Input};
 use crate::authenticate::signature::verifier::Decoys;
-use crate::authenticate::standing::{Standing, Ticket};
-use crate::authenticate::{Attempt, Evidence, Scheme, SigningKeeper, SigningKey, SigningKeys};
+use crate::authenticate::standing::{Keeper, Standing};
+use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::head::Head;
 use crate::listen::Length;
@@ -43,9 +44,8 @@ pub struct SignatureScheme {
     choice: Choice,
     /// The only algorithm whose keys are accepted; nothing accepts whatever a key is for.
     algorithm: Option<Algorithm>,
-    /// What must be covered always, and with a body also.
-    components: Box<[Component<'static>]>,
-    body_components: Box<[Component<'static>]>,
+    /// What must be covered: without a body, and with one.
+    demanded: [Demanded; 2],
     max_age_s: u64,
     skew_s: u64,
     nonce_required: bool,
@@ -125,9 +125,9 @@ impl SignatureScheme {
     }
 
     /// What a signature must cover of a request, with or without a body.
-    pub fn demanded(&self, with_body: bool) -> impl Iterator<Item = &Component<'static>> {
-        let body_components = with_body.then_some(&self.body_components);
-        self.components.iter().chain(body_components.into_iter().flatten())
+    pub fn demanded(&self, with_body: bool) -> &Demanded {
+        let [bare, whole] = &self.demanded;
+        if with_body { whole } else { bare }
     }
 
     /// Verifies the signature of a head; nothing when it has none. The checks stand in an order
@@ -135,7 +135,7 @@ impl SignatureScheme {
     /// the same way as a known one, up to the comparison.
     fn verify(&self, head: &Head, now: Now) -> Result<Option<Evidence>, Refusal> {
         let Some(texts) = Texts::of(&head.headers)? else { return Ok(None) };
-        let inputs = input::inputs(&texts.inputs)?;
+        let inputs = input::inputs(&texts.inputs, &self.demanded)?;
         let input = self.choice.of(&inputs)?;
         let signature = fields::signature(&texts.signatures, input.label)?;
         if let Some(fault) = input.fault {
@@ -149,7 +149,7 @@ impl SignatureScheme {
         // The signature before the nonce: who holds no key can use up nobody's nonce. What cannot
         // be by the key that it names is verified all the same, with a decoy, so that the time
         // tells nobody which keys there are.
-        let key = self.keys.find(keyid);
+        let (key, ticket) = self.keys.find(keyid).unzip();
         let claimed = input.algorithm().map(Algorithm::by_name);
         let agreed = key.as_deref().map(|key| self.check_algorithm(key, claimed));
         let fitting = match (key.as_deref(), &agreed) {
@@ -162,7 +162,7 @@ impl SignatureScheme {
         let verifier = fitting.unwrap_or_else(|| self.decoys.like(pretended, &signature));
         let is_verified = verifier.verify(&Message::of(head), input, &signature)?;
         let is_good = fitting.is_some() && is_verified;
-        let (Some(key), Some(agreed)) = (&key, agreed) else {
+        let (Some(key), Some(ticket), Some(agreed)) = (&key, ticket, agreed) else {
             return Err(Refusal::new(Reason::SignatureKeyUnknown));
         };
         agreed?;
@@ -174,9 +174,9 @@ impl SignatureScheme {
         self.claim_nonce(input, key, now)?;
 
         let digest_covered =
-            input.components.iter().any(|component| component.is_field("content-digest"));
-        let keeper = SigningKeeper { keys: Arc::clone(&self.keys), id: keyid.into() };
-        let standing = Some(Standing::new(Arc::new(keeper), Ticket::default()));
+            input.coverage.iter().any(|component| component.is_field("content-digest"));
+        let keeper: Arc<dyn Keeper> = Arc::clone(&self.keys) as _;
+        let standing = Some(Standing::new(keeper, ticket));
         let grant = Arc::clone(&key.grant);
         Ok(Some(Evidence { grant, digest_covered, standing, assurance: None, dpop_nonce: None }))
     }
@@ -203,8 +203,12 @@ impl SignatureScheme {
     }
 
     fn check_coverage(&self, input: &Input<'_>, head: &Head) -> Result<(), Refusal> {
-        let mut demanded = self.demanded(head.length != Length::None);
-        if let Some(missing) = demanded.find(|demanded| !input.components.contains(demanded)) {
+        let demanded = self.demanded(head.length != Length::None);
+        let as_asked =
+            matches!(input.coverage, Coverage::Demanded(covered) if ptr::eq(covered, demanded));
+        let mut missing =
+            demanded.components().iter().filter(|part| !input.coverage.contains(part));
+        if !as_asked && let Some(missing) = missing.next() {
             return Err(Refusal::new(Reason::SignatureCoverage)
                 .because(format!("{missing} is not covered")));
         }

@@ -12,8 +12,9 @@ use sfv::KeyRef;
 use crate::authenticate::SigningKeys;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::signature::algorithm::Algorithm;
-use crate::authenticate::signature::base::{identifier, quoted};
+use crate::authenticate::signature::base::quoted;
 use crate::authenticate::signature::component::{Component, Derived};
+use crate::authenticate::signature::input::Demanded;
 use crate::authenticate::signature::input::{COMPONENTS_MAX, TAG_BYTES_MAX};
 use crate::authenticate::signature::verifier::Decoys;
 use crate::authenticate::signature::{Choice, SignatureScheme};
@@ -115,10 +116,12 @@ impl SignatureRule {
         let choice = Choice { label: label?, tag: tag? };
         let expires_required = *expires == Some(ExpiresUse::Required);
         let terms = AcceptTerms { choice: &choice, algorithm: *algorithm, expires_required };
-        let accept = [
-            terms.written(components.iter())?,
-            terms.written(components.iter().chain(&body_components))?,
+        let demanded = [
+            Demanded::of(components.iter()),
+            Demanded::of(components.iter().chain(&body_components)),
         ];
+        let [bare, whole] = &demanded;
+        let accept = [terms.written(bare)?, terms.written(whole)?];
         if components.is_empty() {
             return None;
         }
@@ -129,8 +132,7 @@ impl SignatureRule {
             nonces,
             choice,
             algorithm: *algorithm,
-            components: components.into(),
-            body_components: body_components.into(),
+            demanded,
             max_age_s: max_age_s?,
             skew_s: skew_s?,
             nonce_required: nonce.as_ref().is_none_or(|nonce| nonce.value == NonceUse::Required),
@@ -285,19 +287,11 @@ struct AcceptTerms<'r> {
 
 impl AcceptTerms<'_> {
     /// Builds `sig1=("@method" …);created;expires;alg="hmac-sha256";tag="…"` (RFC 9421, 5.1).
-    fn written<'c>(
-        &self,
-        components: impl Iterator<Item = &'c Component<'static>>,
-    ) -> Option<HeaderValue> {
+    fn written(&self, demanded: &Demanded) -> Option<HeaderValue> {
         let mut value = self.choice.label.as_deref().unwrap_or("sig1").as_bytes().to_vec();
-        value.extend_from_slice(b"=(");
-        for (number, component) in components.enumerate() {
-            if number > 0 {
-                value.push(b' ');
-            }
-            identifier(component, &mut value);
-        }
-        value.extend_from_slice(b");created");
+        value.push(b'=');
+        value.extend_from_slice(demanded.written().as_bytes());
+        value.extend_from_slice(b";created");
         if self.expires_required {
             value.extend_from_slice(b";expires");
         }

@@ -16,7 +16,7 @@ use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::fields::{
     FIELD_BYTES_MAX, Malformed, Texts, field_text, signature,
 };
-use crate::authenticate::signature::input::{Input, Parameter, inputs};
+use crate::authenticate::signature::input::{Coverage, Input, Parameter, inputs};
 use crate::authenticate::signature::verifier::Verifier;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -107,7 +107,7 @@ pub fn sign_with(
     by: impl FnOnce(&[u8]) -> Result<Vec<u8>, Unsignable>,
 ) -> Result<SignedHeaders, Unsignable> {
     let input = input_of(terms, algorithm)?;
-    let covers_digest = input.components.iter().any(|part| part.is_field("content-digest"));
+    let covers_digest = input.coverage.iter().any(|part| part.is_field("content-digest"));
     let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
         .then(|| sha256_value(request.body));
 
@@ -124,11 +124,12 @@ pub fn sign_with(
     base::parameters(&input, &mut signature_input);
     let signature_input = format!("{}={}", terms.label, lossy(&signature_input));
     // What was written must read back as it was meant, within the verifier's own bounds.
-    let read = inputs(&signature_input)?;
+    let read = inputs(&signature_input, &[])?;
     if let Some(fault) = read.iter().find_map(|input| input.fault) {
         return Err(fault.into());
     }
-    if read != [input] || signature_input.len() > FIELD_BYTES_MAX {
+    let meant = [Input { strict: read.first().and_then(|read| read.strict), ..input }];
+    if read != meant || signature_input.len() > FIELD_BYTES_MAX {
         return Err(Unsignable("the terms cannot be written as a header".to_owned()));
     }
     let signature = STANDARD.encode(by(&base)?);
@@ -144,7 +145,7 @@ pub fn sign_with(
 pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<Examined, Refusal> {
     let text = field_text(message.headers, "signature-input")?
         .ok_or(Malformed("there is no Signature-Input"))?;
-    let inputs = inputs(&text)?;
+    let inputs = inputs(&text, &[])?;
     let input = choice.of(&inputs)?;
     if let Some(fault) = input.fault {
         return Err(fault.into());
@@ -170,7 +171,7 @@ pub fn check(message: &Message<'_>, choice: &Choice, verifier: &Verifier) -> Res
     let Some(texts) = Texts::of(message.headers)? else {
         return Err(Malformed("there is no Signature").into());
     };
-    let inputs = inputs(&texts.inputs)?;
+    let inputs = inputs(&texts.inputs, &[])?;
     let input = choice.of(&inputs)?;
     let signature = signature(&texts.signatures, input.label)?;
     Ok(verifier.verify(message, input, &signature)?)
@@ -213,7 +214,8 @@ fn input_of<'a>(terms: &Terms<'a>, algorithm: Algorithm) -> Result<Input<'a>, Un
     parameters.push(Parameter::KeyId(terms.keyid.into()));
     parameters.push(Parameter::Algorithm(algorithm.name().into()));
     parameters.extend(terms.tag.map(|tag| Parameter::Tag(tag.into())));
-    Ok(Input { label: terms.label, components, parameters, fault: None })
+    let coverage = Coverage::Listed(components);
+    Ok(Input { label: terms.label, coverage, parameters, strict: None, fault: None })
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -9,7 +9,6 @@ use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::fields::Malformed;
 use crate::authenticate::signature::input::Input;
 use crate::authenticate::signature::public_key::PublicKey;
-use crate::secret;
 
 /// A base has seldom more bytes; one that has grows.
 const BASE_BYTES: usize = 512;
@@ -66,7 +65,7 @@ impl Verifier {
         let mut base = Vec::with_capacity(BASE_BYTES);
         base::write(message, input, &mut base)?;
         Ok(match &self.0 {
-            Kind::Mac(key) => secret::equal(hmac::sign(key, &base).as_ref(), signature),
+            Kind::Mac(key) => hmac::verify(key, &base, signature).is_ok(),
             Kind::Public(key) => key.verify(&base, signature),
         })
     }

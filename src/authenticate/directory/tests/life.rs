@@ -31,7 +31,7 @@ fn a_suspended_key_holds_again_once_it_is_resumed_also_after_a_restart() {
     let directory = open(dir.path());
     assert_eq!(says(&directory, &text_of(&key), NOW), Err(Reason::CredentialSuspended));
     let client = "10.8.0.1".parse().unwrap();
-    let secret = || SigningKeys::find(&directory, signing.id.as_str()).unwrap();
+    let secret = || SigningKeys::find(&directory, signing.id.as_str()).unwrap().0;
     assert_eq!(secret().bounds.check(client, NOW), Err(Reason::CredentialSuspended));
     let described = directory.describe(key.id).unwrap();
     assert_eq!(described.state(NOW), State::Suspended);

@@ -16,7 +16,7 @@ use crate::authenticate::directory::record::NewKey;
 use crate::authenticate::directory::state::EXPIRING_MS;
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
-use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::input::{Coverage, Input};
 use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::tests::{NOW, pepper};
 use crate::store::FILE_NAME;
@@ -112,7 +112,13 @@ fn revocation_rotation_and_import_last() {
 
 /// Whether this is the key's signature over nothing.
 fn verifies(key: &SigningKey, signature: &[u8]) -> bool {
-    let input = Input { label: "s", components: vec![], parameters: vec![], fault: None };
+    let input = Input {
+        label: "s",
+        coverage: Coverage::Listed(vec![]),
+        parameters: vec![],
+        strict: None,
+        fault: None,
+    };
     let headers = http::HeaderMap::new();
     let message = Message {
         method: "GET",
@@ -137,7 +143,7 @@ fn public_keys_outlive_the_process_and_have_no_secret() {
     let directory = open(dir.path());
     let described = directory.describe(id).unwrap();
     assert_eq!((described.kind, described.public_key), (Kind::Verifying, Some(key)));
-    let found = SigningKeys::find(&directory, id.as_str()).unwrap();
+    let found = SigningKeys::find(&directory, id.as_str()).unwrap().0;
     assert_eq!(found.verifier.algorithm(), Algorithm::Ed25519);
     let signature = pair.sign(b"\"@signature-params\": ()");
     assert!(verifies(&found, signature.as_ref()));
@@ -148,7 +154,7 @@ fn public_keys_outlive_the_process_and_have_no_secret() {
     let refused = directory.rotate(id, Duration::from_secs(60), NOW).unwrap_err();
     assert!(refused.to_string().contains("only its holder"), "{refused}");
     directory.revoke(id, NOW).unwrap();
-    assert!(SigningKeys::find(&directory, id.as_str()).unwrap().bounds.revoked);
+    assert!(SigningKeys::find(&directory, id.as_str()).unwrap().0.bounds.revoked);
 }
 
 #[test]
@@ -175,7 +181,7 @@ fn signing_secrets_are_shown_once_and_found_by_their_id() {
     let expected = hmac::sign(&key, b"\"@signature-params\": ()");
     drop(directory);
     let directory = open(dir.path());
-    let found = SigningKeys::find(&directory, created.id.as_str()).unwrap();
+    let found = SigningKeys::find(&directory, created.id.as_str()).unwrap().0;
     assert!(verifies(&found, expected.as_ref()));
     assert!(!verifies(&found, &[0; 32]));
     assert_eq!(&*found.grant.subject, "user-1");
@@ -187,11 +193,11 @@ fn signing_secrets_are_shown_once_and_found_by_their_id() {
     // It signs; it is no API key.
     assert!(directory.find_api_key(&text_of(&created)).is_none());
     let successor = directory.rotate(created.id, Duration::ZERO, NOW).unwrap();
-    let found = SigningKeys::find(&directory, created.id.as_str()).unwrap();
+    let found = SigningKeys::find(&directory, created.id.as_str()).unwrap().0;
     assert_eq!(found.bounds.expires_ms, Some(NOW.unix_ms), "without overlap it ends at once");
     assert!(SigningKeys::find(&directory, successor.id.as_str()).is_some());
     directory.revoke(successor.id, NOW).unwrap();
-    let found = SigningKeys::find(&directory, successor.id.as_str()).unwrap();
+    let found = SigningKeys::find(&directory, successor.id.as_str()).unwrap().0;
     assert!(found.bounds.revoked);
 }
 

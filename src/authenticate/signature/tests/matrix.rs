@@ -294,7 +294,7 @@ fn a_key_out_of_its_bounds_is_refused_and_fills_no_store() {
 
     let office = vec!["10.0.0.0/8".parse().unwrap()].into();
     let bounds = Bounds { networks: office, ..Bounds::default() };
-    let keys = Arc::new(Keys(HashMap::from([key(KEYID, bounds)])));
+    let keys = Arc::new(Keys(vec![key(KEYID, bounds)]));
     let scheme = SignatureScheme { keys, ..scheme };
     let mut head = Draft::default().head();
     let refusal = rejected(scheme.attempt(&head, at(CREATED)));

@@ -8,7 +8,7 @@ mod rules;
 mod standard;
 mod vectors;
 
-use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -24,6 +24,7 @@ use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::signature::rule::SignatureRule;
 use crate::authenticate::signature::sign::{SignedHeaders, Terms, ToSign, sign};
 use crate::authenticate::signature::verifier::Verifier;
+use crate::authenticate::standing::{Keeper, Ticket};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme, SigningKey, SigningKeys};
 use crate::clock::Now;
 use crate::head::{Head, RequestId, Trace};
@@ -44,11 +45,18 @@ const COVERED: [&str; 6] =
 
 /// Some keys, by their id.
 #[derive(Default)]
-struct Keys(HashMap<String, Arc<SigningKey>>);
+struct Keys(Vec<(String, Arc<SigningKey>)>);
 
 impl SigningKeys for Keys {
-    fn find(&self, id: &str) -> Option<Arc<SigningKey>> {
-        self.0.get(id).cloned()
+    fn find(&self, id: &str) -> Option<(Arc<SigningKey>, Ticket)> {
+        let at = self.0.iter().position(|(own, _)| own == id)?;
+        Some((Arc::clone(&self.0[at].1), Ticket(at as u64, 0)))
+    }
+}
+
+impl Keeper for Keys {
+    fn still_holds(&self, ticket: Ticket, client: IpAddr, now: Now) -> Result<(), Reason> {
+        self.0[ticket.0 as usize].1.bounds.check(client, now)
     }
 }
 
@@ -73,7 +81,7 @@ fn public(id: &str, algorithm: Algorithm, text: &str) -> (String, Arc<SigningKey
 
 /// Keys for every case: one that holds, a revoked one, and the standard's.
 fn keys() -> Arc<Keys> {
-    Arc::new(Keys(HashMap::from([
+    Arc::new(Keys(vec![
         key(KEYID, Bounds::default()),
         key("test-shared-secret", Bounds::default()),
         key("revoked", Bounds { revoked: true, ..Bounds::default() }),
@@ -81,7 +89,7 @@ fn keys() -> Arc<Keys> {
         public("test-key-ecc-p256", Algorithm::EcdsaP256Sha256, standard::P256),
         public("test-key-rsa-pss", Algorithm::RsaPssSha512, standard::RSA_PSS),
         public("test-key-rsa", Algorithm::RsaV1_5Sha256, standard::RSA),
-    ])))
+    ]))
 }
 
 fn compile(rule: &str, nonces: Nonces) -> (Option<SignatureScheme>, Mistakes) {

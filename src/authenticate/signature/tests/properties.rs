@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::authenticate::signature::base;
 use crate::authenticate::signature::component::{Component, Derived};
-use crate::authenticate::signature::input::{Input, inputs};
+use crate::authenticate::signature::input::{Coverage, Demanded, Input, inputs, lenient};
+use crate::authenticate::signature::strict;
 
 /// What the default components tell of a request, before it becomes a base.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +42,9 @@ impl Told {
         for number in 0..self.fields.len() {
             components.push(Component::read(&format!("x-{number}")).unwrap());
         }
-        let input = Input { label: "s", components, parameters: Vec::new(), fault: None };
+        let coverage = Coverage::Listed(components);
+        let input =
+            Input { label: "s", coverage, parameters: Vec::new(), strict: None, fault: None };
         let mut written = Vec::new();
         base::write(&message, &input, &mut written).ok()?;
         Some(written)
@@ -111,6 +114,60 @@ proptest! {
     }
 
     #[test]
+    fn both_readers_agree(
+        members in prop::collection::vec(
+            r#"[a-z*][a-z0-9]{0,2}=\((("@method"|"@query-param";name="[a%]{0,3}"|"a[b-]";(sf|bs|tr|x|key="b"))( |  )?){0,3}"@path"\)(;(created=[0-9]{1,3}|expires=(0|[1-9][0-9]{13,15})|nonce="[ -~]{8}"|keyid="[a-z]{1,3}"|tag|alg="[a-z]"|tag="\\?[a-z\\]"|[a-z]{1,3}=[a-z0-9?:"@%.-]{0,5})){0,3}"#,
+            1..4),
+        between in "(, |,|, ,| , )",
+    ) {
+        let text = members.join(&between);
+        let demanded = [
+            Demanded::of([Component::Derived(Derived::Path)].iter()),
+            Demanded::of([Derived::Method, Derived::Path].map(Component::Derived).iter()),
+        ];
+        if let Some(strict) = strict::inputs(&text, &demanded) {
+            let mut lenient = lenient(&text).unwrap();
+            for (input, strict) in lenient.iter_mut().zip(&strict) {
+                let mut written = Vec::new();
+                base::parameters(input, &mut written);
+                prop_assert_eq!(Some(written.as_slice()), strict.strict.map(str::as_bytes));
+                input.strict = strict.strict;
+            }
+            prop_assert_eq!(lenient, strict);
+        }
+    }
+
+    #[test]
+    fn what_is_signed_by_us_is_read_strictly(
+        nonce in prop::option::of("[0-9A-Za-z]{8,20}"),
+        created in 0_u64..1_000_000_000_000_000,
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert("priority", HeaderValue::from_static("u=1"));
+        let message = Message {
+            method: "GET",
+            scheme: "https",
+            host: "example.com",
+            port: None,
+            target: "/?a=1",
+            headers: &headers,
+        };
+        let terms = Terms {
+            label: "sig1",
+            components: &[
+                "@method", "@query-param;name=\"a\"", "priority;sf", "priority;key=\"u\"", "priority",
+            ],
+            keyid: "k",
+            created,
+            expires: Some(created),
+            nonce: nonce.as_deref(),
+            tag: Some("t"),
+        };
+        let signed = sign(&ToSign { message, body: b"" }, &terms, &secret()).unwrap();
+        prop_assert!(strict::inputs(&signed.signature_input, &[]).is_some());
+    }
+
+    #[test]
     fn a_canonical_input_is_written_as_it_was_read(
         name in "[a-z][a-z0-9-]{0,9}",
         nonce in "[ -~]{8,20}",
@@ -119,7 +176,7 @@ proptest! {
         let nonce = nonce.replace('\\', r"\\").replace('"', "\\\"");
         let text = format!("(\"{name}\" \"@query-param\";name=\"{name}\");created={created};nonce=\"{nonce}\"");
         let labelled = format!("s={text}");
-        let read = inputs(&labelled).unwrap();
+        let read = inputs(&labelled, &[]).unwrap();
         prop_assert_eq!(read[0].fault, None);
         let mut written = Vec::new();
         base::parameters(&read[0], &mut written);

@@ -107,7 +107,7 @@ fn scheme_with(keyid: &str, key: PublicKey, rule: &str) -> SignatureScheme {
         bounds: Bounds::default(),
         share,
     };
-    let keys = Arc::new(Keys(HashMap::from([(keyid.to_owned(), Arc::new(key))])));
+    let keys = Arc::new(Keys(vec![(keyid.to_owned(), Arc::new(key))]));
     SignatureScheme { keys, ..scheme(rule) }
 }
 

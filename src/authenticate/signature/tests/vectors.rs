@@ -100,12 +100,12 @@ fn a_full_example_of_our_own_verifies() {
 /// Whether the signature under this label verifies with the key that it names.
 fn verifies(request: &Head, label: &str) -> bool {
     let texts = fields::Texts::of(&request.headers).unwrap().unwrap();
-    let inputs = input::inputs(&texts.inputs).unwrap();
+    let inputs = input::inputs(&texts.inputs, &[]).unwrap();
     let input = inputs.iter().find(|input| input.label == label).unwrap();
     assert_eq!(input.fault, None);
     let signature = fields::signature(&texts.signatures, label).unwrap();
     let key = keys().find(input.keyid().unwrap()).unwrap();
-    key.verifier.verify(&Message::of(request), input, &signature).unwrap()
+    key.0.verifier.verify(&Message::of(request), input, &signature).unwrap()
 }
 
 /// The signatures of appendix B.2 on the test request: label, input, signature, and a rule that
