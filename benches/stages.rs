@@ -671,11 +671,11 @@ version = 1
 "tasks:read" = "Read tasks"
 
 [signatures.once]
-components = ["@method", "@authority", "@path", "@query"]
+components = ["@method", "@authority", "@path", "@query", "@target-uri", "@scheme"]
 nonce      = "required"
 
 [signatures.again]
-components = ["@method", "@authority", "@path", "@query"]
+components = ["@method", "@authority", "@path", "@query", "@target-uri", "@scheme"]
 nonce      = "optional"
 
 [routes.once]
