@@ -19,10 +19,10 @@ const DIGITS_MAX: usize = 15;
 
 /// The members, if each is strictly written and holds nothing that is not accepted.
 pub(super) fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Option<Vec<Input<'a>>> {
-    // Without a backslash no string has an escape, so each ends at the next quote. Looked at to the
-    // end in any case, many bytes are looked at together.
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'\\');
-    if !text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    // Without a backslash no string has an escape, so each ends at the next quote. All bytes are
+    // looked at in any case, because then many are looked at together.
+    let odd = |byte: u8| u8::from(!matches!(byte, b' '..=b'~')) | u8::from(byte == b'\\');
+    if text.bytes().fold(0, |any, byte| any | odd(byte)) != 0 {
         return None;
     }
     let mut inputs: Vec<Input<'_>> = Vec::with_capacity(1);
