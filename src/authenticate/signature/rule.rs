@@ -14,7 +14,7 @@ use crate::authenticate::nonce::Nonces;
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::quoted;
 use crate::authenticate::signature::component::{Component, Derived};
-use crate::authenticate::signature::input::Demanded;
+use crate::authenticate::signature::coverage::Demanded;
 use crate::authenticate::signature::input::{COMPONENTS_MAX, TAG_BYTES_MAX};
 use crate::authenticate::signature::verifier::Decoys;
 use crate::authenticate::signature::{Choice, SignatureScheme};

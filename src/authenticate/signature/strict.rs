@@ -11,8 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::coverage::{Coverage, Demanded};
 use crate::authenticate::signature::fields::LABELS_MAX;
-use crate::authenticate::signature::input::{COMPONENTS_MAX, Coverage, Demanded, Input, Parameter};
+use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Parameter};
 
 /// The most digits of a time: as many as an Integer may have (RFC 9651, 3.3.1).
 const DIGITS_MAX: usize = 15;

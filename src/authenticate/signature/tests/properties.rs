@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::authenticate::signature::base;
 use crate::authenticate::signature::component::{Component, Derived};
-use crate::authenticate::signature::input::{Coverage, Demanded, Input, inputs, lenient};
-use crate::authenticate::signature::strict;
+use crate::authenticate::signature::coverage::{Coverage, Demanded};
+use crate::authenticate::signature::input::{Input, inputs};
+use crate::authenticate::signature::{lenient, strict};
 
 /// What the default components tell of a request, before it becomes a base.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +127,7 @@ proptest! {
             Demanded::of([Derived::Method, Derived::Path].map(Component::Derived).iter()),
         ];
         if let Some(strict) = strict::inputs(&text, &demanded) {
-            let mut lenient = lenient(&text).unwrap();
+            let mut lenient = lenient::inputs(&text).unwrap();
             for (input, strict) in lenient.iter_mut().zip(&strict) {
                 let mut written = Vec::new();
                 base::parameters(input, &mut written);

@@ -1,0 +1,201 @@
+//! Reads `Signature-Input` as RFC 9651 lets it be written, whatever spaces and escapes the sender used,
+//! and says what is wrong with it.
+
+use std::borrow::Cow;
+
+use sfv::visitor::{
+    DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ParameterVisitor,
+};
+use sfv::{BareItemFromInput, KeyRef, Parser};
+
+use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::coverage::Coverage;
+use crate::authenticate::signature::fields::{LABELS_MAX, Malformed};
+use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Parameter};
+
+/// The members.
+///
+/// # Errors
+/// As [`input::inputs`](crate::authenticate::signature::input::inputs).
+pub(super) fn inputs(text: &str) -> Result<Vec<Input<'_>>, Malformed> {
+    let mut inputs = Vec::with_capacity(1);
+    Parser::new(text)
+        .parse_dictionary_with_visitor(Inputs(&mut inputs))
+        .map_err(|_| Malformed("Signature-Input is no dictionary with few, distinct labels"))?;
+    Ok(inputs)
+}
+
+/// Collects the members of `Signature-Input`.
+struct Inputs<'v, 'a>(&'v mut Vec<Input<'a>>);
+
+impl<'a> DictionaryVisitor<'a> for Inputs<'_, 'a> {
+    type Out = ();
+    type Error = Malformed;
+
+    fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, Malformed> {
+        let label = key.as_str();
+        if self.0.len() >= LABELS_MAX {
+            return Err(Malformed("too many signatures"));
+        }
+        if self.0.iter().any(|input| input.label == label) {
+            return Err(Malformed("a label twice"));
+        }
+        let coverage = Coverage::Listed(Vec::with_capacity(8));
+        let parameters = Vec::with_capacity(Parameter::KINDS);
+        self.0.push(Input { label, coverage, parameters, strict: None, fault: None });
+        self.0.last_mut().map(Member).ok_or(Malformed("no member"))
+    }
+
+    fn finish(self) -> Result<(), Malformed> {
+        Ok(())
+    }
+}
+
+/// Fills one member: its inner list and its parameters.
+struct Member<'v, 'a>(&'v mut Input<'a>);
+
+impl<'a> EntryVisitor<'a> for Member<'_, 'a> {
+    type Error = Malformed;
+
+    fn item(self) -> Result<impl ItemVisitor<'a>, Malformed> {
+        self.0.object(Malformed("a member of Signature-Input is no inner list"));
+        Ok(Ignored)
+    }
+
+    fn inner_list(self) -> Result<impl InnerListVisitor<'a>, Malformed> {
+        Ok(self)
+    }
+}
+
+impl<'a> InnerListVisitor<'a> for Member<'_, 'a> {
+    type Error = Malformed;
+
+    fn item(&mut self) -> Result<impl ItemVisitor<'a>, Malformed> {
+        if self.0.coverage.len() >= COMPONENTS_MAX {
+            return Err(Malformed("too many components"));
+        }
+        Ok(Identifier { input: &mut *self.0, name: None, parameter: None })
+    }
+
+    fn finish(self) -> Result<impl ParameterVisitor<'a>, Malformed> {
+        Ok(Terms(self.0))
+    }
+}
+
+/// Reads one component identifier: a string and at most one parameter.
+struct Identifier<'v, 'a> {
+    input: &'v mut Input<'a>,
+    name: Option<Cow<'a, str>>,
+    parameter: Option<(&'a str, BareItemFromInput<'a>)>,
+}
+
+impl<'a> ItemVisitor<'a> for Identifier<'_, 'a> {
+    type Out = ();
+    type Error = Malformed;
+
+    fn bare_item(
+        mut self,
+        name: BareItemFromInput<'a>,
+    ) -> Result<impl ParameterVisitor<'a, Out = ()>, Malformed> {
+        self.name = text_of(name);
+        if self.name.is_none() {
+            self.input.object(Malformed("a component's name is no string"));
+        }
+        Ok(self)
+    }
+}
+
+impl<'a> ParameterVisitor<'a> for Identifier<'_, 'a> {
+    type Out = ();
+    type Error = Malformed;
+
+    fn parameter(
+        &mut self,
+        key: &'a KeyRef,
+        value: BareItemFromInput<'a>,
+    ) -> Result<(), Malformed> {
+        match key.as_str() {
+            "tr" => {
+                self.input.object(Malformed("trailers come after the head that is verified: no tr"))
+            }
+            "req" => self.input.object(Malformed("req is for signatures of responses")),
+            _ => {}
+        }
+        // `sf`, `key`, `bs` and `name` exclude each other here, so no accepted component has two
+        // parameters. (RFC 9421 lets `sf` stand beside `key`, where it says nothing more.)
+        if self.parameter.replace((key.as_str(), value)).is_some() {
+            self.input.object(Malformed("a component has more than one parameter"));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Malformed> {
+        let Some(name) = self.name else { return Ok(()) };
+        let parameter = match self.parameter {
+            None => None,
+            Some((key, BareItemFromInput::Boolean(true))) => Some((key, None)),
+            Some((key, value)) => match text_of(value) {
+                Some(text) => Some((key, Some(text))),
+                None => {
+                    self.input.object(Malformed("a component's parameter has a wrong value"));
+                    return Ok(());
+                }
+            },
+        };
+        match Component::new(name, parameter) {
+            Ok(component) if self.input.coverage.contains(&component) => {
+                self.input.object(Malformed("a component is covered twice"));
+            }
+            Ok(component) => self.input.cover(component),
+            Err(fault) => self.input.object(fault),
+        }
+        Ok(())
+    }
+}
+
+/// Reads the signature parameters.
+struct Terms<'v, 'a>(&'v mut Input<'a>);
+
+impl<'a> ParameterVisitor<'a> for Terms<'_, 'a> {
+    type Out = ();
+    type Error = Malformed;
+
+    fn parameter(
+        &mut self,
+        key: &'a KeyRef,
+        value: BareItemFromInput<'a>,
+    ) -> Result<(), Malformed> {
+        match parameter(key.as_str(), value) {
+            // RFC 9651 would keep the last of two. Whoever sends two has no honest reason to.
+            Ok(parameter) if self.0.parameters.iter().any(|other| other.is_like(&parameter)) => {
+                self.0.object(Malformed("a signature parameter stands twice"));
+            }
+            Ok(parameter) => self.0.parameters.push(parameter),
+            Err(fault) => self.0.object(fault),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Malformed> {
+        Ok(())
+    }
+}
+
+fn parameter<'a>(key: &str, value: BareItemFromInput<'a>) -> Result<Parameter<'a>, Malformed> {
+    let integer = value.as_integer().map(i64::from);
+    match integer.map(u64::try_from) {
+        Some(Ok(seconds)) => Parameter::time(key, seconds),
+        Some(Err(_)) => Err(Parameter::mismatch(key)),
+        None => text_of(value)
+            .ok_or_else(|| Parameter::mismatch(key))
+            .and_then(|text| Parameter::text(key, text)),
+    }
+}
+
+fn text_of(item: BareItemFromInput<'_>) -> Option<Cow<'_, str>> {
+    match item {
+        BareItemFromInput::String(Cow::Borrowed(text)) => Some(Cow::Borrowed(text.as_str())),
+        BareItemFromInput::String(Cow::Owned(text)) => Some(Cow::Owned(text.into())),
+        _ => None,
+    }
+}
