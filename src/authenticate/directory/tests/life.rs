@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::authenticate::directory::life::Which;
 use crate::authenticate::directory::tally::Used;
+use crate::authenticate::standing::Keeper;
 use crate::refusal::Reason;
 
 fn owned(subject: &str) -> NewKey {
@@ -14,6 +15,23 @@ fn owned(subject: &str) -> NewKey {
 fn says(directory: &Directory, text: &str, now: Now) -> Result<(), Reason> {
     let client = "10.8.0.1".parse().unwrap();
     directory.find_api_key(text).unwrap().0.check(directory.environment_name(), client, now)
+}
+
+#[test]
+fn what_a_signing_key_proved_ends_with_the_key() {
+    let directory = Directory::in_memory(&pepper(), "live").unwrap();
+    let signing = directory.create_signing(wish(), NOW).unwrap();
+    let other = directory.create_signing(wish(), NOW).unwrap();
+    let (_, ticket) = SigningKeys::find(&directory, signing.id.as_str()).unwrap();
+    let holds = || directory.still_holds(ticket, "10.8.0.1".parse().unwrap(), NOW);
+    directory.revoke(other.id, NOW).unwrap();
+    assert_eq!(holds(), Ok(()));
+    directory.suspend(&Which::Key(signing.id), "", NOW).unwrap();
+    assert_eq!(holds(), Err(Reason::CredentialSuspended));
+    directory.resume(&Which::Key(signing.id)).unwrap();
+    assert_eq!(holds(), Ok(()));
+    directory.revoke(signing.id, NOW).unwrap();
+    assert_eq!(holds(), Err(Reason::CredentialRevoked));
 }
 
 #[test]
