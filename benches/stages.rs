@@ -554,6 +554,10 @@ fn keys(bench: &Bench) {
     bench.look(&known, &mut next, |head| route.authenticate.who(head, now).map(drop).unwrap());
     let next = || bed.head(get("/api/tasks", Some("a-key-that-nobody-holds")));
     bench.look(unknown, next, |head| route.authenticate.who(head, now).map(drop).unwrap_err());
+    let mac = hmac::Key::new(hmac::HMAC_SHA256, pepper.expose());
+    let text = key(0);
+    let primitive = format!("primitive: the hash of a key, {} bytes", text.len());
+    bench.stage(&primitive, || (), |()| hmac::sign(&mac, text.as_bytes()));
 }
 
 /// Makes the signature of a base.
