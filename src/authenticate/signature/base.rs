@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use sfv::{Dictionary, FieldType as _, Item, List, Parser};
 
-use crate::authenticate::signature::component::{Component, Derived, Form};
+use crate::authenticate::signature::component::{
+    Component, Derived, Form, identifier, list, text_parameter,
+};
 use crate::authenticate::signature::fields::{Malformed, field_text};
 use crate::authenticate::signature::input::{Input, Parameter};
 use crate::head::Head;
@@ -89,33 +91,6 @@ pub fn parameters(input: &Input<'_>, out: &mut Vec<u8>) {
             Parameter::KeyId(text) => text_parameter(b";keyid=", text, out),
             Parameter::Tag(text) => text_parameter(b";tag=", text, out),
         }
-    }
-}
-
-/// Writes covered components as an inner list.
-pub fn list(components: &[Component<'_>], out: &mut Vec<u8>) {
-    out.push(b'(');
-    for (number, component) in components.iter().enumerate() {
-        if number > 0 {
-            out.push(b' ');
-        }
-        identifier(component, out);
-    }
-    out.push(b')');
-}
-
-/// Writes a component identifier: its name as a string, and its parameter.
-pub fn identifier(component: &Component<'_>, out: &mut Vec<u8>) {
-    // No name of a component has anything to escape.
-    out.push(b'"');
-    out.extend_from_slice(component.name().as_bytes());
-    out.push(b'"');
-    match component {
-        Component::Derived(_) | Component::Field(_, Form::Lines) => {}
-        Component::QueryParameter(name) => text_parameter(b";name=", name, out),
-        Component::Field(_, Form::Structured) => out.extend_from_slice(b";sf"),
-        Component::Field(_, Form::Bytes) => out.extend_from_slice(b";bs"),
-        Component::Field(_, Form::Member(key)) => text_parameter(b";key=", key, out),
     }
 }
 
@@ -328,29 +303,9 @@ fn dictionary(name: &str, headers: &HeaderMap) -> Result<Dictionary, Malformed> 
     Parser::new(text.as_ref()).parse().map_err(|_| Malformed("a covered field is no dictionary"))
 }
 
-fn text_parameter(key: &[u8], text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(key);
-    quoted(text, out);
-}
-
 fn number_parameter(key: &[u8], value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(key);
     number(value, out);
-}
-
-/// A string of RFC 9651: only the quote and the backslash are escaped.
-pub fn quoted(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
-        let (before, after) = rest.split_at(at);
-        out.extend_from_slice(before);
-        out.push(b'\\');
-        out.extend(after.first());
-        rest = after.get(1..).unwrap_or_default();
-    }
-    out.extend_from_slice(rest);
-    out.push(b'"');
 }
 
 fn number(value: u64, out: &mut Vec<u8>) {

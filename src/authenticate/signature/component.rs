@@ -158,3 +158,51 @@ impl fmt::Display for Component<'_> {
         }
     }
 }
+
+/// Writes covered components as an inner list.
+pub fn list(components: &[Component<'_>], out: &mut Vec<u8>) {
+    out.push(b'(');
+    for (number, component) in components.iter().enumerate() {
+        if number > 0 {
+            out.push(b' ');
+        }
+        identifier(component, out);
+    }
+    out.push(b')');
+}
+
+/// Writes a component identifier: its name as a string, and its parameter.
+pub fn identifier(component: &Component<'_>, out: &mut Vec<u8>) {
+    // No name of a component has anything to escape.
+    out.push(b'"');
+    out.extend_from_slice(component.name().as_bytes());
+    out.push(b'"');
+    match component {
+        Component::Derived(_) | Component::Field(_, Form::Lines) => {}
+        Component::QueryParameter(name) => text_parameter(b";name=", name, out),
+        Component::Field(_, Form::Structured) => out.extend_from_slice(b";sf"),
+        Component::Field(_, Form::Bytes) => out.extend_from_slice(b";bs"),
+        Component::Field(_, Form::Member(key)) => text_parameter(b";key=", key, out),
+    }
+}
+
+/// Writes a parameter whose value is a string; `key` begins with `;` and ends with `=`.
+pub fn text_parameter(key: &[u8], text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(key);
+    quoted(text, out);
+}
+
+/// A string of RFC 9651: only the quote and the backslash are escaped.
+pub fn quoted(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        let (before, after) = rest.split_at(at);
+        out.extend_from_slice(before);
+        out.push(b'\\');
+        out.extend(after.first());
+        rest = after.get(1..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}

@@ -2,8 +2,7 @@
 
 use std::ops::Deref;
 
-use crate::authenticate::signature::base;
-use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::component::{Component, list};
 
 /// What a signature covers.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ impl Demanded {
             }
         }
         let mut written = Vec::new();
-        base::list(&once, &mut written);
+        list(&once, &mut written);
         let written = String::from_utf8_lossy(&written).into();
         Self { components: once.into(), written }
     }

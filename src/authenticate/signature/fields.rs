@@ -5,10 +5,6 @@ use std::fmt;
 
 use http::header::AsHeaderName;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor};
-use sfv::{BareItemFromInput, KeyRef, Parser};
-
-use crate::authenticate::signature::strict;
 
 /// The most bytes that either header may have, all its lines together.
 pub const FIELD_BYTES_MAX: usize = 4096;
@@ -88,65 +84,4 @@ pub fn field_text<'h>(
 /// The text of a line, if it is ASCII. What stands in a header is never a control character.
 fn ascii(line: &HeaderValue) -> Option<&str> {
     line.as_bytes().is_ascii().then(|| str::from_utf8(line.as_bytes()).ok())?
-}
-
-/// Reads the text of `Signature` and finds the one with this label.
-///
-/// # Errors
-/// When it is no Dictionary, has too many members or one label twice, or when the label is missing
-/// or its value is no byte sequence.
-pub fn signature(text: &str, label: &str) -> Result<Vec<u8>, Malformed> {
-    if let Some(only) = strict::signature(text, label) {
-        return Ok(only);
-    }
-    let mut found = Signatures { label, seen: Vec::with_capacity(1), chosen: None };
-    Parser::new(text)
-        .parse_dictionary_with_visitor(&mut found)
-        .map_err(|_| Malformed("Signature is no dictionary with few, distinct labels"))?;
-    found.chosen.ok_or(Malformed("Signature has no byte sequence under the label"))
-}
-
-/// Finds one member of `Signature`, and sees to it that no label stands twice.
-struct Signatures<'l, 'a> {
-    label: &'l str,
-    seen: Vec<&'a str>,
-    chosen: Option<Vec<u8>>,
-}
-
-impl<'a> DictionaryVisitor<'a> for &mut Signatures<'_, 'a> {
-    type Out = ();
-    type Error = Malformed;
-
-    fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, Malformed> {
-        let label = key.as_str();
-        if self.seen.len() >= LABELS_MAX || self.seen.contains(&label) {
-            return Err(Malformed("too many signatures, or a label twice"));
-        }
-        self.seen.push(label);
-        Ok((label == self.label).then_some(Chosen(&mut self.chosen)))
-    }
-
-    fn finish(self) -> Result<(), Malformed> {
-        Ok(())
-    }
-}
-
-/// Keeps the bytes of the chosen member.
-struct Chosen<'v>(&'v mut Option<Vec<u8>>);
-
-impl<'a> EntryVisitor<'a> for Chosen<'_> {
-    type Error = Malformed;
-
-    fn item(self) -> Result<impl ItemVisitor<'a>, Malformed> {
-        Ok(|value: BareItemFromInput<'a>| {
-            if let BareItemFromInput::ByteSequence(bytes) = value {
-                *self.0 = Some(bytes);
-            }
-            Ok::<_, Malformed>(Ignored)
-        })
-    }
-
-    fn inner_list(self) -> Result<impl InnerListVisitor<'a>, Malformed> {
-        Ok(Ignored)
-    }
 }

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use crate::authenticate::signature::component::Component;
-use crate::authenticate::signature::coverage::{Coverage, Demanded};
+use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::fields::Malformed;
-use crate::authenticate::signature::{lenient, strict};
 
 /// The most components that one signature may cover.
 pub const COMPONENTS_MAX: usize = 20;
@@ -159,14 +158,4 @@ impl<'a> Input<'a> {
     pub(super) fn object(&mut self, fault: Malformed) {
         self.fault.get_or_insert(fault);
     }
-}
-
-/// Reads the text of `Signature-Input`. A signature that covers just one of `demanded`, as it is
-/// written, is not read component by component.
-///
-/// # Errors
-/// When it is no Dictionary, has too many members, or one label twice: of two members with one
-/// label RFC 9651 would keep the last, and another reader may not.
-pub fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Result<Vec<Input<'a>>, Malformed> {
-    strict::inputs(text, demanded).map_or_else(|| lenient::inputs(text), Ok)
 }

@@ -1,5 +1,5 @@
-//! Reads `Signature-Input` as RFC 9651 lets it be written, whatever spaces and escapes the sender used,
-//! and says what is wrong with it.
+//! Reads `Signature-Input` and `Signature` as RFC 9651 lets them be written, whatever spaces and escapes the sender used,
+//! and says what is wrong with them.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Parameter};
 /// The members.
 ///
 /// # Errors
-/// As [`input::inputs`](crate::authenticate::signature::input::inputs).
+/// As [`reader::inputs`](crate::authenticate::signature::reader::inputs).
 pub(super) fn inputs(text: &str) -> Result<Vec<Input<'_>>, Malformed> {
     let mut inputs = Vec::with_capacity(1);
     Parser::new(text)
@@ -197,5 +197,62 @@ fn text_of(item: BareItemFromInput<'_>) -> Option<Cow<'_, str>> {
         BareItemFromInput::String(Cow::Borrowed(text)) => Some(Cow::Borrowed(text.as_str())),
         BareItemFromInput::String(Cow::Owned(text)) => Some(Cow::Owned(text.into())),
         _ => None,
+    }
+}
+
+/// The bytes of the signature with this label.
+///
+/// # Errors
+/// As [`reader::signature`](crate::authenticate::signature::reader::signature).
+pub(super) fn signature(text: &str, label: &str) -> Result<Vec<u8>, Malformed> {
+    let mut found = Signatures { label, seen: Vec::with_capacity(1), chosen: None };
+    Parser::new(text)
+        .parse_dictionary_with_visitor(&mut found)
+        .map_err(|_| Malformed("Signature is no dictionary with few, distinct labels"))?;
+    found.chosen.ok_or(Malformed("Signature has no byte sequence under the label"))
+}
+
+/// Finds one member of `Signature`, and sees to it that no label stands twice.
+struct Signatures<'l, 'a> {
+    label: &'l str,
+    seen: Vec<&'a str>,
+    chosen: Option<Vec<u8>>,
+}
+
+impl<'a> DictionaryVisitor<'a> for &mut Signatures<'_, 'a> {
+    type Out = ();
+    type Error = Malformed;
+
+    fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, Malformed> {
+        let label = key.as_str();
+        if self.seen.len() >= LABELS_MAX || self.seen.contains(&label) {
+            return Err(Malformed("too many signatures, or a label twice"));
+        }
+        self.seen.push(label);
+        Ok((label == self.label).then_some(Chosen(&mut self.chosen)))
+    }
+
+    fn finish(self) -> Result<(), Malformed> {
+        Ok(())
+    }
+}
+
+/// Keeps the bytes of the chosen member.
+struct Chosen<'v>(&'v mut Option<Vec<u8>>);
+
+impl<'a> EntryVisitor<'a> for Chosen<'_> {
+    type Error = Malformed;
+
+    fn item(self) -> Result<impl ItemVisitor<'a>, Malformed> {
+        Ok(|value: BareItemFromInput<'a>| {
+            if let BareItemFromInput::ByteSequence(bytes) = value {
+                *self.0 = Some(bytes);
+            }
+            Ok::<_, Malformed>(Ignored)
+        })
+    }
+
+    fn inner_list(self) -> Result<impl InnerListVisitor<'a>, Malformed> {
+        Ok(Ignored)
     }
 }

@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod input;
 mod lenient;
 mod strict;
+pub mod reader;
 pub mod base;
 pub mod public_key;
 pub mod verifier;
@@ -138,9 +139,9 @@ impl SignatureScheme {
     /// the same way as a known one, up to the comparison.
     fn verify(&self, head: &Head, now: Now) -> Result<Option<Evidence>, Refusal> {
         let Some(texts) = Texts::of(&head.headers)? else { return Ok(None) };
-        let inputs = input::inputs(&texts.inputs, &self.demanded)?;
+        let inputs = reader::inputs(&texts.inputs, &self.demanded)?;
         let input = self.choice.of(&inputs)?;
-        let signature = fields::signature(&texts.signatures, input.label)?;
+        let signature = reader::signature(&texts.signatures, input.label)?;
         if let Some(fault) = input.fault {
             return Err(fault.into());
         }

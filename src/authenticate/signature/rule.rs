@@ -12,7 +12,7 @@ use sfv::KeyRef;
 use crate::authenticate::SigningKeys;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::signature::algorithm::Algorithm;
-use crate::authenticate::signature::base::quoted;
+use crate::authenticate::signature::component::quoted;
 use crate::authenticate::signature::component::{Component, Derived};
 use crate::authenticate::signature::coverage::Demanded;
 use crate::authenticate::signature::input::{COMPONENTS_MAX, TAG_BYTES_MAX};

@@ -14,10 +14,9 @@ use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::coverage::Coverage;
-use crate::authenticate::signature::fields::{
-    FIELD_BYTES_MAX, Malformed, Texts, field_text, signature,
-};
-use crate::authenticate::signature::input::{Input, Parameter, inputs};
+use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, Texts, field_text};
+use crate::authenticate::signature::input::{Input, Parameter};
+use crate::authenticate::signature::reader::{inputs, signature};
 use crate::authenticate::signature::verifier::Verifier;
 use crate::refusal::Refusal;
 use crate::secret::Secret;

@@ -6,7 +6,8 @@ use super::*;
 use crate::authenticate::signature::base;
 use crate::authenticate::signature::component::{Component, Derived};
 use crate::authenticate::signature::coverage::{Coverage, Demanded};
-use crate::authenticate::signature::input::{Input, inputs};
+use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::reader::inputs;
 use crate::authenticate::signature::{lenient, strict};
 
 /// What the default components tell of a request, before it becomes a base.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::authenticate::signature::Choice;
 use crate::authenticate::signature::fields;
-use crate::authenticate::signature::input;
+use crate::authenticate::signature::reader;
 use crate::authenticate::signature::sign::explain;
 
 /// Appendix B.2: the test request.
@@ -100,10 +100,10 @@ fn a_full_example_of_our_own_verifies() {
 /// Whether the signature under this label verifies with the key that it names.
 fn verifies(request: &Head, label: &str) -> bool {
     let texts = fields::Texts::of(&request.headers).unwrap().unwrap();
-    let inputs = input::inputs(&texts.inputs, &[]).unwrap();
+    let inputs = reader::inputs(&texts.inputs, &[]).unwrap();
     let input = inputs.iter().find(|input| input.label == label).unwrap();
     assert_eq!(input.fault, None);
-    let signature = fields::signature(&texts.signatures, label).unwrap();
+    let signature = reader::signature(&texts.signatures, label).unwrap();
     let key = keys().find(input.keyid().unwrap()).unwrap();
     key.0.verifier.verify(&Message::of(request), input, &signature).unwrap()
 }
