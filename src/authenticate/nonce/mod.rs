@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,14 +46,6 @@ pub struct Nonces {
 #[derive(Clone, Debug, Default)]
 pub struct Share(Arc<AtomicUsize>);
 
-/// Places fingerprints in a map. They are spread already; the seed keeps a partner that makes many
-/// nonces from choosing where they fall.
-#[derive(Clone, Debug)]
-struct Spread(u64);
-
-/// Takes the first eight bytes of a fingerprint.
-struct Place(u64);
-
 /// What came of claiming a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -76,7 +67,10 @@ const ENTRY_BYTES: usize = 24;
 #[derive(Debug, Default)]
 struct Shard {
     /// Until when each is remembered, in steady milliseconds, and for whom.
-    held: HashMap<Fingerprint, (u64, Share), Spread>,
+    ///
+    /// Fingerprints are spread already, so a quick hash does; it is seeded, lest a partner that makes
+    /// many nonces choose where they fall.
+    held: HashMap<Fingerprint, (u64, Share), foldhash::fast::RandomState>,
     /// The same, soonest first.
     soonest: BinaryHeap<Reverse<(u64, Fingerprint)>>,
 }
@@ -303,35 +297,6 @@ impl Share {
         let fewer = |held: usize| held.checked_sub(1);
         // One that was restored was never counted.
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
-    }
-}
-
-impl Default for Spread {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(0) | 1)
-    }
-}
-
-impl BuildHasher for Spread {
-    type Hasher = Place;
-
-    fn build_hasher(&self) -> Place {
-        Place(self.0)
-    }
-}
-
-impl Hasher for Place {
-    fn write(&mut self, bytes: &[u8]) {
-        let first = bytes.first_chunk().copied().map_or(0, u64::from_le_bytes);
-        let product = u128::from(first ^ self.0.rotate_left(32)) * u128::from(self.0);
-        self.0 = (product ^ (product >> u64::BITS)) as u64;
-    }
-
-    // The length in front of the bytes is always the same.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
