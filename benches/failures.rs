@@ -20,7 +20,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use portcullis::authenticate::directory::Directory;
 use portcullis::authenticate::directory::life::Which;
 use portcullis::authenticate::directory::record::NewKey;
@@ -33,6 +33,7 @@ use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::public_key::PublicKey;
 use portcullis::authenticate::signature::sign::{Terms, ToSign, sign_with};
 use portcullis::clock::{Clock, Hand, Now};
+use portcullis::fields::Fields;
 use portcullis::head::{self, Head};
 use portcullis::limit::buckets::Buckets;
 use portcullis::listen::{Length, Peer, RawHead};
@@ -214,7 +215,7 @@ impl Bed {
     }
 
     fn head(&self, target: &str, authorization: Option<&str>) -> Head {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(HOST, value("localhost"));
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, value(&format!("Bearer {authorization}")));

@@ -29,7 +29,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 use portcullis::authenticate::directory::Directory;
 use portcullis::authenticate::directory::record::NewKey;
@@ -39,6 +39,7 @@ use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::public_key::PublicKey;
 use portcullis::authenticate::signature::sign::{Terms, ToSign, sign_with};
 use portcullis::clock::{Clock, Hand, Now};
+use portcullis::fields::Fields;
 use portcullis::forward::sender::{Canned, Sender};
 use portcullis::gateway::{Gateway, Shared};
 use portcullis::head::bans::Bans;
@@ -352,7 +353,7 @@ impl Bed {
             room: Arc::clone(&self.room),
         };
         let headers =
-            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+            Fields::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let canned =
             Canned { status: StatusCode::OK, headers, body: Bytes::from_static(b"{\"items\":[]}") };
         let listener = self.record.metrics().listener("public");
@@ -375,7 +376,7 @@ fn value(text: &str) -> HeaderValue {
 }
 
 fn get(target: &str, key: Option<&str>) -> RawHead {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     headers.insert(HOST, value("localhost"));
     headers.insert(USER_AGENT, value("stages/1"));
     headers.insert(ACCEPT, value("application/json"));
@@ -912,10 +913,10 @@ fn whole(bench: &Bench) {
         };
         bench.stage(name, arrivals, |arrival| {
             let mut outgoing = at_once(gateway.handle(&bed.peer, arrival));
-            assert_eq!(outgoing.response.status(), status);
+            assert_eq!(outgoing.response.status, status);
             let mut context = Context::from_waker(Waker::noop());
             while let Poll::Ready(Some(frame)) =
-                Pin::new(outgoing.response.body_mut()).poll_frame(&mut context)
+                Pin::new(&mut outgoing.response.body).poll_frame(&mut context)
             {
                 frame.unwrap();
             }

@@ -22,10 +22,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::header::ORIGIN;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use crate::authenticate::{Authenticate, Principal};
 use crate::clock::{Clock, Now};
+use crate::fields::Fields;
 use crate::forward::Answer;
 use crate::forward::sender::Sender;
 use crate::head::bans::Bans;
@@ -33,7 +34,7 @@ use crate::head::{self, Head, RequestId};
 use crate::inspect::Observed;
 use crate::inspect::room::Room;
 use crate::listen::body::Body;
-use crate::listen::{Arrival, Handler, Length, Outgoing, Peer, Stream, Tunnel};
+use crate::listen::{Arrival, Handler, Length, Outgoing, Peer, Response, Stream, Tunnel};
 use crate::mistake::source::Origin;
 use crate::policy::Policy;
 use crate::policy::route::Route;
@@ -89,7 +90,7 @@ enum Passed {
     /// The listener only redirects to TLS.
     Redirected(HeaderValue),
     /// A browser asked whether a page may ask.
-    Preflight(HeaderMap),
+    Preflight(Fields),
 }
 
 impl Gateway {
@@ -239,13 +240,14 @@ impl Handler for Gateway {
         };
         match upgraded {
             None => {
-                Outgoing { response: response.map(|body| entry.with(body)), tunnel: None, close }
+                let response = response.map(|body| entry.with(body));
+                Outgoing { response, tunnel: None, close, at: ended }
             }
             Some(upstream) => {
                 let upstream_of = seen.route.and_then(|route| route.destination.upstream());
                 let idle = upstream_of
                     .map_or_else(Default::default, |upstream| upstream.settings().idle_timeout());
-                tunnel(response, upstream, entry, idle)
+                tunnel(response, upstream, (entry, ended), idle)
             }
         }
     }
@@ -255,9 +257,10 @@ impl Handler for Gateway {
 fn tunnel(
     response: Response<Body>,
     upstream: Box<dyn Stream>,
-    entry: Entry,
+    (entry, at): (Entry, Now),
     idle: std::time::Duration,
 ) -> Outgoing<Recorded<Body>> {
     let tunnel = Tunnel { upstream, keep: Box::new(entry), idle };
-    Outgoing { response: response.map(Recorded::untold), tunnel: Some(tunnel), close: false }
+    let response = response.map(Recorded::untold);
+    Outgoing { response, tunnel: Some(tunnel), close: false, at }
 }

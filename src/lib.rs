@@ -13,6 +13,7 @@
 // ground
 pub mod clock;
 pub mod name;
+pub mod fields;
 pub mod text;
 pub mod units;
 pub mod mistake;

@@ -1,8 +1,9 @@
 //! Tells what kind of credential `Authorization` carries, so that each scheme takes its own.
 
+use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
 
+use crate::fields::Fields;
 use crate::refusal::{Reason, Refusal};
 
 /// The kinds of credential that `Authorization` may carry on one route.
@@ -50,8 +51,8 @@ pub fn has_three_parts(text: &str) -> bool {
 ///
 /// # Errors
 /// When it stands more than once, or is neither `Bearer` nor `DPoP`, one space and a token.
-pub fn presented(headers: &HeaderMap) -> Result<Option<(Presented, &str)>, Refusal> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
+pub fn presented(headers: &Fields) -> Result<Option<(Presented, &str)>, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Reason::CredentialRepeated.into());

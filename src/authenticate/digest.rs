@@ -4,12 +4,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use ring::digest::{SHA256, SHA512, digest};
 use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor};
 use sfv::{BareItemFromInput, KeyRef, Parser};
 
 use crate::authenticate::signature::fields::field_text;
+use crate::fields::Fields;
 use crate::refusal::Reason;
 
 /// The digests that a body must have. At least one is there.
@@ -27,7 +27,7 @@ impl Expected {
     /// [`Reason::DigestUnsupported`] when the field is no dictionary of byte sequences or holds no
     /// algorithm that counts, [`Reason::DigestMismatch`] when a digest has a length that no body
     /// can give it, or when one algorithm stands there twice with different digests.
-    pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Reason> {
+    pub fn from_headers(headers: &Fields) -> Result<Option<Self>, Reason> {
         let text = match field_text(headers, "content-digest") {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(None),
@@ -138,7 +138,7 @@ mod tests {
     const SHA512_VALUE: &str = "sha-512=:WZDPaVn/7XgHaAy8pmojAkGWoRx2UFChF41A2svX+TaPm+AbwAgBWnrIiYllu7BNNyealdVLvRwEmTHWXvJwew==:";
 
     fn read(lines: &[&str]) -> Result<Option<Expected>, Reason> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for line in lines {
             headers.append("content-digest", line.parse().unwrap());
         }

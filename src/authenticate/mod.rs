@@ -52,7 +52,7 @@ use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 
 /// The headers that carry credentials.
-const CREDENTIAL_HEADERS: [HeaderName; 5] =
+static CREDENTIAL_HEADERS: [HeaderName; 5] =
     [jwt::dpop::DPOP, AUTHORIZATION, api_key::X_API_KEY, SIGNATURE, SIGNATURE_INPUT];
 
 /// What a route demands before it knows who calls. Made by [`Authenticate::compile`].

@@ -10,6 +10,7 @@ use crate::authenticate::api_key::ApiKeyScheme;
 use crate::authenticate::directory::Directory;
 use crate::authenticate::directory::record::NewKey;
 use crate::authenticate::rule::AuthRule;
+use crate::fields::Fields;
 use crate::head::{RequestId, Trace};
 use crate::listen::{Length, Peer};
 use crate::mistake::source::{At, Source};
@@ -30,7 +31,7 @@ pub(in crate::authenticate) fn head(headers: &[(&str, &str)]) -> Head {
     let headers = headers.iter().map(|(name, value)| {
         (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
     });
-    let mut map = http::HeaderMap::new();
+    let mut map = Fields::new();
     for (name, value) in headers {
         map.append(name, value);
     }

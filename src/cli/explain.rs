@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use serde_json::json;
 
 use crate::authorize::vocabulary::Vocabulary;
@@ -12,6 +12,7 @@ use crate::cli::admin::Admin;
 use crate::cli::check::rehearsal;
 use crate::cli::exit::{Exit, print};
 use crate::cli::{Ended, Format, Globals};
+use crate::fields::Fields;
 use crate::mistake::source::{Origin, Source};
 use crate::mistake::suggest;
 use crate::policy::case::{Case, CaseCaller, CaseRequest, Decision as Wanted, ExpectRule};
@@ -163,7 +164,7 @@ fn case(options: &Options) -> Result<Case, Exit> {
             "name a method and a target, for example GET /v1/tasks".to_owned(),
         ));
     };
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for Header(name, value) in &options.headers {
         headers.append(name.clone(), value.clone());
     }
@@ -188,7 +189,7 @@ fn case(options: &Options) -> Result<Case, Exit> {
         caller,
         repeat: 1,
         now_ms: None,
-        upstream: (http::StatusCode::OK, HeaderMap::new(), String::new()),
+        upstream: (http::StatusCode::OK, Fields::new(), String::new()),
         expect: ExpectRule::only(Wanted::Allow),
     })
 }

@@ -193,7 +193,7 @@ pub fn start(config: Config, clock: &Clock, mistakes: &mut Mistakes) -> Result<S
 
 /// What the workers of each listener share.
 fn listeners(config: &Config, clock: &Clock) -> Vec<Arc<listen::Shared>> {
-    let listener = |settings: &Settings| listen::Shared::new(settings.clone(), clock.clone());
+    let listener = |settings: &Settings| listen::Shared::new(settings.clone(), clock);
     config.listeners.iter().map(listener).collect()
 }
 

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::fields::Fields;
 use crate::forward::Answer;
 use crate::forward::connection::Speech;
 use crate::forward::departure::Departure;
@@ -99,7 +100,7 @@ enum Came {
 /// An answer, once its framing is beyond doubt.
 struct Accepted {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Fields,
     body: Body,
     upgraded: Option<Box<dyn Stream>>,
 }
@@ -149,7 +150,7 @@ fn accept_http2(
     idle_timeout: Duration,
 ) -> Result<Accepted, Refusal> {
     let (parts, incoming) = response.into_parts();
-    let (status, mut headers) = (parts.status, parts.headers);
+    let (status, mut headers) = (parts.status, Fields::from(parts.headers));
     if let Err(private) = headers::check_length(&headers) {
         lease.ended(Outcome::Error);
         return Err(Refusal::new(Reason::UpstreamBroken).because(private));

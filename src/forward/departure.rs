@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::authenticate::is_credential;
 use crate::authorize::Permit;
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::forward::SendOptions;
 use crate::forward::address::Address;
 use crate::forward::attempt::unwritable;
@@ -32,7 +33,7 @@ pub(in crate::forward) struct Departure {
     query: Option<Box<str>>,
     /// The host that the caller named, where the upstream is told it.
     host: Option<HeaderValue>,
-    headers: HeaderMap,
+    headers: Fields,
     keep_credentials: bool,
     told: Told,
     pub(in crate::forward) body: Outbound,
@@ -196,14 +197,14 @@ impl Departure {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = headers;
+        *request.headers_mut() = headers.into();
         Some(request)
     }
 
     /// The headers in a map, as HTTP/2 wants them.
-    fn header_map(&self) -> Option<HeaderMap> {
+    fn header_map(&self) -> Option<Fields> {
         let outgoing = self.outgoing();
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 12);
+        let mut headers = Fields::with_capacity(self.headers.len() + 12);
         for (name, value) in outgoing.passing() {
             headers.append(name.clone(), value.clone());
         }

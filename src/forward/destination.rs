@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use crate::authenticate::exposure::is_private;
 use crate::authenticate::self_service::SelfService;
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::forward::Answer;
 use crate::forward::upstream::Upstream;
 use crate::inspect::Cleared;
@@ -60,7 +61,7 @@ pub(in crate::forward) async fn keys(
         Body::Streaming(_) => return Err(Reason::GatewayFault.into()),
     };
     let told = service.serve(admission.permit().principal(), body, now).await?;
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(Answer {

@@ -9,6 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCO
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::authenticate::is_credential;
+use crate::fields::Fields;
 use crate::forward::identity::IDENTITY;
 use crate::head::headers::is_hop_by_hop;
 use crate::head::{RequestId, Trace};
@@ -25,7 +26,7 @@ const TRAILERS: [HeaderName; 2] =
 #[derive(Clone, Copy, Debug)]
 pub(in crate::forward) struct Outgoing<'a> {
     /// The caller's, without those that `head` took out, and what the gateway has put among them.
-    pub(in crate::forward) passing: &'a HeaderMap,
+    pub(in crate::forward) passing: &'a Fields,
     /// Whether credentials are among those that pass.
     pub(in crate::forward) keep_credentials: bool,
     /// What the gateway says; nothing for a request of its own.
@@ -48,7 +49,7 @@ pub(in crate::forward) struct Told {
 
 impl Outgoing<'_> {
     /// The headers of a request that nobody asked for, such as one for a target's health.
-    pub(in crate::forward) fn of_our_own(passing: &HeaderMap) -> Outgoing<'_> {
+    pub(in crate::forward) fn of_our_own(passing: &Fields) -> Outgoing<'_> {
         Outgoing { passing, keep_credentials: true, told: None }
     }
 
@@ -57,7 +58,7 @@ impl Outgoing<'_> {
     /// How the message is framed and whom it is for is said by who writes it, once.
     pub(in crate::forward) fn passing(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.passing.iter().filter(|(name, _)| {
-            let ours = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name);
+            let ours = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
             !ours && (self.keep_credentials || !is_credential(name))
         })
     }
@@ -108,7 +109,7 @@ pub(in crate::forward) fn told_length(method: &Method, length: Option<u64>) -> O
 }
 
 /// Whether a request is a call of gRPC.
-pub(in crate::forward) fn is_grpc(headers: &HeaderMap) -> bool {
+pub(in crate::forward) fn is_grpc(headers: &Fields) -> bool {
     headers
         .get(CONTENT_TYPE)
         .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"))
@@ -118,8 +119,8 @@ pub(in crate::forward) fn is_grpc(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// It is not one plain number.
-pub(in crate::forward) fn check_length(headers: &HeaderMap) -> Result<(), &'static str> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+pub(in crate::forward) fn check_length(headers: &Fields) -> Result<(), &'static str> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
     match (lengths.next(), lengths.next()) {
         (None, _) => Ok(()),
         (Some(length), None) if plain_number(length.as_bytes()).is_some() => Ok(()),
@@ -129,21 +130,20 @@ pub(in crate::forward) fn check_length(headers: &HeaderMap) -> Result<(), &'stat
 
 /// Removes from an answer's headers what belongs to its connection, whether `Connection` names it or
 /// not, and what it may not say.
-pub(in crate::forward) fn incoming(headers: &mut HeaderMap, status: StatusCode) {
-    let named = headers
+pub(in crate::forward) fn incoming(headers: &mut Fields, status: StatusCode) {
+    let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
-        .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-    let ours = headers.keys().filter(|name| is_hop_by_hop(name) || *name == IDENTITY).cloned();
-    let names: Vec<HeaderName> = named.chain(ours).collect();
-    for name in names {
-        headers.remove(name);
-    }
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
     // These have no body whose length could be told (RFC 9110, section 8.6).
-    if status.is_informational() || status == StatusCode::NO_CONTENT {
-        headers.remove(CONTENT_LENGTH);
-    }
+    let bare = status.is_informational() || status == StatusCode::NO_CONTENT;
+    headers.retain(|name| {
+        !(is_hop_by_hop(name)
+            || name == IDENTITY
+            || named.contains(name)
+            || (bare && name == CONTENT_LENGTH))
+    });
 }
 
 /// The trailers that may pass; nothing when none does.

@@ -28,10 +28,11 @@ pub mod health;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::forward::attempt::{Lost, exchange, refusal_of};
 use crate::forward::departure::Departure;
 use crate::forward::pool::Pool;
@@ -50,7 +51,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers, without hop-by-hop ones. After a 101, too: who sends it on writes its own
     /// `Connection` and `Upgrade`.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The body: whole, or still on its way, and then dropping it early gives the connection up. Its
     /// error is [`Broken::Upstream`](crate::listen::body::Broken), or how the request's body broke
     /// off when that was why; its idle deadline is held inside.

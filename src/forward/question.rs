@@ -1,7 +1,8 @@
 //! Asks a target for one path, on the gateway's own behalf: nothing of a caller and no credential.
 
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 
+use crate::fields::Fields;
 use crate::forward::connection::{Connection, Speech};
 use crate::forward::headers::Outgoing;
 use crate::forward::http1;
@@ -19,7 +20,7 @@ pub(in crate::forward) async fn ask(
     let address = target.address();
     match connection.speech() {
         Speech::Http1 { link, .. } => {
-            let none = HeaderMap::new();
+            let none = Fields::new();
             let request = http1::send::Request {
                 method: &Method::GET,
                 path: path.path(),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
+use crate::fields::Fields;
 use crate::forward::destination::{Destination, keys};
 use crate::forward::pool::Pool;
 use crate::forward::upstream::Upstreams;
@@ -29,7 +30,7 @@ pub struct Canned {
     /// The status.
     pub status: StatusCode,
     /// The headers.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The body.
     pub body: Bytes,
 }

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use http::HeaderValue;
 use http::header::{FORWARDED, HeaderName};
-use http::{HeaderMap, HeaderValue};
 
+use crate::fields::Fields;
 use crate::units::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -19,7 +20,7 @@ const HOPS_MAX: usize = 64;
 /// it. So entries are followed from the right for as long as they are trusted proxies, and never
 /// past one that is not an address. `Forwarded` (RFC 7239) is read only when there is no
 /// `X-Forwarded-For`, because proxies that write the one hand on the other as the caller sent it.
-pub(in crate::head) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+pub(in crate::head) fn address(peer: IpAddr, headers: &Fields, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.to_canonical();
     if !is_trusted(peer) {
@@ -38,7 +39,7 @@ pub(in crate::head) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[Net
 pub(in crate::head) fn scheme(
     own: &'static str,
     peer_is_trusted: bool,
-    headers: &HeaderMap,
+    headers: &Fields,
 ) -> &'static str {
     if !peer_is_trusted {
         return own;
@@ -71,8 +72,8 @@ fn follow(
 /// Cutting at commas from the right, without regard to quotes, is on purpose: a quote that the
 /// caller leaves open cannot swallow what a proxy appended, and a quoted comma makes entries that
 /// are no addresses, where the search stops.
-fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).into_iter().rev();
+fn entries<'a>(headers: &'a Fields, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).rev();
     lines.flat_map(|line: &HeaderValue| line.to_str().unwrap_or_default().rsplit(','))
 }
 
@@ -118,7 +119,7 @@ mod tests {
             .iter()
             .map(|network| network.parse().unwrap())
             .collect();
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }

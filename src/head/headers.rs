@@ -1,8 +1,9 @@
 //! Takes out of the headers what ends at this hop and what only the gateway may say.
 
 use http::header::{self, CONNECTION, COOKIE, EXPECT, HeaderName, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version};
 
+use crate::fields::Fields;
 use crate::listen::Length;
 use crate::refusal::{Reason, Refusal};
 
@@ -109,24 +110,24 @@ pub fn is_managed(name: &HeaderName) -> bool {
 /// # Errors
 /// [`Reason::HeaderNameRefused`] for `_` or `.` in a name: CGI and its heirs turn `-` into `_`, so
 /// `X_Forwarded_For` would arrive as the header that was dropped. [`Reason::HeaderRepeated`].
-pub(in crate::head) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.keys().any(|name| name.as_str().bytes().any(|byte| matches!(byte, b'_' | b'.'))) {
-        return Err(Refusal::new(Reason::HeaderNameRefused).because("a name has a _ or a dot"));
+pub(in crate::head) fn check(headers: &Fields) -> Result<(), Refusal> {
+    for (number, name) in headers.keys().enumerate() {
+        if name.as_str().bytes().any(|byte| matches!(byte, b'_' | b'.')) {
+            return Err(Refusal::new(Reason::HeaderNameRefused).because("a name has a _ or a dot"));
+        }
+        let is_repeated = headers.keys().take(number).any(|earlier| earlier == name);
+        if is_repeated && SINGLE.contains(name) {
+            return Err(Refusal::new(Reason::HeaderRepeated).because(name.as_str().to_owned()));
+        }
     }
-    if headers.len() == headers.keys_len() {
-        return Ok(());
-    }
-    match SINGLE.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
-        Some(name) => Err(Refusal::new(Reason::HeaderRepeated).because(name.as_str().to_owned())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Takes `Expect` out; `listen` has answered or will answer it.
 ///
 /// # Errors
 /// [`Reason::ExpectationUnsupported`] for any other than `100-continue` (RFC 9110, section 10.1.1).
-pub(in crate::head) fn expectation(headers: &mut HeaderMap) -> Result<(), Refusal> {
+pub(in crate::head) fn expectation(headers: &mut Fields) -> Result<(), Refusal> {
     match headers.remove(EXPECT) {
         Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
             Err(Reason::ExpectationUnsupported.into())
@@ -146,7 +147,7 @@ pub(in crate::head) fn expectation(headers: &mut HeaderMap) -> Result<(), Refusa
 /// [`Reason::UpgradeUnsupported`] for all others, and for `h2c` over TLS, where no honest client
 /// offers it (RFC 9113, section 3.1).
 pub(in crate::head) fn upgrade(
-    headers: &HeaderMap,
+    headers: &Fields,
     method: &Method,
     version: Version,
     (length, tls): (Length, bool),
@@ -174,7 +175,7 @@ pub(in crate::head) fn upgrade(
 ///
 /// # Errors
 /// [`Reason::HeaderMalformed`] when `Connection` names more than 32.
-pub(in crate::head) fn strip(headers: &mut HeaderMap) -> Result<(), Refusal> {
+pub(in crate::head) fn strip(headers: &mut Fields) -> Result<(), Refusal> {
     let mut unwanted: Vec<HeaderName> = Vec::new();
     if headers.contains_key(CONNECTION) {
         let mut names = connection_names(headers);
@@ -193,11 +194,9 @@ pub(in crate::head) fn strip(headers: &mut HeaderMap) -> Result<(), Refusal> {
             return Err(Refusal::new(Reason::HeaderMalformed).because("Connection names too many"));
         }
     }
-    headers.remove(CONNECTION);
-    unwanted.extend(headers.keys().filter(|name| is_hop_by_hop(name) || is_managed(name)).cloned());
-    for name in unwanted {
-        headers.remove(name);
-    }
+    headers.retain(|name| {
+        !(is_hop_by_hop(name) || is_managed(name) || unwanted.iter().any(|named| named == name))
+    });
     join_cookies(headers)
 }
 
@@ -213,7 +212,7 @@ fn is_kept(name: &HeaderName) -> bool {
         || is_managed(name)
 }
 
-fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn connection_names(headers: &Fields) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(CONNECTION)
         .into_iter()
@@ -222,11 +221,11 @@ fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|name| !name.is_empty())
 }
 
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), Refusal> {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+fn join_cookies(headers: &mut Fields) -> Result<(), Refusal> {
+    if headers.get_all(COOKIE).nth(1).is_none() {
         return Ok(());
     }
-    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).map(HeaderValue::as_bytes).collect();
     let mut joined = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
         .map_err(|_| Refusal::new(Reason::HeaderMalformed).because("cookies cannot be joined"))?;
     joined.set_sensitive(true);

@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use http::HeaderMap;
 use http::header::HOST;
+use memchr::memchr;
 
+use crate::fields::Fields;
 use crate::refusal::{Reason, Refusal};
 
 /// The longest host, in bytes (RFC 1035, section 2.3.4, without the root's dot).
@@ -42,8 +43,10 @@ impl Authority {
                 };
                 (format!("[{address}]").into_boxed_str(), port)
             }
-            None => match text.split_once(':') {
-                Some((name, port)) => (read_name(name)?, Some(read_port(port)?)),
+            None => match memchr(b':', text.as_bytes()).and_then(|at| text.split_at_checked(at)) {
+                Some((name, port)) => {
+                    (read_name(name)?, Some(read_port(port.get(1..).unwrap_or_default())?))
+                }
                 None => (read_name(text)?, None),
             },
         };
@@ -74,12 +77,12 @@ pub fn port_default(scheme: &str) -> u16 {
 /// [`Reason::HostMissing`] when there is none, or more than one `Host`; [`Reason::HostMalformed`]
 /// when it is not valid or when the two disagree (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
 pub(in crate::head) fn agree(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     stated: Option<Authority>,
     needed: HostNeeded,
     port_default: u16,
 ) -> Result<Authority, Refusal> {
-    let mut lines = headers.get_all(HOST).iter();
+    let mut lines = headers.get_all(HOST);
     let written = match (lines.next(), lines.next()) {
         (Some(value), None) => {
             let text = value.to_str().unwrap_or_default();
@@ -91,6 +94,7 @@ pub(in crate::head) fn agree(
             return Err(Refusal::new(Reason::HostMissing).because("Host stands more than once"));
         }
     };
+    drop(lines);
     if written.is_some() {
         headers.remove(HOST);
     }
@@ -122,27 +126,36 @@ fn read_name(text: &str) -> Result<Box<str>, &'static str> {
     if name.len() > HOST_BYTES_MAX {
         return Err("the host is longer than 253 bytes");
     }
-    let mut last = "";
-    for label in name.split('.') {
-        let fits = !label.is_empty()
-            && label.len() <= LABEL_BYTES_MAX
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    const MALFORMED: &str =
+        "the host has a label that is not letters, digits, hyphens and underscores";
+    // One pass: where the last label begins, and what stood before.
+    let (mut label_start, mut before) = (0, b'.');
+    for (at, byte) in name.bytes().enumerate() {
+        let fits = match byte {
+            b'.' => !matches!(before, b'.' | b'-') && at - label_start <= LABEL_BYTES_MAX,
+            b'-' => before != b'.',
+            byte => byte.is_ascii_alphanumeric() || byte == b'_',
+        };
         if !fits {
-            return Err(
-                "the host has a label that is not letters, digits, hyphens and underscores",
-            );
+            return Err(MALFORMED);
         }
-        last = label;
+        if byte == b'.' {
+            label_start = at + 1;
+        }
+        before = byte;
     }
-    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
-        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if numeric && name.parse::<Ipv4Addr>().is_err() {
-        return Err("the host is a number that is not an IPv4 address");
+    let last = name.get(label_start..).unwrap_or_default();
+    if matches!(before, b'.' | b'-') || last.len() > LABEL_BYTES_MAX {
+        return Err(MALFORMED);
+    }
+    // Only what begins with a digit can be read as a number.
+    if last.starts_with(|first: char| first.is_ascii_digit()) {
+        let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
+            || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if numeric && name.parse::<Ipv4Addr>().is_err() {
+            return Err("the host is a number that is not an IPv4 address");
+        }
     }
     let mut host: Box<str> = name.into();
     host.make_ascii_lowercase();

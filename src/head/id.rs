@@ -23,6 +23,11 @@ impl RequestId {
         Self(text)
     }
 
+    /// The id as ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

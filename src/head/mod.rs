@@ -19,9 +19,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::host::{HostNeeded, port_default};
 use crate::listen::{Length, Peer, RawHead};
 use crate::refusal::extra::Extra;
@@ -63,7 +64,7 @@ pub struct Head {
     pub version: Version,
     /// The headers, without `Host`, `Expect`, hop-by-hop ones, and the managed ones, which only we
     /// may write.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// How long the body says it is.
     pub length: Length,
     /// The protocol that the caller wants to upgrade to; only `websocket` gets this far.
@@ -198,7 +199,7 @@ impl Head {
 
     /// All values of a header, in their order.
     pub fn all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
-        self.headers.get_all(name).into_iter()
+        self.headers.get_all(name)
     }
 
     /// The port that the caller means: the one it named, or the scheme's own.

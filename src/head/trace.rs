@@ -1,8 +1,9 @@
 //! Carries on the caller's trace, or begins one (W3C Trace Context).
 
+use http::HeaderValue;
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue};
 
+use crate::fields::Fields;
 use crate::head::Trace;
 use crate::head::id::random;
 
@@ -28,8 +29,8 @@ impl Trace {
     }
 
     /// The caller's trace with a parent id of our own; a new one when the caller's is not valid.
-    pub(in crate::head) fn carry_on(headers: &HeaderMap) -> Self {
-        let mut lines = headers.get_all(TRACEPARENT).iter();
+    pub(in crate::head) fn carry_on(headers: &Fields) -> Self {
+        let mut lines = headers.get_all(TRACEPARENT);
         let (Some(line), None) = (lines.next(), lines.next()) else { return Self::begin() };
         let Some((id, flags)) = read(line.as_bytes()) else { return Self::begin() };
         Self { parent: parent(id, flags & FLAGS_KNOWN), state: state(headers) }
@@ -68,26 +69,33 @@ fn parent(id: &[u8], flags: u8) -> [u8; PARENT_BYTES] {
 }
 
 fn hex(number: u64) -> [u8; 16] {
-    // Two digits a byte, by arithmetic alone, so that all eight bytes are written at once.
-    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
-    let mut digits = [[0; 2]; 8];
-    for (byte, pair) in number.to_be_bytes().into_iter().zip(&mut digits) {
-        *pair = [digit(byte >> 4), digit(byte & 15)];
-    }
     let mut text = [0; 16];
-    text.copy_from_slice(digits.as_flattened());
+    let (high, low) = text.split_at_mut(8);
+    high.copy_from_slice(&eight_digits(number >> 32));
+    low.copy_from_slice(&eight_digits(number & 0xffff_ffff));
     text
 }
 
+/// The digits of 32 bits, all eight at once: each half byte is moved into a byte of its own, and
+/// those from ten on are moved from behind `9` to `a`.
+fn eight_digits(number: u64) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let spread = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (spread + 6 * ONES) >> 4 & ONES;
+    (spread + u64::from(b'0') * ONES + u64::from(b'a' - b'0' - 10) * letters).to_be_bytes()
+}
+
 /// The caller's `tracestate`, its lines joined; nothing when it is malformed or too large.
-fn state(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(TRACESTATE).iter();
+fn state(headers: &Fields) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(TRACESTATE);
     let first = lines.next()?;
     let joined = match lines.next() {
         None => first.clone(),
         Some(_) => {
             let lines: Vec<&[u8]> =
-                headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes).collect();
+                headers.get_all(TRACESTATE).map(HeaderValue::as_bytes).collect();
             if lines.iter().map(|line| line.len() + 1).sum::<usize>() > STATE_BYTES_MAX + 1 {
                 return None;
             }
@@ -108,7 +116,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn trace(lines: &[(&'static str, &str)]) -> Trace {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
@@ -158,6 +166,13 @@ mod tests {
         let twice = trace(&[("traceparent", GOOD), ("traceparent", GOOD), ("tracestate", "a=1")]);
         assert!(!twice.parent.starts_with(&GOOD.as_bytes()[..36]));
         assert_eq!(twice.state, None);
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_library_writes_them() {
+        for number in [0, 9, 10, 0x0123_4567_89ab_cdef, u64::MAX, 0xfedc_ba98_7654_3210] {
+            assert_eq!(hex(number), *format!("{number:016x}").as_bytes());
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a body says it is: its media type, its character set and its coding.
 
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
+use crate::fields::Fields;
 use crate::refusal::{Reason, Refusal};
 
 /// How a body is to be read.
@@ -61,9 +61,9 @@ pub fn is_essence(text: &str) -> bool {
 /// # Errors
 /// `content-type-refused` when it was sent twice, when it is malformed, when a parameter stands in it
 /// twice, or when the character set is not UTF-8. Two readers would take such a type for two things.
-pub fn media(headers: &HeaderMap) -> Result<Option<Media>, Refusal> {
+pub fn media(headers: &Fields) -> Result<Option<Media>, Refusal> {
     let refuse = |why: &'static str| Refusal::new(Reason::ContentTypeRefused).because(why);
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let mut values = headers.get_all(CONTENT_TYPE);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(refuse("sent twice"));
@@ -98,12 +98,12 @@ pub fn media(headers: &HeaderMap) -> Result<Option<Media>, Refusal> {
 }
 
 /// Refuses a body that is coded in any way. Nothing here inflates, so nothing here could inspect it.
-pub fn refuse_encoded(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn refuse_encoded(headers: &Fields) -> Result<(), Refusal> {
     refuse_encodings_but(headers, &[])
 }
 
 /// Refuses a body with a coding that is not among `accepted`, which are in lower case.
-pub fn refuse_encodings_but(headers: &HeaderMap, accepted: &[Box<str>]) -> Result<(), Refusal> {
+pub fn refuse_encodings_but(headers: &Fields, accepted: &[Box<str>]) -> Result<(), Refusal> {
     for value in headers.get_all(CONTENT_ENCODING) {
         let known = |coding: &str| {
             let coding = coding.trim_matches(BLANK);
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(value: &str) -> Option<Media> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         media(&headers).ok().flatten()
     }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn two_types_are_refused() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         assert_eq!(media(&headers).unwrap_err().reason, Reason::ContentTypeRefused);
@@ -259,7 +259,7 @@ mod tests {
             ("gzip, br", false, false),
             ("", false, false),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(value));
             assert_eq!(refuse_encoded(&headers).is_ok(), bare, "{value}");
             assert_eq!(refuse_encodings_but(&headers, &gzip).is_ok(), named, "{value}");

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderName;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::fields::Fields;
 use crate::inspect::pattern;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
@@ -87,7 +88,7 @@ impl HeaderFilter {
     ///
     /// # Errors
     /// `header-refused`, with the header's name for the record.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &Fields) -> Result<(), Refusal> {
         let refuse = |name: &HeaderName, why: &str| {
             Err(Refusal::new(Reason::HeaderRefused)
                 .by(&self.origin)
@@ -103,7 +104,7 @@ impl HeaderFilter {
             let fits = |value: &http::HeaderValue| {
                 std::str::from_utf8(value.as_bytes()).is_ok_and(|value| pattern.is_match(value))
             };
-            if !headers.get_all(name).iter().all(fits) {
+            if !headers.get_all(name).all(fits) {
                 return refuse(name, "does not match its pattern");
             }
         }

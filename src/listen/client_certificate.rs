@@ -51,7 +51,7 @@ impl fmt::Debug for Memo {
 
 /// A certificate in the words of RFC 9440.
 #[derive(Clone, Debug)]
-pub struct Fields {
+pub struct CertificateFields {
     /// The value of `Client-Cert` (section 2.2).
     pub certificate: HeaderValue,
     /// The value of `Client-Cert-Chain` (section 2.3); nothing when no others were shown.
@@ -61,7 +61,7 @@ pub struct Fields {
 impl ClientCertificate {
     /// What services are told of it. Made once for a connection; nothing of a certificate that is
     /// none, as those of rehearsals are.
-    pub fn fields(&self) -> Option<&Fields> {
+    pub fn fields(&self) -> Option<&CertificateFields> {
         if let Some(made) = self.fields.get() {
             return Some(made);
         }
@@ -73,7 +73,7 @@ impl ClientCertificate {
         let value = |text: String| HeaderValue::try_from(text).ok();
         let certificate = value(item(own))?;
         let chain = if list.is_empty() { None } else { Some(value(list.join(", "))?) };
-        Some(self.fields.get_or_init(|| Fields { certificate, chain }))
+        Some(self.fields.get_or_init(|| CertificateFields { certificate, chain }))
     }
 
     /// Reads a certificate that was verified. `chain` are the others that were shown with it.

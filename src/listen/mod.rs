@@ -27,14 +27,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Method, Version};
+use http::{Method, StatusCode, Version};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
+use crate::fields::Fields;
 use crate::listen::balance::{Post, Stay};
 use crate::listen::body::{AnswerBody, Body};
-use crate::listen::client_certificate::{Fields, Memo};
+use crate::listen::client_certificate::{CertificateFields, Memo};
 use crate::listen::clients::Clients;
 use crate::listen::counters::{Counters, Seats};
 use crate::listen::drain::Drain;
@@ -49,17 +50,16 @@ pub struct Shared {
     pub settings: Settings,
     /// What it has counted.
     pub counters: Counters,
-    clock: Clock,
     seats: Seats,
 }
 
 impl Shared {
     /// A listener that nobody has connected to yet.
-    pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
+    pub fn new(settings: Settings, clock: &Clock) -> Arc<Self> {
         if let Some(tls) = &settings.tls {
-            tls.keep_time_by(&clock);
+            tls.keep_time_by(clock);
         }
-        Arc::new(Self { settings, counters: Counters::default(), clock, seats: Seats::default() })
+        Arc::new(Self { settings, counters: Counters::default(), seats: Seats::default() })
     }
 }
 
@@ -138,7 +138,7 @@ pub struct ClientCertificate {
     /// What `authenticate` made of it.
     pub memo: Memo,
     /// What services are told of it, once one was.
-    fields: OnceLock<Fields>,
+    fields: OnceLock<CertificateFields>,
     clients: Option<Arc<Clients>>,
     /// The generation of `clients` that has last let it in.
     judged_by: AtomicU64,
@@ -158,7 +158,7 @@ pub struct RawHead {
     pub authority: Option<Box<str>>,
     /// All headers. For HTTP/1, `Content-Length` stands at most once and is one plain number, and
     /// `Transfer-Encoding`, if present, is exactly `chunked`; never both.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// How long the body says it is.
     pub length: Length,
 }
@@ -196,14 +196,39 @@ impl Arrival {
     }
 }
 
+/// A response: status, header fields and body.
+#[derive(Clone, Debug)]
+pub struct Response<B> {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields. What says how the message is framed is for whoever writes it.
+    pub headers: Fields,
+    /// The body.
+    pub body: B,
+}
+
+impl<B> Response<B> {
+    /// A response with status 200, no fields and this body.
+    pub fn new(body: B) -> Self {
+        Self { status: StatusCode::OK, headers: Fields::new(), body }
+    }
+
+    /// The same with another body.
+    pub fn map<T>(self, change: impl FnOnce(B) -> T) -> Response<T> {
+        Response { status: self.status, headers: self.headers, body: change(self.body) }
+    }
+}
+
 /// What is sent back.
 pub struct Outgoing<B> {
     /// The response.
-    pub response: http::Response<B>,
+    pub response: Response<B>,
     /// After a 101: the other half of the tunnel that the connection becomes.
     pub tunnel: Option<Tunnel>,
     /// Whether the connection must close after this response.
     pub close: bool,
+    /// When it was made.
+    pub at: Now,
 }
 
 /// A byte stream to an upstream that has agreed to an upgrade.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::io::DuplexStream;
@@ -19,7 +19,7 @@ use crate::listen::body::{Body, Broken};
 use crate::listen::drain::Drain;
 use crate::listen::settings::Settings;
 use crate::listen::{
-    Arrival, Handler, Outgoing, Peer, RawHead, Service, Shared, Tunnel, TunnelGuard,
+    Arrival, Handler, Outgoing, Peer, RawHead, Response, Service, Shared, Tunnel, TunnelGuard,
 };
 
 /// Answers by the path: see `play`.
@@ -119,7 +119,7 @@ impl Player {
             "/unchanged" => {
                 let mut outgoing = answer(StatusCode::NOT_MODIFIED, "");
                 let length = http::HeaderValue::from_static("77");
-                outgoing.response.headers_mut().insert("content-length", length);
+                outgoing.response.headers.insert(http::header::CONTENT_LENGTH, length);
                 outgoing
             }
             "/wait" => std::future::pending().await,
@@ -131,12 +131,12 @@ impl Player {
             "/script" => {
                 let script = self.script.lock().unwrap().take().unwrap_or_default();
                 let body = Body::Streaming(Box::pin(script));
-                Outgoing { response: Response::new(body), tunnel: None, close: false }
+                Outgoing { response: Response::new(body), tunnel: None, close: false, at: at() }
             }
             "/tunnel" => {
                 let mut outgoing = answer(StatusCode::SWITCHING_PROTOCOLS, "");
                 let upgrade = http::HeaderValue::from_static("websocket");
-                outgoing.response.headers_mut().insert("upgrade", upgrade);
+                outgoing.response.headers.insert(http::header::UPGRADE, upgrade);
                 outgoing.tunnel = self.upstream.lock().unwrap().take().map(|upstream| Tunnel {
                     upstream: Box::new(upstream),
                     keep: Box::new(Passed(Arc::clone(&self.passed))),
@@ -151,8 +151,13 @@ impl Player {
 
 fn answer(status: StatusCode, body: impl Into<Bytes>) -> Outgoing<Body> {
     let mut response = Response::new(Body::Whole(body.into()));
-    *response.status_mut() = status;
-    Outgoing { response, tunnel: None, close: false }
+    response.status = status;
+    Outgoing { response, tunnel: None, close: false, at: at() }
+}
+
+/// When everything here happens.
+fn at() -> crate::clock::Now {
+    Clock::set_at(784_111_777_000).0.now()
 }
 
 /// What serves a connection that has no listener.
@@ -169,7 +174,7 @@ pub(super) fn service(settings: Settings, player: &Player, drain: &Drain) -> Ser
     };
     Service {
         peer: Arc::new(peer),
-        shared: Shared::new(settings, clock),
+        shared: Shared::new(settings, &clock),
         handler: player.clone(),
         drain: drain.clone(),
         stay: Post::alone().place.enter(),

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::authorize::vocabulary::Vocabulary;
+use crate::fields::Fields;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
 use crate::mistake::{Reading, suggest};
@@ -139,7 +140,7 @@ pub struct Case {
     /// Unix milliseconds at which it is sent; nothing means now.
     pub now_ms: Option<u64>,
     /// What the upstream answers.
-    pub upstream: (StatusCode, http::HeaderMap, String),
+    pub upstream: (StatusCode, Fields, String),
     /// What must become of it.
     pub expect: ExpectRule,
 }
@@ -175,7 +176,7 @@ pub struct CaseRequest {
     /// The host.
     pub host: String,
     /// Headers.
-    pub headers: http::HeaderMap,
+    pub headers: Fields,
     /// The caller's address.
     pub from: std::net::IpAddr,
     /// The body.
@@ -304,8 +305,8 @@ impl CaseRequest {
 fn answer(
     rule: Option<&UpstreamAnswerRule>,
     reading: &mut Reading<'_>,
-) -> (StatusCode, http::HeaderMap, String) {
-    let Some(rule) = rule else { return (StatusCode::OK, http::HeaderMap::new(), String::new()) };
+) -> (StatusCode, Fields, String) {
+    let Some(rule) = rule else { return (StatusCode::OK, Fields::new(), String::new()) };
     let status =
         rule.status.as_ref().map_or(Ok(StatusCode::OK), |at| StatusCode::from_u16(at.value));
     if let (Err(_), Some(at)) = (&status, &rule.status) {
@@ -323,8 +324,8 @@ fn answer(
     )
 }
 
-fn headers(written: &BTreeMap<String, At<String>>, reading: &mut Reading<'_>) -> http::HeaderMap {
-    let mut headers = http::HeaderMap::new();
+fn headers(written: &BTreeMap<String, At<String>>, reading: &mut Reading<'_>) -> Fields {
+    let mut headers = Fields::new();
     for (name, value) in written {
         match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             (Ok(name), Ok(value)) => {

@@ -19,7 +19,7 @@ pub mod reload;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use crate::authenticate::Authenticate;
 use crate::authenticate::challenge::Challenge;
@@ -29,6 +29,7 @@ use crate::authenticate::jwt::Verifier;
 use crate::authenticate::signature::SignatureScheme;
 use crate::authorize::vocabulary::Vocabulary;
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::Head;
 use crate::limit::address::AddressBudgets;
 use crate::policy::case::Case;
@@ -174,7 +175,7 @@ impl Policy {
 
     /// The route that a browser's preflight asks about, and the headers that answer it. Nothing for
     /// other requests, and for what the route does not allow: those go the way of all requests.
-    pub fn preflight(&self, head: &Head) -> Option<(&Route, HeaderMap)> {
+    pub fn preflight(&self, head: &Head) -> Option<(&Route, Fields)> {
         let method = cors::asked_method(&head.method, &head.headers)?;
         let asks = |method: &Method| match self.table.find(method, &head.host, &head.path) {
             Found::Route(number, _) => self.routes.get(number),

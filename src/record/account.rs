@@ -182,7 +182,8 @@ impl Asked {
         let mut texts = String::with_capacity(capacity);
         texts.push_str(head.path.get(..PATH_BYTES_MAX).unwrap_or(&head.path));
         let path_ends = texts.len();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()).take(QUERY_NAMES_MAX) {
+        let pairs = (!query.is_empty()).then(|| query.split('&')).into_iter().flatten();
+        for pair in pairs.filter(|pair| !pair.is_empty()).take(QUERY_NAMES_MAX) {
             if texts.len() > path_ends {
                 texts.push('&');
             }
@@ -193,8 +194,14 @@ impl Asked {
             });
         }
         let query_ends = texts.len();
-        let agent = agent.get(..4 * USER_AGENT_CHARS_MAX).unwrap_or(agent);
-        texts.extend(String::from_utf8_lossy(agent).chars().take(USER_AGENT_CHARS_MAX));
+        match std::str::from_utf8(agent) {
+            // Nearly always.
+            Ok(agent) if agent.len() <= USER_AGENT_CHARS_MAX => texts.push_str(agent),
+            Ok(_) | Err(_) => {
+                let agent = agent.get(..4 * USER_AGENT_CHARS_MAX).unwrap_or(agent);
+                texts.extend(String::from_utf8_lossy(agent).chars().take(USER_AGENT_CHARS_MAX));
+            }
+        }
         let trace = head.trace.parent.get(3..35).and_then(|id| id.try_into().ok());
         Self {
             client: head.client,

@@ -1,8 +1,8 @@
 //! One record as one line: JSON or text, in which nothing that a caller sends can begin a second.
 
 use std::cell::Cell;
-use std::fmt::{Display, Write};
-use std::ops::Deref;
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,16 +20,16 @@ macro_rules! key {
 }
 
 /// Writes a record as one JSON object with a newline at its end.
-pub(in crate::record) fn json(account: &Account, line: &mut String) {
+pub(in crate::record) fn json(account: &Account, line: &mut Vec<u8>) {
     let mut object = Object::begin(line);
     facts(account, &mut object);
     object.end();
-    line.push('\n');
+    line.push(b'\n');
 }
 
 /// Writes a record as one JSON object with each stage that it passed, for `explain --trace`.
 pub(in crate::record) fn trace(account: &Account) -> String {
-    let mut line = String::with_capacity(2048);
+    let mut line = Vec::with_capacity(2048);
     let mut object = Object::begin(&mut line);
     facts(account, &mut object);
     let stages = Stage::ALL.iter().zip(&account.stages);
@@ -49,12 +49,13 @@ pub(in crate::record) fn trace(account: &Account) -> String {
         object.end();
     });
     object.end();
-    line
+    // All that was written is text.
+    String::from_utf8(line).unwrap_or_default()
 }
 
 /// Writes a record as `key=value` pairs, for people.
-pub(in crate::record) fn text(account: &Account, line: &mut String) {
-    line.push_str(&time(account));
+pub(in crate::record) fn text(account: &Account, line: &mut Vec<u8>) {
+    line.extend_from_slice(&time(account));
     let refusal = account.refusal.as_ref();
     let answer = account.answer.as_ref().map_or(0, |answer| answer.status.as_u16());
     match &account.asked {
@@ -72,17 +73,17 @@ pub(in crate::record) fn text(account: &Account, line: &mut String) {
     }
     let _ = write!(line, " route={} us={}", account.meters.name(), microseconds(account.took));
     if let Some(grant) = &account.grant {
-        line.push_str(" subject=");
+        line.extend_from_slice(b" subject=");
         quoted(&grant.subject, line);
     }
     if let Some(refusal) = refusal {
         let _ = write!(line, " {}:{}", refusal.reason.stage(), refusal.reason.name());
         if let Some(rule) = &refusal.rule {
-            line.push_str(" rule=");
+            line.extend_from_slice(b" rule=");
             quoted(&rule.to_string(), line);
         }
     }
-    line.push('\n');
+    line.push(b'\n');
 }
 
 /// A moment as `2026-11-23T12:00:00.000Z`.
@@ -94,7 +95,7 @@ thread_local! {
     static SECOND: Cell<(u64, Moment)> = const { Cell::new((u64::MAX, *b"1970-01-01T00:00:00.000Z")) };
 }
 
-fn time(account: &Account) -> ArrayText<24> {
+fn time(account: &Account) -> Moment {
     let unix_ms = account.started.unix_ms;
     let (mut second, mut text) = SECOND.get();
     if second != unix_ms / 1000 {
@@ -109,18 +110,7 @@ fn time(account: &Account) -> ArrayText<24> {
     let digit = |of: u64| b'0' + u8::try_from(unix_ms / of % 10).unwrap_or_default();
     let [.., hundreds, tens, ones, _] = &mut text;
     (*hundreds, *tens, *ones) = (digit(100), digit(10), digit(1));
-    ArrayText(text)
-}
-
-/// ASCII text on the stack.
-struct ArrayText<const N: usize>([u8; N]);
-
-impl<const N: usize> Deref for ArrayText<N> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
+    text
 }
 
 fn microseconds(span: Duration) -> u64 {
@@ -128,17 +118,17 @@ fn microseconds(span: Duration) -> u64 {
 }
 
 fn facts(account: &Account, object: &mut Object<'_>) {
-    object.plain(key!("time"), &time(account));
+    object.ascii(key!("time"), &time(account));
     if let Some(id) = &account.id {
-        object.plain(key!("id"), id.as_str());
+        object.ascii(key!("id"), id.as_bytes());
     }
-    object.plain(key!("client"), AddressText::of(account.client()).as_str());
+    object.ascii(key!("client"), AddressText::of(account.client()).as_bytes());
     object.text(key!("listener"), &account.peer.listener);
     if let Some(tls) = &account.peer.tls {
         object.plain(key!("tls"), tls.version);
     }
     if let Some(asked) = &account.asked {
-        object.text(key!("method"), asked.method.as_str());
+        object.plain(key!("method"), asked.method.as_str());
         object.text(key!("path"), asked.path());
         object.list(key!("query"), asked.query_names(), quoted);
     }
@@ -164,8 +154,7 @@ fn facts(account: &Account, object: &mut Object<'_>) {
         });
     }
     if let Some(asked) = &account.asked {
-        let trace = asked.trace.as_ref().and_then(|id| std::str::from_utf8(id).ok());
-        object.text(key!("trace"), trace.unwrap_or_default());
+        object.ascii(key!("trace"), asked.trace.as_ref().map_or(&[][..], |id| id));
         object.text(key!("user_agent"), asked.user_agent());
     }
     object.text(key!("policy"), &account.policy);
@@ -202,32 +191,38 @@ fn told(refusal: &Refusal, object: &mut Object<'_>) {
 
 /// A JSON object that is being written.
 struct Object<'a> {
-    line: &'a mut String,
+    line: &'a mut Vec<u8>,
     first: bool,
 }
 
 impl<'a> Object<'a> {
-    fn begin(line: &'a mut String) -> Self {
-        line.push('{');
+    fn begin(line: &'a mut Vec<u8>) -> Self {
+        line.push(b'{');
         Self { line, first: true }
     }
 
     fn end(self) {
-        self.line.push('}');
+        self.line.push(b'}');
     }
 
     /// Keys are ours and need no escape. The first has no comma before it.
     fn key(&mut self, key: &'static str) {
         let first = std::mem::replace(&mut self.first, false);
-        self.line.push_str(key.get(usize::from(first)..).unwrap_or_default());
+        let key = key.as_bytes().get(usize::from(first)..).unwrap_or_default();
+        self.line.extend_from_slice(key);
     }
 
     /// Text that is ours: it holds nothing that would have to be escaped.
     fn plain(&mut self, key: &'static str, text: &str) {
+        self.ascii(key, text.as_bytes());
+    }
+
+    /// The same, as the bytes that it was made of.
+    fn ascii(&mut self, key: &'static str, text: &[u8]) {
         self.key(key);
-        self.line.push('"');
-        self.line.push_str(text);
-        self.line.push('"');
+        self.line.push(b'"');
+        self.line.extend_from_slice(text);
+        self.line.push(b'"');
     }
 
     fn text(&mut self, key: &'static str, text: &str) {
@@ -237,68 +232,78 @@ impl<'a> Object<'a> {
 
     fn shown<T: Display + ?Sized>(&mut self, key: &'static str, shown: &T) {
         self.key(key);
-        self.line.push('"');
+        self.line.push(b'"');
         let _ = write!(Escaped(self.line), "{shown}");
-        self.line.push('"');
+        self.line.push(b'"');
     }
 
     fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
-        self.line.push_str(itoa::Buffer::new().format(number));
+        self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
     fn list<T>(
         &mut self,
         key: &'static str,
         items: impl Iterator<Item = T>,
-        mut write: impl FnMut(T, &mut String),
+        mut write: impl FnMut(T, &mut Vec<u8>),
     ) {
         self.key(key);
-        self.line.push('[');
+        self.line.push(b'[');
         for (number, item) in items.enumerate() {
             if number > 0 {
-                self.line.push(',');
+                self.line.push(b',');
             }
             write(item, self.line);
         }
-        self.line.push(']');
+        self.line.push(b']');
     }
 }
 
 /// Escapes what is written through it.
-struct Escaped<'a>(&'a mut String);
+struct Escaped<'a>(&'a mut Vec<u8>);
 
-impl Write for Escaped<'_> {
+impl std::fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         escape(text, self.0);
         Ok(())
     }
 }
 
-fn quoted(text: &str, line: &mut String) {
-    line.push('"');
+fn quoted(text: &str, line: &mut Vec<u8>) {
+    line.push(b'"');
     escape(text, line);
-    line.push('"');
+    line.push(b'"');
 }
+
+/// Bytes that stand in a JSON string as they are: visible ASCII and blanks, but quote and backslash.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+};
 
 /// Writes text for the inside of a JSON string. Beyond what JSON asks for, everything is escaped
 /// that could move, colour, hide or reorder what a person sees in a terminal or an editor.
-fn escape(text: &str, line: &mut String) {
-    // Nearly every text is plain ASCII, and bytes are quicker to look at than characters.
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    // Without a way out of the loop many bytes are looked at in one step.
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
-        return line.push_str(text);
+fn escape(text: &str, line: &mut Vec<u8>) {
+    // Nearly every text is plain ASCII, and bytes are quicker to look up than characters to judge.
+    let is_plain = |byte: u8| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain);
+    if text.bytes().all(is_plain) {
+        return line.extend_from_slice(text.as_bytes());
     }
     let mut rest = text;
     while let Some(at) = rest.find(must_be_escaped) {
         let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        line.push_str(plain);
+        line.extend_from_slice(plain.as_bytes());
         let mut chars = from.chars();
         if let Some(odd) = chars.next() {
             match odd {
-                '"' => line.push_str("\\\""),
-                '\\' => line.push_str("\\\\"),
+                '"' => line.extend_from_slice(b"\\\""),
+                '\\' => line.extend_from_slice(b"\\\\"),
                 odd => {
                     for unit in odd.encode_utf16(&mut [0; 2]) {
                         let _ = write!(line, "\\u{unit:04x}");
@@ -308,7 +313,7 @@ fn escape(text: &str, line: &mut String) {
         }
         rest = chars.as_str();
     }
-    line.push_str(rest);
+    line.extend_from_slice(rest.as_bytes());
 }
 
 /// Quotes, backslashes, controls (C0, DEL, C1), line and paragraph separators, and the characters

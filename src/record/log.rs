@@ -144,7 +144,7 @@ struct Batch {
 thread_local! {
     /// The line that this thread is writing, kept so that none has to be allocated. What a caller
     /// sends is clipped before it gets here, so it never grows far.
-    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Log {
@@ -186,7 +186,7 @@ impl Log {
             Format::Json => line::json(account, &mut text),
             Format::Text => line::text(account, &mut text),
         }
-        self.waiting.push(text.as_bytes(), refused);
+        self.waiting.push(&text, refused);
         let _ = LINE.try_with(|kept| kept.replace(text));
     }
 

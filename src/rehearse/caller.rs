@@ -145,14 +145,18 @@ impl Caller {
     fn unsigned(&self, request: &CaseRequest) -> Result<RawHead, String> {
         let mut headers = request.headers.clone();
         let host = HeaderValue::from_str(&request.host).map_err(|error| error.to_string())?;
-        headers.entry(HOST).or_insert(host);
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, host);
+        }
         if let Some(key) = &self.key {
             headers.append(AUTHORIZATION, key.clone());
         }
         let length = request.body.as_ref().map_or(0, |body| body.len() as u64);
         if length > 0 {
             let json = HeaderValue::from_static("application/json");
-            headers.entry(CONTENT_TYPE).or_insert(json);
+            if !headers.contains_key(CONTENT_TYPE) {
+                headers.insert(CONTENT_TYPE, json);
+            }
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         Ok(RawHead {

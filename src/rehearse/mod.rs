@@ -15,20 +15,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::authenticate::directory::Directory;
 use crate::authenticate::nonce::Nonces;
 use crate::authenticate::outside::Outside;
 use crate::clock::{Clock, Now};
+use crate::fields::Fields;
 use crate::forward::sender::{Canned, Sender};
 use crate::forward::upstream::Upstreams;
 use crate::gateway::{Gateway, Shared};
 use crate::head::bans::Bans;
 use crate::inspect::room::Room;
 use crate::limit::buckets::Buckets;
-use crate::listen::{Arrival, ClientCertificate, Handler, Peer, TlsFacts};
+use crate::listen::{Arrival, ClientCertificate, Handler, Peer, Response, TlsFacts};
 use crate::mistake::code::Code;
 use crate::mistake::{Mistake, Mistakes};
 use crate::policy::Policy;
@@ -77,7 +78,7 @@ pub(in crate::rehearse) struct Happened {
     decision: Decision,
     /// The answer.
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Fields,
     body: Bytes,
 }
 
@@ -142,7 +143,7 @@ impl Rehearsal {
         let earlier = self.gateway(case, &clock, &self.ground.record);
         let record = fresh_record(&clock)?;
         let gateway = self.gateway(case, &clock, &record);
-        let (parts, body) = on_own_runtime(async {
+        let answer = on_own_runtime(async {
             for _ in 1..case.repeat {
                 exchange(&earlier, &peer, arrival()?).await?;
             }
@@ -151,7 +152,8 @@ impl Rehearsal {
         // This record has seen one request only, the last.
         let told = record.recent().last_refused().or_else(|| record.recent().last_allowed());
         let decision = Decision::read(&told.ok_or("the record tells nothing of it")?)?;
-        Ok(Happened { decision, status: parts.status, headers: parts.headers, body })
+        let Response { status, headers, body } = answer;
+        Ok(Happened { decision, status, headers, body })
     }
 
     /// A gateway that obeys this policy and has the test's answer for whatever it lets through.
@@ -252,18 +254,16 @@ pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
     })
 }
 
-type Answered = (http::response::Parts, Bytes);
-
 async fn exchange(
     gateway: &Gateway,
     peer: &Arc<Peer>,
     arrival: Arrival,
-) -> Result<Answered, String> {
+) -> Result<Response<Bytes>, String> {
     let outgoing = gateway.handle(peer, arrival).await;
-    let (parts, body) = outgoing.response.into_parts();
+    let Response { status, headers, body } = outgoing.response;
     let body = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
     let body = body.collect().await.map_err(|error| format!("the answer broke off: {error}"))?;
-    Ok((parts, body.to_bytes()))
+    Ok(Response { status, headers, body: body.to_bytes() })
 }
 
 /// Waits for a future on a thread and a runtime of its own, because whoever asks may be inside a

@@ -142,7 +142,7 @@ fn differences(expect: &ExpectRule, happened: &Happened) -> Vec<String> {
     let rule = decision.rule().map_or("", |rule| &rule.rule);
     compare("rule", expect.rule.as_deref().filter(|wanted| !names(wanted, rule)), rule);
     for (name, wanted) in &expect.headers {
-        let values = happened.headers.get_all(name.as_str()).iter();
+        let values = happened.headers.get_all(name.as_str());
         let values: Vec<_> =
             values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         compare(&format!("header {name}"), Some(wanted), &values.join(", "));

@@ -3,12 +3,15 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::fields::Fields;
 use crate::refusal::extra::{Extra, Spent};
 use crate::refusal::{Reason, Refusal};
 use crate::respond::Facts;
+
+const PROBLEM: &str = "application/problem+json";
 
 /// The form that errors take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,17 +25,16 @@ pub enum Shape {
 
 impl Shape {
     /// The form that this caller asked for.
-    pub fn asked(headers: &HeaderMap) -> Self {
+    pub fn asked(headers: &Fields) -> Self {
         let wants = headers
             .get_all(http::header::ACCEPT)
-            .iter()
+            // What is shorter cannot name it.
+            .filter(|value| value.len() >= PROBLEM.len())
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .any(|range| {
                 let mut parts = range.split(';').map(str::trim);
-                parts
-                    .next()
-                    .is_some_and(|name| name.eq_ignore_ascii_case("application/problem+json"))
+                parts.next().is_some_and(|name| name.eq_ignore_ascii_case(PROBLEM))
                     && !parts.any(|parameter| {
                         matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
                     })
@@ -44,10 +46,10 @@ impl Shape {
 /// Content type and bytes of a refusal's body.
 pub fn of(refusal: &Refusal, facts: &Facts<'_>) -> (HeaderValue, Bytes) {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
-    const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+    const PROBLEM_JSON: HeaderValue = HeaderValue::from_static(PROBLEM);
     // A 401 is one body for everybody, so that nothing can be read from its form.
     if facts.shape == Shape::Problem && refusal.reason.status() != StatusCode::UNAUTHORIZED {
-        return (PROBLEM, Bytes::from(problem(refusal, facts).to_string()));
+        return (PROBLEM_JSON, Bytes::from(problem(refusal, facts).to_string()));
     }
     let details = match &refusal.extra {
         Extra::None
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn problem_details_are_asked_for_by_name() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(
             "accept",
             HeaderValue::from_static("application/json, application/problem+json;q=0.9"),

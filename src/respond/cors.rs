@@ -5,10 +5,11 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::fields::Fields;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -101,9 +102,9 @@ impl Cors {
     }
 
     /// The headers that answer a preflight; nothing when what it asks for is not allowed.
-    pub fn preflight(&self, asked: &HeaderMap, methods: &Method) -> Option<HeaderMap> {
+    pub fn preflight(&self, asked: &Fields, methods: &Method) -> Option<Fields> {
         let origin = asked.get(http::header::ORIGIN).filter(|origin| self.allows(origin))?;
-        let wanted = asked.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
+        let wanted = asked.get_all(ACCESS_CONTROL_REQUEST_HEADERS);
         for list in wanted {
             for name in
                 list.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty())
@@ -112,7 +113,7 @@ impl Cors {
                 self.headers.contains(&name).then_some(())?;
             }
         }
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         self.write(Some(origin), &mut headers);
         headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_str(methods.as_str()).ok()?);
@@ -123,7 +124,7 @@ impl Cors {
 
     /// Writes what a page may read into the headers of an answer, in place of what the upstream
     /// says of it. Other origins are told nothing.
-    pub fn write(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub fn write(&self, origin: Option<&HeaderValue>, headers: &mut Fields) {
         let theirs = [
             ACCESS_CONTROL_ALLOW_ORIGIN,
             ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -146,7 +147,7 @@ impl Cors {
 }
 
 /// The method that a preflight asks for; nothing for what is no preflight.
-pub fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Method> {
+pub fn asked_method(method: &Method, headers: &Fields) -> Option<Method> {
     if method != Method::OPTIONS || !headers.contains_key(http::header::ORIGIN) {
         return None;
     }

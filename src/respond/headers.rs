@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::fields::Fields;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -113,18 +114,12 @@ impl Rules {
     }
 
     /// Takes out what callers do not see.
-    pub fn hide(&self, headers: &mut HeaderMap) {
-        // Looking once costs less than asking for each, and rarely more than one is there.
-        while let Some(name) = headers.keys().find(|name| is_telltale(name)).cloned() {
-            headers.remove(name);
-        }
-        for name in &self.strip {
-            headers.remove(name);
-        }
+    pub fn hide(&self, headers: &mut Fields) {
+        headers.retain(|name| !(is_telltale(name) || self.strip.contains(name)));
     }
 
     /// Puts in what the route adds.
-    pub fn add(&self, headers: &mut HeaderMap) {
+    pub fn add(&self, headers: &mut Fields) {
         for (name, value) in &self.set {
             headers.insert(name.clone(), value.clone());
         }

@@ -1,10 +1,11 @@
 //! The headers that tell callers of their budget: `X-RateLimit-*`, `RateLimit` and `RateLimit-Policy`.
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::fields::Fields;
 use crate::refusal::extra::Spent;
 use crate::respond::headers::passing;
 
@@ -30,7 +31,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Writes the headers of one budget. `name` is the limit's name in the policy.
-pub fn write(headers: &mut HeaderMap, style: LimitHeaders, name: &str, spent: &Spent) {
+pub fn write(headers: &mut Fields, style: LimitHeaders, name: &str, spent: &Spent) {
     let (legacy, ietf) = match style {
         LimitHeaders::Both => (true, true),
         LimitHeaders::XRatelimit => (true, false),
@@ -86,14 +87,14 @@ mod tests {
             retry_after: 0,
             window: 60,
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         write(&mut headers, LimitHeaders::Both, "read", &spent);
         assert_eq!(headers["x-ratelimit-limit"], "120");
         assert_eq!(headers["x-ratelimit-remaining"], "119");
         assert_eq!(headers["x-ratelimit-reset"], "1764000001");
         assert_eq!(headers["ratelimit"], "\"read\";r=119;t=1");
         assert_eq!(headers["ratelimit-policy"], "\"read\";q=120;w=60");
-        let mut none = HeaderMap::new();
+        let mut none = Fields::new();
         write(&mut none, LimitHeaders::None, "read", &spent);
         assert!(none.is_empty());
     }

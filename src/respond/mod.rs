@@ -6,13 +6,15 @@ pub mod headers;
 pub mod limits;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::jwt::dpop;
 use crate::authenticate::jwt::dpop_nonce::DPOP_NONCE;
+use crate::fields::Fields;
 use crate::forward::Answer;
 use crate::head::RequestId;
+use crate::listen::Response;
 use crate::listen::body::Body;
 use crate::refusal::extra::{Extra, Spent};
 use crate::refusal::{Reason, Refusal};
@@ -21,6 +23,9 @@ use crate::respond::headers::Rules;
 
 /// The name of a request, on every answer.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Room for the fields of an answer that the gateway makes itself, limit headers included.
+const REFUSAL_FIELDS: usize = 12;
 
 /// What an answer is told about the request that it answers.
 #[derive(Clone, Copy, Debug)]
@@ -45,21 +50,19 @@ pub struct Facts<'a> {
 
 /// The response that carries an upstream's answer.
 pub fn answer(answer: Answer, facts: &Facts<'_>, rules: &Rules) -> Response<Body> {
-    let mut response = Response::new(answer.body);
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    rules.hide(response.headers_mut());
-    secure(&mut response, facts, rules);
-    rules.add(response.headers_mut());
-    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+    let Answer { status, mut headers, body, .. } = answer;
+    rules.hide(&mut headers);
+    secure(&mut headers, facts, rules);
+    rules.add(&mut headers);
+    if status == StatusCode::SWITCHING_PROTOCOLS {
         // The upstream's own was removed with what belongs to its connection; no caller takes an
         // upgrade for done without it (RFC 6455, section 4.1).
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     if let Some((name, spent)) = facts.budget {
-        limits::write(response.headers_mut(), rules.limit_headers(), name, &spent);
+        limits::write(&mut headers, rules.limit_headers(), name, &spent);
     }
-    response
+    Response { status, headers, body }
 }
 
 /// The response that says no.
@@ -73,9 +76,8 @@ pub fn refuse(
     rules: &Rules,
 ) -> Response<Body> {
     let (content_type, body) = body::of(refusal, facts);
-    let mut response = Response::new(Body::Whole(body));
-    *response.status_mut() = refusal.reason.status();
-    let headers = response.headers_mut();
+    let mut fields = Fields::with_capacity(REFUSAL_FIELDS);
+    let headers = &mut fields;
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match &refusal.extra {
@@ -122,31 +124,26 @@ pub fn refuse(
     {
         limits::write(headers, rules.limit_headers(), name, &spent);
     }
-    secure(&mut response, facts, rules);
-    response
+    secure(headers, facts, rules);
+    Response { status: refusal.reason.status(), headers: fields, body: Body::Whole(body) }
 }
 
 /// The answer to a browser's preflight, with the headers that [`cors`] found for it.
-pub fn preflight(headers: HeaderMap, facts: &Facts<'_>) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    *response.headers_mut() = headers;
-    secure(&mut response, facts, &Rules::default());
-    response
+pub fn preflight(mut headers: Fields, facts: &Facts<'_>) -> Response<Body> {
+    secure(&mut headers, facts, &Rules::default());
+    Response { status: StatusCode::NO_CONTENT, headers, body: Body::Empty }
 }
 
 /// A permanent redirect to the same target over TLS. 308 keeps method and body (RFC 9110, 15.4.9).
 pub fn redirect(location: &HeaderValue, facts: &Facts<'_>) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    response.headers_mut().insert(http::header::LOCATION, location.clone());
-    secure(&mut response, facts, &Rules::default());
-    response
+    let mut headers = Fields::with_capacity(REFUSAL_FIELDS);
+    headers.insert(http::header::LOCATION, location.clone());
+    secure(&mut headers, facts, &Rules::default());
+    Response { status: StatusCode::PERMANENT_REDIRECT, headers, body: Body::Empty }
 }
 
 /// The headers that every answer carries, whoever made it.
-fn secure(response: &mut Response<Body>, facts: &Facts<'_>, rules: &Rules) {
-    let headers = response.headers_mut();
+fn secure(headers: &mut Fields, facts: &Facts<'_>, rules: &Rules) {
     if let Some(cors) = rules.cors() {
         cors.write(facts.origin, headers);
     }

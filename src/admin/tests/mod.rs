@@ -108,7 +108,7 @@ fn bench() -> Bench {
         watch: true,
         upstreams: Arc::clone(&config.upstreams),
         issuer: Arc::clone(&config.issuer),
-        listeners: listeners.map(|one| listen::Shared::new(one.clone(), clock.clone())).collect(),
+        listeners: listeners.map(|one| listen::Shared::new(one.clone(), &clock)).collect(),
         token: Some(Secret::new(TOKEN.as_bytes().to_vec())),
         drain: drain.clone(),
         expire_after: Duration::from_secs(90 * 86_400),

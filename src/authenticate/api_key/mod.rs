@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::authenticate::alarm::{Alarm, Cause};
 use crate::authenticate::bearer::Carried;
@@ -13,6 +13,7 @@ use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token as is_wel
 use crate::authenticate::standing::{Keeper, Standing};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::Head;
 use crate::refusal::{Reason, Refusal};
 
@@ -137,11 +138,11 @@ impl Scheme for ApiKeyScheme {
 
 /// The one key that the headers carry, if they carry one.
 fn presented(
-    headers: &HeaderMap,
+    headers: &Fields,
     is_token: impl Fn(&HeaderValue) -> bool,
 ) -> Result<Option<&str>, Refusal> {
-    let mut bearers = headers.get_all(AUTHORIZATION).iter().filter(|value| !is_token(value));
-    let mut plain = headers.get_all(X_API_KEY).iter();
+    let mut bearers = headers.get_all(AUTHORIZATION).filter(|value| !is_token(value));
+    let mut plain = headers.get_all(X_API_KEY);
     let carriers = (bearers.next(), plain.next());
     if bearers.next().is_some() || plain.next().is_some() {
         return Err(Reason::CredentialRepeated.into());

@@ -59,7 +59,7 @@ pub(in crate::authenticate) fn check(
     (seen, nonces): ((&Nonces, &Share), Option<&DpopNonces>),
     (skew_s, now): (u64, Now),
 ) -> Result<Option<Box<HeaderValue>>, Refusal> {
-    let mut proofs = head.headers.get_all(DPOP).iter();
+    let mut proofs = head.headers.get_all(DPOP);
     let (Some(proof), None) = (proofs.next(), proofs.next()) else {
         return Err(malformed("there is not exactly one proof"));
     };

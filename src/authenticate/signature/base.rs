@@ -7,7 +7,6 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use sfv::{Dictionary, FieldType as _, Item, List, Parser};
 
 use crate::authenticate::signature::component::{
@@ -15,6 +14,7 @@ use crate::authenticate::signature::component::{
 };
 use crate::authenticate::signature::fields::{Malformed, field_text};
 use crate::authenticate::signature::input::{Input, Parameter};
+use crate::fields::Fields;
 use crate::head::Head;
 
 /// A component that the message has not.
@@ -35,7 +35,7 @@ pub struct Message<'a> {
     /// The request target, byte for byte: `/path?query`, an absolute URI, or `*`.
     pub target: &'a str,
     /// The headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }
 
 impl<'a> Message<'a> {
@@ -207,7 +207,7 @@ fn encoded(raw: &str) -> impl Iterator<Item = u8> + '_ {
 fn field(
     name: &str,
     form: &Form<'_>,
-    headers: &HeaderMap,
+    headers: &Fields,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     match form {
@@ -236,11 +236,11 @@ fn field(
 /// Each line of a field, trimmed, with a comma and a space between (RFC 9421, 2.1).
 fn lines(
     name: &str,
-    headers: &HeaderMap,
+    headers: &Fields,
     out: &mut Vec<u8>,
     each: impl Fn(&[u8], &mut Vec<u8>),
 ) -> Result<(), Malformed> {
-    let mut values = headers.get_all(name).iter();
+    let mut values = headers.get_all(name);
     each(values.next().ok_or(MISSING)?.as_bytes().trim_ascii(), out);
     for line in values {
         out.extend_from_slice(b", ");
@@ -282,7 +282,7 @@ fn type_of(name: &str) -> Option<Type> {
 }
 
 /// A field, serialised anew as what it is known to be.
-fn structured(name: &str, headers: &HeaderMap) -> Result<String, Malformed> {
+fn structured(name: &str, headers: &Fields) -> Result<String, Malformed> {
     const MALFORMED: Malformed = Malformed("a covered field is not of its structured type");
     let text = field_text(headers, name)?.ok_or(MISSING)?;
     let parser = Parser::new(text.as_ref());
@@ -295,7 +295,7 @@ fn structured(name: &str, headers: &HeaderMap) -> Result<String, Malformed> {
     written.ok_or(Malformed("a covered field is empty"))
 }
 
-fn dictionary(name: &str, headers: &HeaderMap) -> Result<Dictionary, Malformed> {
+fn dictionary(name: &str, headers: &Fields) -> Result<Dictionary, Malformed> {
     if type_of(name) != Some(Type::Dictionary) {
         return Err(Malformed("a covered field is not known to be a dictionary"));
     }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::header::AsHeaderName;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+
+use crate::fields::{Fields, Named};
 
 /// The most bytes that either header may have, all its lines together.
 pub const FIELD_BYTES_MAX: usize = 4096;
@@ -31,7 +32,7 @@ impl<'h> Texts<'h> {
     ///
     /// # Errors
     /// Also as [`field_text`].
-    pub fn of(headers: &'h HeaderMap) -> Result<Option<Self>, Malformed> {
+    pub fn of(headers: &'h Fields) -> Result<Option<Self>, Malformed> {
         let inputs = field_text(headers, &SIGNATURE_INPUT)?;
         let signatures = field_text(headers, &SIGNATURE)?;
         match (inputs, signatures) {
@@ -60,8 +61,8 @@ impl std::error::Error for Malformed {}
 /// # Errors
 /// When it is longer than [`FIELD_BYTES_MAX`] or holds bytes that no structured field holds.
 pub fn field_text<'h>(
-    headers: &'h HeaderMap,
-    name: impl AsHeaderName,
+    headers: &'h Fields,
+    name: impl Named,
 ) -> Result<Option<Cow<'h, str>>, Malformed> {
     let mut whole: Option<Cow<'h, str>> = None;
     for line in headers.get_all(name) {

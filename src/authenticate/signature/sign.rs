@@ -5,7 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use ring::hmac;
 
 use crate::authenticate::digest::sha256_value;
@@ -18,6 +18,7 @@ use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, Texts, 
 use crate::authenticate::signature::input::{Input, Parameter};
 use crate::authenticate::signature::reader::{inputs, signature};
 use crate::authenticate::signature::verifier::Verifier;
+use crate::fields::Fields;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
@@ -111,10 +112,10 @@ pub fn sign_with(
     let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
         .then(|| sha256_value(request.body));
 
-    let mut headers: Cow<'_, HeaderMap> = Cow::Borrowed(request.message.headers);
+    let mut headers: Cow<'_, Fields> = Cow::Borrowed(request.message.headers);
     if let Some(value) = &content_digest {
         let value = HeaderValue::from_str(value).map_err(|error| Unsignable(error.to_string()))?;
-        headers.to_mut().insert("content-digest", value);
+        headers.to_mut().insert(HeaderName::from_static("content-digest"), value);
     }
     let message = Message { headers: &headers, ..request.message };
 

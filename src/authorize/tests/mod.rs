@@ -4,12 +4,13 @@ mod kinds;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use serde::Deserialize;
 
 use super::*;
 use crate::authenticate::Grant;
 use crate::authorize::vocabulary::VocabularyRule;
+use crate::fields::Fields;
 use crate::head::{RequestId, Trace};
 use crate::listen::{Length, Peer};
 use crate::mistake::Mistakes;
@@ -30,7 +31,7 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
         scheme: "https",
         target: "/v1/users/u-7".into(),
         version: Version::HTTP_11,
-        headers: HeaderMap::new(),
+        headers: Fields::new(),
         length: Length::None,
         upgrade: None,
         client: client.parse().unwrap(),

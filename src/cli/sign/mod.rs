@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderValue, Method, Uri};
 
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
@@ -18,6 +18,7 @@ use crate::cli::exit::{Exit, print};
 use crate::cli::explain::{Header, body_bytes};
 use crate::cli::{Ended, Globals};
 use crate::clock::Clock;
+use crate::fields::Fields;
 use crate::mistake::suggest;
 use crate::secret::Secret;
 use crate::secret::reference::Reference;
@@ -165,7 +166,7 @@ struct Request {
     host: String,
     port: Option<u16>,
     target: String,
-    headers: HeaderMap,
+    headers: Fields,
     body: Vec<u8>,
     /// The headers that are added because there is a body.
     added: Vec<(String, String)>,
@@ -186,7 +187,7 @@ impl Request {
             Some("http") => "http",
             _ => return Err(wrong()),
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for Header(name, value) in &options.headers {
             headers.append(name.clone(), value.clone());
         }

@@ -9,13 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use crate::fields::Fields;
 use crate::forward::attempt::refusal_of;
 use crate::forward::connection::{Connection, Speech};
 use crate::forward::dial::Wire;
@@ -86,7 +87,7 @@ impl Endpoint {
         let Speech::Http1 { link, .. } = connection.speech() else {
             return Err("the token endpoint is spoken to with HTTP/1.1".to_owned());
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);

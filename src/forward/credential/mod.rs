@@ -12,9 +12,10 @@ pub(in crate::forward) mod signing;
 use std::fmt;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::forward::credential::oauth::OAuth;
 use crate::forward::credential::query::Pair;
 use crate::forward::credential::signing::Signing;
@@ -43,7 +44,7 @@ impl Credential {
     /// There is no token at the moment, or the path would be too long.
     pub(in crate::forward) fn inject(
         &self,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
         path: PathAndQuery,
         now: Now,
     ) -> Result<PathAndQuery, Refusal> {

@@ -4,12 +4,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::authenticate::digest::sha256_value;
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::sign::{Terms, ToSign, sign};
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::forward::attempt::unwritable;
 use crate::forward::outbound::Outbound;
 use crate::refusal::{Reason, Refusal};
@@ -54,7 +55,7 @@ impl Signing {
     pub(in crate::forward) fn sign(
         &self,
         outgoing: &Outgoing<'_>,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
         now: Now,
     ) -> Result<(), Refusal> {
         for name in [SIGNATURE, SIGNATURE_INPUT] {
@@ -107,7 +108,7 @@ impl Signing {
         &self,
         components: &mut Vec<&str>,
         body: &Outbound,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
     ) -> Result<(), Refusal> {
         let covered = components.contains(&"content-digest");
         match body.whole() {

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use memchr::memchr;
 
+use crate::fields::Fields;
 use crate::listen::Length;
 use crate::listen::http1::decode::Decoder;
 use crate::listen::http1::head::{field, plain_number, split_line, trimmed};
@@ -69,7 +70,7 @@ impl Scan {
     pub(super) fn read(self, head: &Bytes, to_head: bool) -> Result<AnswerHead, Malformed> {
         let (line, mut rest) = split_line(head).ok_or("the answer has no status line")?;
         let (status, version) = status_line(line).ok_or("the answer's status line is malformed")?;
-        let mut headers = HeaderMap::with_capacity(self.lines + HEADERS_ADDED);
+        let mut headers = Fields::with_capacity(self.lines + HEADERS_ADDED);
         let mut says = Says::default();
         while let Some((line, following)) = split_line(rest) {
             rest = following;
@@ -80,7 +81,7 @@ impl Scan {
             let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
                 .map_err(|_| "a header of the answer is malformed")?;
             says.take(&name, value.as_bytes())?;
-            headers.try_append(name, value).map_err(|_| "the answer has too many headers")?;
+            headers.append(name, value);
         }
         let framing = says.framing(status, version, to_head)?;
         let kept = !says.close && (version == Version::HTTP_11 || says.keep_alive);
@@ -118,7 +119,7 @@ impl Framing {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::forward) struct AnswerHead {
     pub(in crate::forward) status: StatusCode,
-    pub(in crate::forward) headers: HeaderMap,
+    pub(in crate::forward) headers: Fields,
     pub(in crate::forward) framing: Framing,
     /// Whether the connection may carry another request (RFC 9112, section 9.3).
     pub(in crate::forward) persistent: bool,

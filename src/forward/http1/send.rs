@@ -83,6 +83,7 @@ fn ends(written: &[u8]) -> usize {
     written.chunks(128).map(|part| usize::from(part.iter().map(ends).sum::<u8>())).sum()
 }
 
+#[inline]
 fn line(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");

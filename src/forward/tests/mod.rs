@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use crate::authenticate::{Grant, Principal};
 use crate::authorize::Permit;
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::forward::identity::issuer::{Issuer, IssuerRule};
 use crate::forward::pool::Pool;
 use crate::forward::reference::Surroundings;
@@ -140,7 +141,7 @@ pub(super) fn head(method: Method, path: &str, length: Length) -> Head {
         scheme: "https",
         target: path.into(),
         version: Version::HTTP_11,
-        headers: HeaderMap::new(),
+        headers: Fields::new(),
         length,
         upgrade: None,
         client: "192.0.2.60".parse().unwrap(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::clock::Clock;
+use crate::fields::Fields;
 use crate::listen::TlsFacts;
 
 /// A request as the tables write it.
@@ -79,7 +80,7 @@ impl Sent {
     }
 
     pub(in crate::head) fn read(self) -> Result<Head, Refusal> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in &self.headers {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }

@@ -4,9 +4,9 @@ mod multipart;
 
 use std::fmt::{self, Display, Write};
 
-use http::HeaderMap;
 use http::header::{COOKIE, HeaderName};
 
+use crate::fields::Fields as HeaderFields;
 use crate::inspect::Observed;
 use crate::inspect::content::{Kind, Media};
 use crate::inspect::decode;
@@ -59,7 +59,7 @@ impl Look<'_> {
     }
 
     /// Shows the values of all headers that hold no secret.
-    pub(in crate::inspect) fn headers(&mut self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(in crate::inspect) fn headers(&mut self, headers: &HeaderFields) -> Result<(), Refusal> {
         if !self.examine.looks_in(PlaceKind::Header) {
             return Ok(());
         }

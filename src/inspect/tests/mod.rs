@@ -10,12 +10,13 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fields::Fields;
 use crate::head::{RequestId, Trace};
 use crate::inspect::field::Place;
 use crate::listen::Peer;
@@ -66,7 +67,7 @@ fn sent(bytes: &[u8]) -> Body {
 }
 
 fn head(method: Method, length: Length, headers: &[(&'static str, &str)]) -> Head {
-    let headers: HeaderMap = headers
+    let headers: Fields = headers
         .iter()
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
         .collect();

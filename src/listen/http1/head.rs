@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use memchr::memchr;
 
+use crate::fields::{Fields, read_name};
 use crate::listen::bounds::{self, Bounds, BoundsRule};
 use crate::listen::{Length, RawHead};
 use crate::mistake::source::Source;
@@ -122,7 +123,7 @@ impl Scan {
             Method::from_bytes(part(line.method)).map_err(|_| Reason::RequestLineMalformed)?;
         let target =
             std::str::from_utf8(part(line.target)).map_err(|_| Reason::RequestLineMalformed)?;
-        let mut headers = HeaderMap::with_capacity(self.headers);
+        let mut headers = Fields::with_capacity(self.headers);
         let mut framing = Framing::default();
         let mut rest = head.get(line.end..).unwrap_or_default();
         while let Some((line, following)) = split_line(rest) {
@@ -134,7 +135,7 @@ impl Scan {
             let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
                 .map_err(|_| Reason::HeaderMalformed)?;
             framing.take(&name, value.as_bytes())?;
-            headers.try_append(name, value).map_err(|_| Reason::HeadTooLarge)?;
+            headers.append(name, value);
         }
         let length = framing.length(line.version)?;
         let is_1_1 = line.version == Version::HTTP_11;
@@ -285,13 +286,14 @@ fn is_method(method: &[u8]) -> bool {
 /// around it, and is looked at when a [`HeaderValue`] is made of it.
 pub(crate) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     const MALFORMED: Reason = Reason::HeaderMalformed;
-    let (name, value) =
-        line.split_at_checked(memchr(b':', line).ok_or(MALFORMED)?).ok_or(MALFORMED)?;
+    // Names are short: going through them costs less than a search made for long texts.
+    let colon = line.iter().position(|&byte| byte == b':').ok_or(MALFORMED)?;
+    let (name, value) = line.split_at_checked(colon).ok_or(MALFORMED)?;
     if name.len() > NAME_BYTES_MAX {
         return Err(MALFORMED);
     }
     // A blank before the colon and a folded line fail here, because a name holds no blank.
-    let name = HeaderName::from_bytes(name).map_err(|_| MALFORMED)?;
+    let name = read_name(name).ok_or(MALFORMED)?;
     Ok((name, trimmed(value.strip_prefix(b":").ok_or(MALFORMED)?)))
 }
 

@@ -22,7 +22,7 @@ use crate::listen::http1::reply::{Asked, Framing, write_head};
 use crate::listen::http1::send::Sending;
 use crate::listen::http1::tunnel::through;
 use crate::listen::http1::wire::Socket;
-use crate::listen::{Arrival, Handler, Length, Outgoing, Service, Tunnel};
+use crate::listen::{Arrival, Handler, Length, Outgoing, Response, Service, Tunnel};
 use crate::refusal::Reason;
 
 /// Serves a connection, on which so many requests were served before, until it ends or had better
@@ -177,15 +177,15 @@ impl<S: Socket, H: Handler> Connection<S, H> {
 
     /// Writes the answer; `plan` is what was asked, less what we do not want.
     async fn answer(&mut self, plan: Asked, asked: Asked, outgoing: Outgoing<H::Body>) -> After {
-        let Outgoing { response, tunnel, close: _ } = outgoing;
-        let (mut parts, body) = response.into_parts();
-        let tunnel = tunnel.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
-        if parts.status.is_informational() && tunnel.is_none() {
+        let Outgoing { response, tunnel, close: _, at } = outgoing;
+        let Response { mut status, headers, body } = response;
+        let tunnel = tunnel.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+        if status.is_informational() && tunnel.is_none() {
             // No caller could tell where such an answer ends.
-            parts.status = StatusCode::INTERNAL_SERVER_ERROR;
+            status = StatusCode::INTERNAL_SERVER_ERROR;
         }
         let exact = http_body::Body::size_hint(&body).exact();
-        let framing = Framing::choose(plan, parts.status, exact);
+        let framing = Framing::choose(plan, status, exact);
         let persistent = plan.persistent && framing != Framing::UntilClose;
         let mut out = Vec::with_capacity(1024);
         {
@@ -193,8 +193,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
             out.extend_from_slice(wire.rest_of_interim());
             wire.is_midway = true;
         }
-        let now = self.service.shared.clock.now();
-        write_head(&mut out, &parts, framing, (asked, persistent), now);
+        write_head(&mut out, (status, &headers), framing, (asked, persistent), at);
         let sending = Sending { line: &mut self.line, out, body, framing };
         if sending.send_all().await.is_err() {
             return After::Drop;

@@ -1,13 +1,12 @@
 //! Writes the head of an HTTP/1 response. How the message is framed is decided here alone.
 
 use std::cell::RefCell;
-use std::io::Write;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, DATE, UPGRADE};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::listen::http1::head::plain_number;
 
 /// What a response must know of its request.
@@ -61,32 +60,40 @@ impl Framing {
 /// Appends the head of a response to `out`. `persistent` says whether the connection lives on.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
-    parts: &Parts,
+    (status, headers): (StatusCode, &Fields),
     framing: Framing,
     (asked, persistent): (Asked, bool),
     now: Now,
 ) {
-    let upgrades = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-    line(out, &[b"HTTP/1.1 ", parts.status.as_str().as_bytes(), b" ", reason(parts.status)]);
-    for (name, value) in &parts.headers {
+    let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
+    match status {
+        // Nearly always.
+        StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        status => line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason(status)]),
+    }
+    let mut is_dated = false;
+    for (name, value) in headers {
         if !is_ours(name) || (upgrades && name == UPGRADE) {
-            line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
+            is_dated |= name == DATE;
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
     }
     match framing {
         Framing::Sized(bytes) => {
-            // Writing to memory cannot fail.
-            let _ = write!(out, "content-length: {bytes}\r\n");
+            line(out, &[b"content-length: ", itoa::Buffer::new().format(bytes).as_bytes()]);
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Bodiless if asked.is_head || parts.status == StatusCode::NOT_MODIFIED => {
-            if let Some(length) = declared(&parts.headers) {
+        Framing::Bodiless if asked.is_head || status == StatusCode::NOT_MODIFIED => {
+            if let Some(length) = declared(headers) {
                 line(out, &[b"content-length: ", length.as_bytes()]);
             }
         }
         Framing::Bodiless | Framing::UntilClose => {}
     }
-    if !parts.headers.contains_key(DATE) {
+    if !is_dated {
         with_date(now, |date| line(out, &[b"date: ", date]));
     }
     if upgrades {
@@ -100,17 +107,25 @@ pub(super) fn write_head(
 }
 
 /// The length that a response without body declares for the one that a GET would bring.
-pub(in crate::listen) fn declared(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+pub(in crate::listen) fn declared(headers: &Fields) -> Option<&HeaderValue> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
     let length = lengths.next().filter(|length| plain_number(length.as_bytes()).is_some())?;
     lengths.next().is_none().then_some(length)
 }
 
 /// Whether a header is about the connection or the framing, which are ours to decide.
 pub(in crate::listen) fn is_ours(name: &HeaderName) -> bool {
-    [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, TE, TRAILER].contains(name)
-        || name == "keep-alive"
-        || name == "proxy-connection"
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "trailer"
+            | "keep-alive"
+            | "proxy-connection"
+    )
 }
 
 /// Hands `use_date` the value of `Date`, written anew once a second in each worker.
@@ -150,13 +165,14 @@ fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::listen::Response;
 
-    fn written(response: http::Response<()>, exact: Option<u64>, asked: Asked) -> String {
+    fn written(response: Response<()>, exact: Option<u64>, asked: Asked) -> String {
         let (clock, _) = Clock::set_at(784_111_777_000);
-        let (parts, ()) = response.into_parts();
-        let framing = Framing::choose(asked, parts.status, exact);
+        let Response { status, headers, body: () } = response;
+        let framing = Framing::choose(asked, status, exact);
         let mut out = Vec::new();
-        write_head(&mut out, &parts, framing, (asked, asked.persistent), clock.now());
+        write_head(&mut out, (status, &headers), framing, (asked, asked.persistent), clock.now());
         String::from_utf8(out).unwrap()
     }
 
@@ -164,10 +180,10 @@ mod tests {
         Asked::new(&Method::GET, version, true)
     }
 
-    fn with(headers: &[(&'static str, &'static str)]) -> http::Response<()> {
-        let mut response = http::Response::new(());
+    fn with(headers: &[(&'static str, &'static str)]) -> Response<()> {
+        let mut response = Response::new(());
         for (name, value) in headers {
-            response.headers_mut().append(*name, HeaderValue::from_static(value));
+            response.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         response
     }
@@ -206,7 +222,7 @@ mod tests {
         let told = written(with(&[("content-length", "7, 7")]), Some(0), head);
         assert!(!told.contains("content-length"), "{told}");
         let mut none = with(&[("content-length", "7")]);
-        *none.status_mut() = StatusCode::NO_CONTENT;
+        none.status = StatusCode::NO_CONTENT;
         assert!(!written(none, Some(0), get(Version::HTTP_11)).contains("content-length"));
     }
 }

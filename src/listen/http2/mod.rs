@@ -127,8 +127,7 @@ async fn respond<H: Handler>(
     if outgoing.close {
         flight.streams.must_close.store(true, Ordering::Release);
     }
-    let now = service.shared.clock.now();
-    Ok(outgoing::response(outgoing.response, is_head, now, flight))
+    Ok(outgoing::response(outgoing.response, is_head, outgoing.at, flight))
 }
 
 /// A request that is being answered.

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::clock::Now;
@@ -24,42 +24,41 @@ pub(super) struct Answering<B> {
 
 /// Makes the response: headers of a connection go, `Content-Length` is ours, `Date` is added.
 pub(super) fn response<B: Body>(
-    response: Response<B>,
+    response: crate::listen::Response<B>,
     is_head: bool,
     now: Now,
     flight: Flight,
 ) -> Response<Answering<B>> {
-    let (mut parts, body) = response.into_parts();
-    if parts.status.is_informational() {
+    let crate::listen::Response { mut status, mut headers, body } = response;
+    if status.is_informational() {
         // There are no upgrades here, and hyper sends one final answer.
-        parts.status = StatusCode::INTERNAL_SERVER_ERROR;
+        status = StatusCode::INTERNAL_SERVER_ERROR;
     }
-    let keeps_declared = is_head || parts.status == StatusCode::NOT_MODIFIED;
-    let is_bodiless = keeps_declared || parts.status == StatusCode::NO_CONTENT;
-    let length = keeps_declared.then(|| declared(&parts.headers).cloned()).flatten();
-    let ours: Vec<HeaderName> =
-        parts.headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in ours {
-        parts.headers.remove(name);
-    }
+    let keeps_declared = is_head || status == StatusCode::NOT_MODIFIED;
+    let is_bodiless = keeps_declared || status == StatusCode::NO_CONTENT;
+    let length = keeps_declared.then(|| declared(&headers).cloned()).flatten();
+    headers.retain(|name| !is_ours(name));
     let left = if is_bodiless { Some(0) } else { body.size_hint().exact() };
     match length {
         Some(length) => {
-            parts.headers.insert(CONTENT_LENGTH, length);
+            headers.append(CONTENT_LENGTH, length);
         }
         None => {
             if let Some(bytes) = left.filter(|_| !is_bodiless) {
-                parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+                headers.append(CONTENT_LENGTH, HeaderValue::from(bytes));
             }
         }
     }
-    if !parts.headers.contains_key(DATE)
+    if !headers.contains_key(DATE)
         && let Ok(date) = with_date(now, HeaderValue::from_bytes)
     {
-        parts.headers.insert(DATE, date);
+        headers.append(DATE, date);
     }
     let body = (!is_bodiless).then_some(body);
-    Response::from_parts(parts, Answering { body, left, _flight: flight })
+    let mut response = Response::new(Answering { body, left, _flight: flight });
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.into();
+    response
 }
 
 impl<B: Body<Data = Bytes, Error = Broken> + Unpin> Body for Answering<B> {

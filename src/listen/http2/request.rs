@@ -1,9 +1,10 @@
 //! Turns a request of HTTP/2 into the same form that HTTP/1 gives, under the same ceilings.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::{HeaderValue, Request, Version};
 use http_body::Body as _;
 
+use crate::fields::Fields;
 use crate::listen::body::Body;
 use crate::listen::bounds::Bounds;
 use crate::listen::http1::head::{is_target, plain_number};
@@ -32,7 +33,7 @@ pub(super) fn read(
         return Err(Reason::RequestLineMalformed);
     }
     let other_bytes = target.len() + authority.map_or(0, str::len);
-    let mut headers = parts.headers;
+    let mut headers = Fields::from(parts.headers);
     check(&headers, other_bytes, bounds)?;
     join_cookies(&mut headers)?;
     let length = length(&headers, has_ended)?;
@@ -53,7 +54,7 @@ pub(super) fn read(
 
 /// The ceilings of HTTP/1 hold here too, and nothing may mean more to an HTTP/1 upstream than it
 /// does here (RFC 9113, section 8.2).
-fn check(headers: &HeaderMap, other_bytes: usize, bounds: &Bounds) -> Result<(), Reason> {
+fn check(headers: &Fields, other_bytes: usize, bounds: &Bounds) -> Result<(), Reason> {
     let mut bytes = other_bytes;
     for (name, value) in headers {
         // Name, colon, blank, value, CRLF.
@@ -73,11 +74,12 @@ fn check(headers: &HeaderMap, other_bytes: usize, bounds: &Bounds) -> Result<(),
 }
 
 /// HTTP/2 may split cookies into many fields, and they belong together (RFC 9113, section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), Reason> {
-    let mut crumbs = headers.get_all(COOKIE).iter();
+fn join_cookies(headers: &mut Fields) -> Result<(), Reason> {
+    let mut crumbs = headers.get_all(COOKIE);
     let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return Ok(()) };
     let mut joined = first.as_bytes().to_vec();
-    for crumb in headers.get_all(COOKIE).iter().skip(1) {
+    drop(crumbs);
+    for crumb in headers.get_all(COOKIE).skip(1) {
         joined.extend_from_slice(b"; ");
         joined.extend_from_slice(crumb.as_bytes());
     }
@@ -87,8 +89,8 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), Reason> {
     Ok(())
 }
 
-fn length(headers: &HeaderMap, has_ended: bool) -> Result<Length, Reason> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+fn length(headers: &Fields, has_ended: bool) -> Result<Length, Reason> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
     let declared = lengths.next();
     if lengths.next().is_some() {
         return Err(Reason::LengthMalformed);
@@ -112,8 +114,8 @@ mod tests {
     use super::*;
     use crate::listen::settings::tests::plain;
 
-    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(fields: &[(&'static str, &'static str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in fields {
             let name = HeaderName::from_static(name);
             headers.append(name, HeaderValue::from_static(value));
@@ -126,7 +128,7 @@ mod tests {
         let mut headers =
             map(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")]);
         join_cookies(&mut headers).unwrap();
-        let all: Vec<_> = headers.get_all(COOKIE).iter().collect();
+        let all: Vec<_> = headers.get_all(COOKIE).collect();
         assert_eq!(all, ["a=1; b=2; c=3"]);
     }
 
@@ -149,14 +151,14 @@ mod tests {
         }
         assert_eq!(check(&map(&[("te", "trailers")]), 0, &bounds), Ok(()));
         let quoted = HeaderName::from_lowercase(b"a\"b").unwrap();
-        let headers: HeaderMap = [(quoted, HeaderValue::from_static("1"))].into_iter().collect();
+        let headers: Fields = [(quoted, HeaderValue::from_static("1"))].into_iter().collect();
         assert_eq!(check(&headers, 0, &bounds), Err(Reason::HeaderMalformed));
     }
 
     #[test]
     fn ceilings_are_those_of_http_1() {
         let bounds = plain().bounds;
-        let mut many = HeaderMap::new();
+        let mut many = Fields::new();
         for _ in 0..=bounds.headers {
             many.append("x", HeaderValue::from_static("1"));
         }

@@ -43,7 +43,7 @@ impl House {
 
     fn open_at(settings: Settings, post: Post) -> Self {
         let mut sockets = bind(&settings, 1).unwrap();
-        let shared = Shared::new(settings, Clock::system());
+        let shared = Shared::new(settings, &Clock::system());
         let (drain, player) = (Drain::default(), Player::default());
         let socket = sockets.take().remove(0).remove(0);
         tokio::spawn(serve(socket, Arc::clone(&shared), player.clone(), drain.clone(), post));

@@ -20,6 +20,7 @@ use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::input::Input;
 use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::tests::{NOW, pepper};
+use crate::fields::Fields;
 use crate::store::FILE_NAME;
 
 const DAY_MS: u64 = 86_400_000;
@@ -120,7 +121,7 @@ fn verifies(key: &SigningKey, signature: &[u8]) -> bool {
         strict: None,
         fault: None,
     };
-    let headers = http::HeaderMap::new();
+    let headers = Fields::new();
     let message = Message {
         method: "GET",
         scheme: "https",

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::authenticate::bounds::Bounds;
 use crate::authenticate::nonce::{Nonces, Share};
@@ -27,6 +27,7 @@ use crate::authenticate::signature::verifier::Verifier;
 use crate::authenticate::standing::{Keeper, Ticket};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme, SigningKey, SigningKeys};
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::{Head, RequestId, Trace};
 use crate::listen::{Length, Peer};
 use crate::mistake::source::Source;
@@ -196,7 +197,7 @@ fn head(
     fields: &[(&str, &str)],
     body: &[u8],
 ) -> Head {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for (name, value) in fields {
         headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }

@@ -9,6 +9,7 @@ use crate::authenticate::signature::coverage::{Coverage, Demanded};
 use crate::authenticate::signature::input::Input;
 use crate::authenticate::signature::reader::inputs;
 use crate::authenticate::signature::{lenient, strict};
+use crate::fields::Fields;
 
 /// What the default components tell of a request, before it becomes a base.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +24,7 @@ struct Told {
 
 impl Told {
     fn base(&self) -> Option<Vec<u8>> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (number, value) in self.fields.iter().enumerate() {
             headers.insert(
                 HeaderName::try_from(format!("x-{number}")).unwrap(),
@@ -144,7 +145,7 @@ proptest! {
         nonce in prop::option::of("[0-9A-Za-z]{8,20}"),
         created in 0_u64..1_000_000_000_000_000,
     ) {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert("priority", HeaderValue::from_static("u=1"));
         let message = Message {
             method: "GET",

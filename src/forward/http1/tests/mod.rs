@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 
+use crate::fields::Fields;
 use crate::forward::headers::Outgoing;
 use crate::forward::http1::answer::{AnswerHead, HEAD_BYTES_MAX};
 use crate::forward::http1::send::Request;
@@ -40,7 +41,7 @@ fn patience() -> Patience {
     Patience::new(now, Duration::from_secs(5), now + Duration::from_secs(5))
 }
 
-fn request<'a>(method: &'a Method, host: &'a HeaderValue, headers: &'a HeaderMap) -> Request<'a> {
+fn request<'a>(method: &'a Method, host: &'a HeaderValue, headers: &'a Fields) -> Request<'a> {
     let headers = Outgoing::of_our_own(headers);
     Request { method, path: "/v1/tasks", query: Some("limit=5"), host, headers }
 }
@@ -50,7 +51,7 @@ async fn ask(
     method: &Method,
     body: &mut Outbound,
 ) -> Result<(AnswerHead, bool), Fault> {
-    let (host, headers) = (HeaderValue::from_static("a"), HeaderMap::new());
+    let (host, headers) = (HeaderValue::from_static("a"), Fields::new());
     let request = request(method, &host, &headers);
     let answered = link.ask(request, body, patience()).await?;
     Ok((answered.head, answered.sent))
@@ -234,7 +235,7 @@ fn each_framing_ends_where_it_says() {
 }
 
 /// Everything that a link writes.
-async fn written(method: Method, headers: HeaderMap, mut body: Outbound) -> Vec<u8> {
+async fn written(method: Method, headers: Fields, mut body: Outbound) -> Vec<u8> {
     let (near, mut far) = duplex(1 << 20);
     let mut link = Link::new(near, Duration::from_secs(5));
     let host = HeaderValue::from_static("api.example.com");
@@ -250,7 +251,7 @@ async fn written(method: Method, headers: HeaderMap, mut body: Outbound) -> Vec<
 
 #[tokio::test]
 async fn a_request_is_written_as_it_is_framed() {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     headers.insert("accept", HeaderValue::from_static("*/*"));
     headers.insert("host", HeaderValue::from_static("evil"));
     headers.insert("transfer-encoding", HeaderValue::from_static("gzip"));

@@ -194,7 +194,7 @@ fn a_good_head_is_read_as_it_stands() {
     assert_eq!(raw.method, "PATCH");
     assert_eq!(&*raw.target, "/v1/tasks?a=%20&dueDate[lt]=x");
     assert_eq!((raw.version, raw.length), (Version::HTTP_11, Length::Exactly(5)));
-    let twice: Vec<_> = raw.headers.get_all("x-two").iter().collect();
+    let twice: Vec<_> = raw.headers.get_all("x-two").collect();
     assert_eq!(twice, ["1", "2"]);
     assert_eq!(raw.headers["x-empty"], "");
     assert_eq!(raw.headers["x-raw"].as_bytes(), b"\xe9");
