@@ -126,6 +126,6 @@ struct Owner<'a> {
 impl Hash for Owner<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Names of limits have no dot at their front, as these have.
-        (self.budget.name_hash, self.budget.bucket, self.network).hash(state);
+        (self.budget.name_hash ^ self.budget.bucket.shape(), self.network).hash(state);
     }
 }

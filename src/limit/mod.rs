@@ -288,8 +288,7 @@ struct Owner<'a> {
 
 impl Hash for Owner<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.limit.name_hash().hash(state);
-        self.bucket.hash(state);
+        (self.limit.name_hash() ^ self.bucket.shape()).hash(state);
         for per in self.limit.per() {
             let grant = self.principal.grant();
             match (per, grant) {

@@ -20,7 +20,7 @@ const WINDOW_NS_MAX: u64 = 366 * 86_400 * NS_PER_S;
 /// one is known without knowing its shape, and in any window of length `t` no more than
 /// `burst + t / interval` tokens can be spent. An interval that is no whole number of nanoseconds
 /// is rounded up, in favour of the promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     burst: u64,
     interval_ns: u64,
@@ -42,6 +42,11 @@ impl TokenBucket {
         let interval_ns = per_ns.div_ceil(refill.count);
         let window_ns = burst.checked_mul(interval_ns)?;
         (window_ns <= WINDOW_NS_MAX).then_some(Self { burst, interval_ns })
+    }
+
+    /// The shape as a number, for keys of buckets: one that changes begins with fresh buckets.
+    pub fn shape(&self) -> u64 {
+        self.burst.rotate_left(40) ^ self.interval_ns
     }
 
     /// How many tokens a full bucket holds.

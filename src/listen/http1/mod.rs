@@ -19,7 +19,7 @@ use crate::listen::http1::decode::Decoder;
 use crate::listen::http1::incoming::Incoming;
 use crate::listen::http1::line::{Arrived, Line};
 use crate::listen::http1::reply::{Asked, Framing, write_head};
-use crate::listen::http1::send::Sending;
+use crate::listen::http1::send::{Sending, room};
 use crate::listen::http1::tunnel::through;
 use crate::listen::http1::wire::Socket;
 use crate::listen::{Arrival, Handler, Length, Outgoing, Response, Service, Tunnel};
@@ -187,7 +187,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
         let exact = http_body::Body::size_hint(&body).exact();
         let framing = Framing::choose(plan, status, exact);
         let persistent = plan.persistent && framing != Framing::UntilClose;
-        let mut out = Vec::with_capacity(1024);
+        let mut out = room();
         {
             let mut wire = self.line.wire.lock();
             out.extend_from_slice(wire.rest_of_interim());

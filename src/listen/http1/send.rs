@@ -1,5 +1,6 @@
 //! Sends a response: head and body gathered into one write where they fit, never a false end.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::pin::{Pin, pin};
@@ -19,6 +20,30 @@ const GATHERED_BYTES_MAX: usize = (16 << 10) - 16;
 /// Content of at least this size is written from where it lies; copying it would cost more than
 /// the additional write.
 const DIRECT_BYTES_MIN: usize = 8 << 10;
+
+/// Room for nearly every head, so that writing it does not move it.
+const ROOM_BYTES_USUAL: usize = 2 << 10;
+
+thread_local! {
+    /// Room to gather answers in, one after the other: most are written before anything waits.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Empty room to gather an answer in.
+pub(super) fn room() -> Vec<u8> {
+    let mut room = ROOM.take();
+    room.reserve(ROOM_BYTES_USUAL);
+    room
+}
+
+/// Keeps the room of an answer that has gone for the next one. Two answers at a time need two, and
+/// one of them is kept.
+fn give_back(mut room: Vec<u8>) {
+    room.clear();
+    if room.capacity() <= 2 * GATHERED_BYTES_MAX {
+        ROOM.set(room);
+    }
+}
 
 /// A response on its way out.
 pub(super) struct Sending<'a, S: Socket, B> {
@@ -58,7 +83,9 @@ impl<S: Socket, B: AnswerBody + Unpin> Sending<'_, S, B> {
             self.out.extend_from_slice(b"0\r\n\r\n");
         }
         self.write_out().await?;
-        self.flush().await
+        self.flush().await?;
+        give_back(self.out);
+        Ok(())
     }
 
     /// The next content; nothing at the end of the body. What is ready is gathered; before a wait,
