@@ -26,7 +26,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::authenticate::{Authenticate, Principal};
 use crate::clock::{Clock, Now};
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::forward::Answer;
 use crate::forward::sender::Sender;
 use crate::head::bans::Bans;
@@ -114,7 +114,7 @@ impl Gateway {
         // In a box, because it goes through many hands.
         let head = Box::new(head);
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
-        seen.origin = head.header(&ORIGIN).cloned();
+        seen.origin = head.header(&ORIGIN).and_then(Value::to_header_value);
         seen.with_body = head.length != Length::None;
         entry.headed(&head);
         policy.keys().plaintext(&head, now)?;

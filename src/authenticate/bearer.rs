@@ -1,9 +1,8 @@
 //! Tells what kind of credential `Authorization` carries, so that each scheme takes its own.
 
-use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::refusal::{Reason, Refusal};
 
 /// The kinds of credential that `Authorization` may carry on one route.
@@ -29,7 +28,7 @@ pub enum Presented {
 impl Carried {
     /// Whether a value of `Authorization` belongs to another scheme of the route than to API keys.
     /// `is_key` says what a text has of a key of ours.
-    pub fn is_token(self, value: &HeaderValue, is_key: impl Fn(&str) -> bool) -> bool {
+    pub fn is_token(self, value: Value<'_>, is_key: impl Fn(&str) -> bool) -> bool {
         if !self.tokens && !self.opaque {
             return false;
         }
@@ -63,7 +62,7 @@ pub fn presented(headers: &Fields) -> Result<Option<(Presented, &str)>, Refusal>
     })
 }
 
-fn split(value: &HeaderValue) -> Option<(Presented, &str)> {
+fn split(value: Value<'_>) -> Option<(Presented, &str)> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let presented = match scheme {
         scheme if scheme.eq_ignore_ascii_case("Bearer") => Presented::Bearer,
@@ -77,6 +76,8 @@ fn split(value: &HeaderValue) -> Option<(Presented, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -97,7 +98,11 @@ mod tests {
             ("Bearer  a.b.c", all, false),
         ] {
             let value = HeaderValue::from_str(value).unwrap();
-            assert_eq!(carried.is_token(&value, is_key), expected, "{value:?} {carried:?}");
+            assert_eq!(
+                carried.is_token(Value::from(&value), is_key),
+                expected,
+                "{value:?} {carried:?}"
+            );
         }
     }
 }

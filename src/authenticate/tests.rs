@@ -47,6 +47,7 @@ pub(in crate::authenticate) fn head(headers: &[(&str, &str)]) -> Head {
         headers: map,
         length: Length::None,
         upgrade: None,
+        address: crate::text::AddressText::of(address.ip()),
         client: address.ip(),
         peer: Arc::new(Peer {
             address,

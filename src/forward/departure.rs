@@ -84,6 +84,7 @@ impl Departure {
         };
         let told = Told {
             client: head.client.to_canonical(),
+            address: head.address,
             scheme: head.scheme,
             id: head.id,
             trace: head.trace,
@@ -206,7 +207,7 @@ impl Departure {
         let outgoing = self.outgoing();
         let mut headers = Fields::with_capacity(self.headers.len() + 12);
         for (name, value) in outgoing.passing() {
-            headers.append(name.clone(), value.clone());
+            headers.append(name.clone(), value.to_header_value()?);
         }
         let mut sound = true;
         self.told.each(|name, value| {

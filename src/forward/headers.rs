@@ -9,7 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCO
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::authenticate::is_credential;
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::forward::identity::IDENTITY;
 use crate::head::headers::is_hop_by_hop;
 use crate::head::{RequestId, Trace};
@@ -37,6 +37,8 @@ pub(in crate::forward) struct Outgoing<'a> {
 #[derive(Debug)]
 pub(in crate::forward) struct Told {
     pub(in crate::forward) client: IpAddr,
+    /// The same as text.
+    pub(in crate::forward) address: AddressText,
     pub(in crate::forward) scheme: &'static str,
     /// The host that the caller named, as `Host` writes it.
     pub(in crate::forward) host: Box<str>,
@@ -56,7 +58,7 @@ impl Outgoing<'_> {
     /// Shows those of the caller that pass.
     ///
     /// How the message is framed and whom it is for is said by who writes it, once.
-    pub(in crate::forward) fn passing(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    pub(in crate::forward) fn passing(&self) -> impl Iterator<Item = (&HeaderName, Value<'_>)> {
         self.passing.iter().filter(|(name, _)| {
             let ours = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
             !ours && (self.keep_credentials || !is_credential(name))
@@ -67,8 +69,7 @@ impl Outgoing<'_> {
 impl Told {
     /// Shows each header that the gateway says: its name, and its value in pieces.
     pub(in crate::forward) fn each(&self, mut write: impl FnMut(&'static str, &[&[u8]])) {
-        let client = AddressText::of(self.client);
-        let (client, host) = (client.as_bytes(), self.host.as_bytes());
+        let (client, host) = (self.address.as_bytes(), self.host.as_bytes());
         let scheme = self.scheme.as_bytes();
         // RFC 7239: `for=192.0.2.60;proto=https;host=api.example.com`. A colon stands in no token
         // (section 4), so that an IPv6 address and a host with a port are quoted.

@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::HeaderValue;
 use http::header::{FORWARDED, HeaderName};
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::units::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -74,7 +73,7 @@ fn follow(
 /// are no addresses, where the search stops.
 fn entries<'a>(headers: &'a Fields, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).rev();
-    lines.flat_map(|line: &HeaderValue| line.to_str().unwrap_or_default().rsplit(','))
+    lines.flat_map(|line: Value<'a>| line.to_str().unwrap_or_default().rsplit(','))
 }
 
 /// An address as proxies write it: plain, with a port, or IPv6 in brackets.
@@ -112,6 +111,8 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn found(peer: &str, lines: &[(&'static str, &str)]) -> String {

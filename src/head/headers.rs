@@ -3,7 +3,7 @@
 use http::header::{self, CONNECTION, COOKIE, EXPECT, HeaderName, UPGRADE};
 use http::{HeaderValue, Method, Version};
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::listen::Length;
 use crate::refusal::{Reason, Refusal};
 
@@ -128,12 +128,13 @@ pub(in crate::head) fn check(headers: &Fields) -> Result<(), Refusal> {
 /// # Errors
 /// [`Reason::ExpectationUnsupported`] for any other than `100-continue` (RFC 9110, section 10.1.1).
 pub(in crate::head) fn expectation(headers: &mut Fields) -> Result<(), Refusal> {
-    match headers.remove(EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-            Err(Reason::ExpectationUnsupported.into())
+    if let Some(value) = headers.get(EXPECT) {
+        if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err(Reason::ExpectationUnsupported.into());
         }
-        _ => Ok(()),
+        headers.remove(EXPECT);
     }
+    Ok(())
 }
 
 /// The protocol that the caller wants to upgrade to. Only `websocket`, by a GET without a body on
@@ -225,7 +226,7 @@ fn join_cookies(headers: &mut Fields) -> Result<(), Refusal> {
     if headers.get_all(COOKIE).nth(1).is_none() {
         return Ok(());
     }
-    let lines: Vec<&[u8]> = headers.get_all(COOKIE).map(HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).map(Value::as_bytes).collect();
     let mut joined = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
         .map_err(|_| Refusal::new(Reason::HeaderMalformed).because("cookies cannot be joined"))?;
     joined.set_sensitive(true);

@@ -22,11 +22,12 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::clock::Now;
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::head::host::{HostNeeded, port_default};
 use crate::listen::{Length, Peer, RawHead};
 use crate::refusal::extra::Extra;
 use crate::refusal::{Reason, Refusal};
+use crate::text::AddressText;
 use crate::units::Network;
 
 /// The methods that are served at all. CONNECT would tunnel, TRACE would echo credentials.
@@ -71,6 +72,8 @@ pub struct Head {
     pub upgrade: Option<HeaderValue>,
     /// The address of the caller, found from right to left through trusted proxies.
     pub client: IpAddr,
+    /// The same as text.
+    pub address: AddressText,
     /// The connection's other end.
     pub peer: Arc<Peer>,
     /// The name of this request everywhere: answer, log, upstream.
@@ -172,6 +175,7 @@ pub fn read(
         headers,
         length,
         upgrade,
+        address: AddressText::of(client.to_canonical()),
         client,
         peer: Arc::clone(peer),
         id: RequestId::new(now),
@@ -193,12 +197,12 @@ fn is_asked_for(peer: &Peer, host: &str) -> bool {
 
 impl Head {
     /// The value of a header that stands once; the first value of one that stands more often.
-    pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+    pub fn header(&self, name: &HeaderName) -> Option<Value<'_>> {
         self.headers.get(name)
     }
 
     /// All values of a header, in their order.
-    pub fn all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
+    pub fn all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = Value<'a>> {
         self.headers.get_all(name)
     }
 

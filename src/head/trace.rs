@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use http::header::HeaderName;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::head::Trace;
 use crate::head::id::random;
 
@@ -92,10 +92,9 @@ fn state(headers: &Fields) -> Option<HeaderValue> {
     let mut lines = headers.get_all(TRACESTATE);
     let first = lines.next()?;
     let joined = match lines.next() {
-        None => first.clone(),
+        None => first.to_header_value()?,
         Some(_) => {
-            let lines: Vec<&[u8]> =
-                headers.get_all(TRACESTATE).map(HeaderValue::as_bytes).collect();
+            let lines: Vec<&[u8]> = headers.get_all(TRACESTATE).map(Value::as_bytes).collect();
             if lines.iter().map(|line| line.len() + 1).sum::<usize>() > STATE_BYTES_MAX + 1 {
                 return None;
             }

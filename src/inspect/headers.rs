@@ -7,7 +7,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::inspect::pattern;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
@@ -101,7 +101,7 @@ impl HeaderFilter {
             return refuse(name, "is refused");
         }
         for (name, pattern) in &self.patterns {
-            let fits = |value: &http::HeaderValue| {
+            let fits = |value: Value<'_>| {
                 std::str::from_utf8(value.as_bytes()).is_ok_and(|value| pattern.is_match(value))
             };
             if !headers.get_all(name).all(fits) {

@@ -15,6 +15,7 @@ use crate::listen::Peer;
 use crate::mistake::source::Origin;
 use crate::record::meters::{AnsweredBy, RouteMeters};
 use crate::refusal::{Reason, Refusal, Stage};
+use crate::text::AddressText;
 
 const PATH_BYTES_MAX: usize = 2048;
 const USER_AGENT_CHARS_MAX: usize = 200;
@@ -97,6 +98,7 @@ pub(in crate::record) struct Answered {
 #[derive(Debug)]
 pub(in crate::record) struct Asked {
     pub(in crate::record) client: IpAddr,
+    pub(in crate::record) address: AddressText,
     pub(in crate::record) method: Method,
     pub(in crate::record) trace: Option<[u8; 32]>,
     texts: String,
@@ -205,6 +207,7 @@ impl Asked {
         let trace = head.trace.parent.get(3..35).and_then(|id| id.try_into().ok());
         Self {
             client: head.client,
+            address: head.address,
             method: head.method.clone(),
             trace,
             texts,

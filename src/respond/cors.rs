@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -94,16 +94,16 @@ impl Cors {
     }
 
     /// Whether pages of this origin may call. The `null` origin of sandboxed pages never may.
-    fn allows(&self, origin: &HeaderValue) -> bool {
+    fn allows(&self, origin: Value<'_>) -> bool {
         match &self.origins {
-            None => origin != "null",
-            Some(origins) => origins.iter().any(|known| origin == &**known),
+            None => origin != *"null",
+            Some(origins) => origins.iter().any(|known| origin == **known),
         }
     }
 
     /// The headers that answer a preflight; nothing when what it asks for is not allowed.
     pub fn preflight(&self, asked: &Fields, methods: &Method) -> Option<Fields> {
-        let origin = asked.get(http::header::ORIGIN).filter(|origin| self.allows(origin))?;
+        let origin = asked.get(http::header::ORIGIN).filter(|origin| self.allows(*origin))?;
         let wanted = asked.get_all(ACCESS_CONTROL_REQUEST_HEADERS);
         for list in wanted {
             for name in
@@ -114,7 +114,7 @@ impl Cors {
             }
         }
         let mut headers = Fields::new();
-        self.write(Some(origin), &mut headers);
+        self.write(origin.to_header_value().as_ref(), &mut headers);
         headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_str(methods.as_str()).ok()?);
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, self.headers_text.clone());
@@ -137,7 +137,7 @@ impl Cors {
             headers.remove(name);
         }
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = origin.filter(|origin| self.allows(origin)) else { return };
+        let Some(origin) = origin.filter(|origin| self.allows((*origin).into())) else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone());
         if self.credentials {

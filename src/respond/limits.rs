@@ -1,11 +1,10 @@
 //! The headers that tell callers of their budget: `X-RateLimit-*`, `RateLimit` and `RateLimit-Policy`.
 
-use bytes::BytesMut;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Short};
 use crate::refusal::extra::Spent;
 use crate::respond::headers::passing;
 
@@ -39,33 +38,42 @@ pub fn write(headers: &mut Fields, style: LimitHeaders, name: &str, spent: &Spen
         LimitHeaders::None => (false, false),
     };
     if legacy {
-        headers.insert(LIMIT, HeaderValue::from(spent.limit));
-        headers.insert(REMAINING, passing(HeaderValue::from(spent.remaining)));
-        headers.insert(RESET, passing(HeaderValue::from(spent.reset_at)));
+        let number = |number: u64| Short::of(&[itoa::Buffer::new().format(number).as_bytes()]);
+        number(spent.limit).into_iter().for_each(|value| headers.insert_short(LIMIT, value));
+        for (name, value) in [(REMAINING, spent.remaining), (RESET, spent.reset_at)] {
+            number(value)
+                .into_iter()
+                .for_each(|value| headers.insert_short(&name, value.passing()));
+        }
     }
     if ietf {
         // An empty budget says when one more request fits, the same as `Retry-After`.
         let seconds = if spent.retry_after > 0 { spent.retry_after } else { spent.reset_in };
-        if let Some(value) = item(name, (";r=", spent.remaining), (";t=", seconds)) {
-            headers.insert(RATELIMIT, passing(value));
-        }
-        if let Some(value) = item(name, (";q=", spent.limit), (";w=", spent.window)) {
-            headers.insert(POLICY, value);
-        }
+        item(headers, RATELIMIT, name, [(";r=", spent.remaining), (";t=", seconds)], true);
+        item(headers, POLICY, name, [(";q=", spent.limit), (";w=", spent.window)], false);
     }
 }
 
-/// `"name";first=1;second=2`: an item of a list with two parameters (RFC 9651, section 3.1).
-fn item(name: &str, first: (&str, u64), second: (&str, u64)) -> Option<HeaderValue> {
-    let mut text = BytesMut::with_capacity(name.len() + 48);
-    for part in ["\"", name, "\""] {
-        text.extend_from_slice(part.as_bytes());
+/// Sets `"name";first=1;second=2`: an item of a list with two parameters (RFC 9651, section 3.1).
+fn item(
+    headers: &mut Fields,
+    header: HeaderName,
+    name: &str,
+    [first, second]: [(&str, u64); 2],
+    is_passing: bool,
+) {
+    let (mut a, mut b) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (a, b) = (a.format(first.1).as_bytes(), b.format(second.1).as_bytes());
+    let parts = [b"\"", name.as_bytes(), b"\"", first.0.as_bytes(), a, second.0.as_bytes(), b];
+    match Short::of(&parts) {
+        Some(short) if is_passing => headers.insert_short(header, short.passing()),
+        Some(short) => headers.insert_short(header, short),
+        None => {
+            if let Ok(value) = HeaderValue::from_bytes(&parts.concat()) {
+                headers.insert(header, if is_passing { passing(value) } else { value });
+            }
+        }
     }
-    for (key, number) in [first, second] {
-        text.extend_from_slice(key.as_bytes());
-        text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    }
-    HeaderValue::from_maybe_shared(text.freeze()).ok()
 }
 
 /// The limit's own name in a rule's address: `write` of `limits.write.tiers.free`.
@@ -89,11 +97,11 @@ mod tests {
         };
         let mut headers = Fields::new();
         write(&mut headers, LimitHeaders::Both, "read", &spent);
-        assert_eq!(headers["x-ratelimit-limit"], "120");
-        assert_eq!(headers["x-ratelimit-remaining"], "119");
-        assert_eq!(headers["x-ratelimit-reset"], "1764000001");
-        assert_eq!(headers["ratelimit"], "\"read\";r=119;t=1");
-        assert_eq!(headers["ratelimit-policy"], "\"read\";q=120;w=60");
+        assert_eq!(headers.get("x-ratelimit-limit").unwrap(), "120");
+        assert_eq!(headers.get("x-ratelimit-remaining").unwrap(), "119");
+        assert_eq!(headers.get("x-ratelimit-reset").unwrap(), "1764000001");
+        assert_eq!(headers.get("ratelimit").unwrap(), "\"read\";r=119;t=1");
+        assert_eq!(headers.get("ratelimit-policy").unwrap(), "\"read\";q=120;w=60");
         let mut none = Fields::new();
         write(&mut none, LimitHeaders::None, "read", &spent);
         assert!(none.is_empty());

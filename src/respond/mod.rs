@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::authenticate::challenge::Challenge;
 use crate::authenticate::jwt::dpop;
 use crate::authenticate::jwt::dpop_nonce::DPOP_NONCE;
-use crate::fields::Fields;
+use crate::fields::{Fields, Short};
 use crate::forward::Answer;
 use crate::head::RequestId;
 use crate::listen::Response;
@@ -147,8 +147,8 @@ fn secure(headers: &mut Fields, facts: &Facts<'_>, rules: &Rules) {
     if let Some(cors) = rules.cors() {
         cors.write(facts.origin, headers);
     }
-    if let Ok(id) = HeaderValue::from_str(facts.id.as_str()) {
-        headers.insert(X_REQUEST_ID, headers::passing(id));
+    if let Some(id) = Short::of(&[facts.id.as_bytes()]) {
+        headers.insert_short(X_REQUEST_ID, id.passing());
     }
     if facts.tls {
         headers.insert(http::header::STRICT_TRANSPORT_SECURITY, headers::HSTS);

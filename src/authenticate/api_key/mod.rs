@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, HeaderValue};
 
 use crate::authenticate::alarm::{Alarm, Cause};
 use crate::authenticate::bearer::Carried;
@@ -13,7 +13,7 @@ use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token as is_wel
 use crate::authenticate::standing::{Keeper, Standing};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::head::Head;
 use crate::refusal::{Reason, Refusal};
 
@@ -87,7 +87,7 @@ impl ApiKeyScheme {
 
     /// Whether a value of `Authorization` is a token that another scheme of the route takes. What
     /// begins like a key of ours is one, and so is what was imported as one.
-    fn is_token(&self, value: &HeaderValue) -> bool {
+    fn is_token(&self, value: Value<'_>) -> bool {
         self.carried.is_token(value, |text| self.directory.is_key(text))
     }
 
@@ -139,9 +139,9 @@ impl Scheme for ApiKeyScheme {
 /// The one key that the headers carry, if they carry one.
 fn presented(
     headers: &Fields,
-    is_token: impl Fn(&HeaderValue) -> bool,
+    is_token: impl Fn(Value<'_>) -> bool,
 ) -> Result<Option<&str>, Refusal> {
-    let mut bearers = headers.get_all(AUTHORIZATION).filter(|value| !is_token(value));
+    let mut bearers = headers.get_all(AUTHORIZATION).filter(|value| !is_token(*value));
     let mut plain = headers.get_all(X_API_KEY);
     let carriers = (bearers.next(), plain.next());
     if bearers.next().is_some() || plain.next().is_some() {

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
-use crate::fields::{Fields, Named};
+use crate::fields::{Fields, Named, Value};
 
 /// The most bytes that either header may have, all its lines together.
 pub const FIELD_BYTES_MAX: usize = 4096;
@@ -83,6 +83,6 @@ pub fn field_text<'h>(
 }
 
 /// The text of a line, if it is ASCII. What stands in a header is never a control character.
-fn ascii(line: &HeaderValue) -> Option<&str> {
+fn ascii(line: Value<'_>) -> Option<&str> {
     line.as_bytes().is_ascii().then(|| str::from_utf8(line.as_bytes()).ok())?
 }

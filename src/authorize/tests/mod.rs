@@ -34,6 +34,7 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
         headers: Fields::new(),
         length: Length::None,
         upgrade: None,
+        address: crate::text::AddressText::of(client.parse().unwrap()),
         client: client.parse().unwrap(),
         peer: Arc::new(Peer {
             address: "192.0.2.1:5000".parse().unwrap(),

@@ -198,10 +198,11 @@ impl Request {
             added.push(("Content-Type".to_owned(), "application/json".to_owned()));
         }
         // Clients send the host that the URL names; another one is signed when it is sent.
-        let authority = match headers.remove(HOST) {
+        let authority = match headers.get(HOST) {
             Some(host) => host.to_str().ok().and_then(|host| host.parse().ok()),
             None => url.authority().cloned(),
         };
+        headers.remove(HOST);
         let authority: http::uri::Authority = authority.ok_or_else(wrong)?;
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         Ok(Self {
@@ -288,7 +289,7 @@ mod tests {
         let message = request.message();
         assert_eq!((message.host, message.port), ("api.example.com", Some(8443)));
         assert_eq!((message.target, message.scheme), ("/v1/tasks?x=1", "https"));
-        assert_eq!(request.headers[CONTENT_TYPE], "application/json");
+        assert_eq!(request.headers.get(CONTENT_TYPE).unwrap(), "application/json");
     }
 
     #[test]

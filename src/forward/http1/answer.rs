@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderName, StatusCode, Version};
 use memchr::memchr;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, split_line, trimmed};
 use crate::listen::Length;
 use crate::listen::http1::decode::Decoder;
-use crate::listen::http1::head::{field, plain_number, split_line, trimmed};
+use crate::listen::http1::head::plain_number;
 
 /// The head of an answer, in bytes and in header lines.
 pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -68,21 +68,12 @@ impl Scan {
     /// # Errors
     /// What is wrong with a line or with the framing.
     pub(super) fn read(self, head: &Bytes, to_head: bool) -> Result<AnswerHead, Malformed> {
-        let (line, mut rest) = split_line(head).ok_or("the answer has no status line")?;
+        let (line, _) = split_line(head).ok_or("the answer has no status line")?;
         let (status, version) = status_line(line).ok_or("the answer's status line is malformed")?;
-        let mut headers = Fields::with_capacity(self.lines + HEADERS_ADDED);
         let mut says = Says::default();
-        while let Some((line, following)) = split_line(rest) {
-            rest = following;
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = field(line).map_err(|_| "a header of the answer is malformed")?;
-            let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
-                .map_err(|_| "a header of the answer is malformed")?;
-            says.take(&name, value.as_bytes())?;
-            headers.append(name, value);
-        }
+        let see = |name: &HeaderName, value: &[u8]| says.take(name, value);
+        let (start, count) = (line.len() + 2, self.lines + HEADERS_ADDED);
+        let headers = Fields::read(head, start, count, "a header of the answer is malformed", see)?;
         let framing = says.framing(status, version, to_head)?;
         let kept = !says.close && (version == Version::HTTP_11 || says.keep_alive);
         Ok(AnswerHead {

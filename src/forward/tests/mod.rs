@@ -144,6 +144,7 @@ pub(super) fn head(method: Method, path: &str, length: Length) -> Head {
         headers: Fields::new(),
         length,
         upgrade: None,
+        address: crate::text::AddressText::of("192.0.2.60".parse().unwrap()),
         client: "192.0.2.60".parse().unwrap(),
         peer: Arc::new(peer),
         id: RequestId(*b"01ARZ3NDEKTSV4RRFFQ69G5FAV"),

@@ -83,6 +83,7 @@ fn head(method: Method, length: Length, headers: &[(&'static str, &str)]) -> Hea
         headers,
         length,
         upgrade: None,
+        address: crate::text::AddressText::of(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         peer: Arc::new(Peer {
             address: "127.0.0.1:1".parse().unwrap(),

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use memchr::memchr;
 
+use crate::fields::split_field;
 use crate::listen::Length;
-use crate::listen::http1::head::{field, is_token};
+use crate::listen::http1::head::is_token;
 use crate::refusal::Reason;
 
 /// The line of a chunk's size, with its extensions.
@@ -193,7 +194,7 @@ fn token(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Whether a line of trailers is a header; what it says is dropped.
 fn is_field(line: &[u8]) -> bool {
-    field(line).is_ok_and(|(_, value)| HeaderValue::from_bytes(value).is_ok())
+    split_field(line).is_some_and(|(_, value)| HeaderValue::from_bytes(value).is_ok())
 }
 
 #[cfg(test)]

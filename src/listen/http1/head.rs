@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderName, Method, Uri, Version};
 use memchr::memchr;
 
-use crate::fields::{Fields, read_name};
+use crate::fields::{Fields, trimmed};
 use crate::listen::bounds::{self, Bounds, BoundsRule};
 use crate::listen::{Length, RawHead};
 use crate::mistake::source::Source;
@@ -15,7 +15,6 @@ use crate::mistake::{Mistakes, Reading};
 use crate::refusal::Reason;
 
 const METHOD_BYTES_MAX: usize = 32;
-const NAME_BYTES_MAX: usize = 256;
 /// ` HTTP/1.1` and CRLF, beside method, space and target.
 const LINE_BYTES_MORE: usize = METHOD_BYTES_MAX + 1 + 9 + 2;
 
@@ -123,20 +122,9 @@ impl Scan {
             Method::from_bytes(part(line.method)).map_err(|_| Reason::RequestLineMalformed)?;
         let target =
             std::str::from_utf8(part(line.target)).map_err(|_| Reason::RequestLineMalformed)?;
-        let mut headers = Fields::with_capacity(self.headers);
         let mut framing = Framing::default();
-        let mut rest = head.get(line.end..).unwrap_or_default();
-        while let Some((line, following)) = split_line(rest) {
-            rest = following;
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = field(line)?;
-            let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
-                .map_err(|_| Reason::HeaderMalformed)?;
-            framing.take(&name, value.as_bytes())?;
-            headers.append(name, value);
-        }
+        let see = |name: &HeaderName, value: &[u8]| framing.take(name, value);
+        let headers = Fields::read(head, line.end, self.headers, Reason::HeaderMalformed, see)?;
         let length = framing.length(line.version)?;
         let is_1_1 = line.version == Version::HTTP_11;
         Ok(Parsed {
@@ -280,35 +268,6 @@ fn overlong(line: &[u8]) -> Reason {
 
 fn is_method(method: &[u8]) -> bool {
     (1..=METHOD_BYTES_MAX).contains(&method.len()) && method.iter().all(|&byte| is_token(byte))
-}
-
-/// Reads `name: value` (RFC 9112, section 5) without its CRLF. The value comes without the blanks
-/// around it, and is looked at when a [`HeaderValue`] is made of it.
-pub(crate) fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
-    const MALFORMED: Reason = Reason::HeaderMalformed;
-    // Names are short: going through them costs less than a search made for long texts.
-    let colon = line.iter().position(|&byte| byte == b':').ok_or(MALFORMED)?;
-    let (name, value) = line.split_at_checked(colon).ok_or(MALFORMED)?;
-    if name.len() > NAME_BYTES_MAX {
-        return Err(MALFORMED);
-    }
-    // A blank before the colon and a folded line fail here, because a name holds no blank.
-    let name = read_name(name).ok_or(MALFORMED)?;
-    Ok((name, trimmed(value.strip_prefix(b":").ok_or(MALFORMED)?)))
-}
-
-/// Splits a line that ends in CRLF from what follows.
-pub(crate) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (line, rest) = bytes.split_at_checked(memchr(b'\n', bytes)? + 1)?;
-    Some((line.strip_suffix(b"\r\n")?, rest))
-}
-
-/// The value without the blanks around it.
-pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 /// RFC 9110, section 5.6.2.

@@ -63,9 +63,9 @@ impl<S: Socket> Line<S> {
         let mut head_is_due = is_first;
         let mut in_grace = false;
         alarm.set(if is_first { bounds.header_timeout } else { bounds.idle_timeout });
-        give_back(&mut wire.lock().input);
         poll_fn(|context| {
             let mut wire = wire.lock();
+            give_back(&mut wire.input);
             loop {
                 let end = match scan.pass_empty_line(&mut wire.input) {
                     false => Ok(None),

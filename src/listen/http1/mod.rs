@@ -21,7 +21,7 @@ use crate::listen::http1::line::{Arrived, Line};
 use crate::listen::http1::reply::{Asked, Framing, write_head};
 use crate::listen::http1::send::{Sending, room};
 use crate::listen::http1::tunnel::through;
-use crate::listen::http1::wire::Socket;
+use crate::listen::http1::wire::{Socket, Wire};
 use crate::listen::{Arrival, Handler, Length, Outgoing, Response, Service, Tunnel};
 use crate::refusal::Reason;
 
@@ -136,9 +136,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
         // In a box, so that a connection that waits does not hold the room of a request at work.
         let work = Box::pin(self.service.handler.handle(&self.service.peer, arrival));
         let Some(outgoing) = self.line.while_present(work).await else { return After::Drop };
-        let closes = is_connect || self.closes_after_this(&outgoing);
-        self.answer(Asked { persistent: asked.persistent && !closes, ..asked }, asked, outgoing)
-            .await
+        self.answer(asked, is_connect, outgoing).await
     }
 
     /// The body of a request: whole if it has arrived with the head, as small ones do.
@@ -165,8 +163,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
     }
 
     /// Whether we want the connection to close, whatever the caller wants.
-    fn closes_after_this(&self, outgoing: &Outgoing<H::Body>) -> bool {
-        let wire = self.line.wire.lock();
+    fn closes_after_this(&self, wire: &Wire<S>, outgoing: &Outgoing<H::Body>) -> bool {
         outgoing.close
             || self.service.drain.is_draining()
             || self.served >= self.service.shared.settings.bounds.requests_per_connection
@@ -175,8 +172,18 @@ impl<S: Socket, H: Handler> Connection<S, H> {
             || matches!(wire.decoder, Decoder::Broken(_))
     }
 
-    /// Writes the answer; `plan` is what was asked, less what we do not want.
-    async fn answer(&mut self, plan: Asked, asked: Asked, outgoing: Outgoing<H::Body>) -> After {
+    /// Writes the answer, after which the connection may have to close.
+    async fn answer(&mut self, asked: Asked, closes: bool, outgoing: Outgoing<H::Body>) -> After {
+        let mut out = room();
+        let closes = {
+            let mut wire = self.line.wire.lock();
+            let closes = closes || self.closes_after_this(&wire, &outgoing);
+            out.extend_from_slice(wire.rest_of_interim());
+            wire.is_midway = true;
+            closes
+        };
+        // What was asked, less what we do not want.
+        let plan = Asked { persistent: asked.persistent && !closes, ..asked };
         let Outgoing { response, tunnel, close: _, at } = outgoing;
         let Response { mut status, headers, body } = response;
         let tunnel = tunnel.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
@@ -187,27 +194,24 @@ impl<S: Socket, H: Handler> Connection<S, H> {
         let exact = http_body::Body::size_hint(&body).exact();
         let framing = Framing::choose(plan, status, exact);
         let persistent = plan.persistent && framing != Framing::UntilClose;
-        let mut out = room();
-        {
-            let mut wire = self.line.wire.lock();
-            out.extend_from_slice(wire.rest_of_interim());
-            wire.is_midway = true;
-        }
         write_head(&mut out, (status, &headers), framing, (asked, persistent), at);
         let sending = Sending { line: &mut self.line, out, body, framing };
         if sending.send_all().await.is_err() {
             return After::Drop;
         }
-        self.line.wire.lock().is_midway = false;
+        let body_has_ended = {
+            let mut wire = self.line.wire.lock();
+            wire.is_midway = false;
+            wire.decoder == Decoder::Ended
+        };
         if let Some(tunnel) = tunnel {
             return After::Upgrade(tunnel);
         }
-        self.after(asked, persistent).await
+        self.after(asked, persistent, body_has_ended).await
     }
 
     /// What becomes of the connection once the answer is written.
-    async fn after(&mut self, asked: Asked, persistent: bool) -> After {
-        let body_has_ended = self.line.wire.lock().decoder == Decoder::Ended;
+    async fn after(&mut self, asked: Asked, persistent: bool, body_has_ended: bool) -> After {
         if persistent && (body_has_ended || self.line.discard_body().await) {
             return After::Next;
         }

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use http::header::{CONTENT_LENGTH, DATE, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 
 use crate::clock::Now;
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::listen::http1::head::plain_number;
 
 /// What a response must know of its request.
@@ -72,7 +72,7 @@ pub(super) fn write_head(
         status => line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason(status)]),
     }
     let mut is_dated = false;
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         if !is_ours(name) || (upgrades && name == UPGRADE) {
             is_dated |= name == DATE;
             out.extend_from_slice(name.as_str().as_bytes());
@@ -107,7 +107,7 @@ pub(super) fn write_head(
 }
 
 /// The length that a response without body declares for the one that a GET would bring.
-pub(in crate::listen) fn declared(headers: &Fields) -> Option<&HeaderValue> {
+pub(in crate::listen) fn declared(headers: &Fields) -> Option<Value<'_>> {
     let mut lengths = headers.get_all(CONTENT_LENGTH);
     let length = lengths.next().filter(|length| plain_number(length.as_bytes()).is_some())?;
     lengths.next().is_none().then_some(length)
@@ -163,6 +163,8 @@ fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::clock::Clock;
     use crate::listen::Response;
@@ -182,7 +184,7 @@ mod tests {
 
     fn with(headers: &[(&'static str, &'static str)]) -> Response<()> {
         let mut response = Response::new(());
-        for (name, value) in headers {
+        for (name, value) in headers.iter() {
             response.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         response

@@ -9,6 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::clock::Now;
+use crate::fields::Value;
 use crate::listen::body::Broken;
 use crate::listen::http1::reply::{declared, is_ours, with_date};
 use crate::listen::http2::Flight;
@@ -36,7 +37,8 @@ pub(super) fn response<B: Body>(
     }
     let keeps_declared = is_head || status == StatusCode::NOT_MODIFIED;
     let is_bodiless = keeps_declared || status == StatusCode::NO_CONTENT;
-    let length = keeps_declared.then(|| declared(&headers).cloned()).flatten();
+    let length =
+        keeps_declared.then(|| declared(&headers).and_then(Value::to_header_value)).flatten();
     headers.retain(|name| !is_ours(name));
     let left = if is_bodiless { Some(0) } else { body.size_hint().exact() };
     match length {

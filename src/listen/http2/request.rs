@@ -56,7 +56,7 @@ pub(super) fn read(
 /// does here (RFC 9113, section 8.2).
 fn check(headers: &Fields, other_bytes: usize, bounds: &Bounds) -> Result<(), Reason> {
     let mut bytes = other_bytes;
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         // Name, colon, blank, value, CRLF.
         bytes = bytes.saturating_add(name.as_str().len() + value.len() + 4);
         let is_connections = [CONNECTION, TRANSFER_ENCODING, UPGRADE].contains(name)

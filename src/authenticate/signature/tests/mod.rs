@@ -225,6 +225,7 @@ fn head(
         headers,
         length,
         upgrade: None,
+        address: crate::text::AddressText::of([192, 0, 2, 7].into()),
         client: [192, 0, 2, 7].into(),
         peer: Arc::new(peer),
         id: RequestId([b'0'; 26]),

@@ -91,9 +91,15 @@ fn a_full_example_of_our_own_verifies() {
 
     // Signing makes the very same headers.
     let (_, signed) = Draft::default().sign();
-    assert_eq!(signed.signature_input, request.headers["signature-input"].to_str().unwrap());
-    assert_eq!(signed.signature, request.headers["signature"].to_str().unwrap());
-    assert_eq!(signed.content_digest.unwrap(), request.headers["content-digest"].to_str().unwrap());
+    assert_eq!(
+        signed.signature_input,
+        request.headers.get("signature-input").unwrap().to_str().unwrap()
+    );
+    assert_eq!(signed.signature, request.headers.get("signature").unwrap().to_str().unwrap());
+    assert_eq!(
+        signed.content_digest.unwrap(),
+        request.headers.get("content-digest").unwrap().to_str().unwrap()
+    );
     assert_eq!(signed.base, explain(&Message::of(&request), &Choice::default()).unwrap().text());
 }
 
