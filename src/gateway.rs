@@ -26,7 +26,8 @@ use http::{HeaderValue, StatusCode};
 
 use crate::authenticate::{Authenticate, Principal};
 use crate::clock::{Clock, Now};
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::forward::Answer;
 use crate::forward::sender::Sender;
 use crate::head::bans::Bans;

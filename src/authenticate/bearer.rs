@@ -2,7 +2,8 @@
 
 use http::header::AUTHORIZATION;
 
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::refusal::{Reason, Refusal};
 
 /// The kinds of credential that `Authorization` may carry on one route.

@@ -9,7 +9,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCO
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::authenticate::is_credential;
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::forward::identity::IDENTITY;
 use crate::head::headers::is_hop_by_hop;
 use crate::head::{RequestId, Trace};

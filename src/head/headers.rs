@@ -3,7 +3,8 @@
 use http::header::{self, CONNECTION, COOKIE, EXPECT, HeaderName, UPGRADE};
 use http::{HeaderValue, Method, Version};
 
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::listen::Length;
 use crate::refusal::{Reason, Refusal};
 

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::clock::Now;
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::head::host::{HostNeeded, port_default};
 use crate::listen::{Length, Peer, RawHead};
 use crate::refusal::extra::Extra;

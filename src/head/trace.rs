@@ -3,7 +3,8 @@
 use http::HeaderValue;
 use http::header::HeaderName;
 
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::head::Trace;
 use crate::head::id::random;
 

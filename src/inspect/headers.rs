@@ -7,7 +7,8 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::inspect::pattern;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;

@@ -9,7 +9,8 @@ use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::At;

@@ -4,7 +4,8 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::fields::{Fields, Short};
+use crate::fields::Fields;
+use crate::fields::value::Short;
 use crate::refusal::extra::Spent;
 use crate::respond::headers::passing;
 

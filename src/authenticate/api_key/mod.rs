@@ -13,7 +13,8 @@ use crate::authenticate::key_format::{KeyId, TOKEN_BYTES_MAX, is_token as is_wel
 use crate::authenticate::standing::{Keeper, Standing};
 use crate::authenticate::{Attempt, Evidence, Grant, Scheme};
 use crate::clock::Now;
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::head::Head;
 use crate::refusal::{Reason, Refusal};
 

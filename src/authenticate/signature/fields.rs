@@ -5,7 +5,9 @@ use std::fmt;
 
 use http::HeaderName;
 
-use crate::fields::{Fields, Named, Value};
+use crate::fields::Fields;
+use crate::fields::name::Named;
+use crate::fields::value::Value;
 
 /// The most bytes that either header may have, all its lines together.
 pub const FIELD_BYTES_MAX: usize = 4096;

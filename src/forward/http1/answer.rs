@@ -5,7 +5,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, StatusCode, Version};
 use memchr::memchr;
 
-use crate::fields::{Fields, split_line, trimmed};
+use crate::fields::Fields;
+use crate::fields::line::{split_line, trimmed};
 use crate::listen::Length;
 use crate::listen::http1::decode::Decoder;
 use crate::listen::http1::head::plain_number;

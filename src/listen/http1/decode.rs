@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use memchr::memchr;
 
-use crate::fields::split_field;
+use crate::fields::line::split_field;
 use crate::listen::Length;
 use crate::listen::http1::head::is_token;
 use crate::refusal::Reason;

@@ -7,7 +7,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderName, Method, Uri, Version};
 use memchr::memchr;
 
-use crate::fields::{Fields, trimmed};
+use crate::fields::Fields;
+use crate::fields::line::trimmed;
 use crate::listen::bounds::{self, Bounds, BoundsRule};
 use crate::listen::{Length, RawHead};
 use crate::mistake::source::Source;

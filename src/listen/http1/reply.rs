@@ -6,7 +6,8 @@ use http::header::{CONTENT_LENGTH, DATE, UPGRADE};
 use http::{HeaderName, Method, StatusCode, Version};
 
 use crate::clock::Now;
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
+use crate::fields::value::Value;
 use crate::listen::http1::head::plain_number;
 
 /// What a response must know of its request.

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::clock::Now;
-use crate::fields::Value;
+use crate::fields::value::Value;
 use crate::listen::body::Broken;
 use crate::listen::http1::reply::{declared, is_ours, with_date};
 use crate::listen::http2::Flight;

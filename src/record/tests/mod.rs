@@ -174,6 +174,34 @@ fn an_allowed_request_is_counted_once_in_every_family() {
     assert_eq!(series(record, timed), Some(1.0), "the clock's first moment is one in 128");
 }
 
+/// Closes so many records at this moment; tells how many of them `explain` would still find.
+fn found_of(bench: &Bench, count: u64, close: impl Fn(&mut Entry)) -> usize {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let mut asked = head("192.0.2.9", None);
+        asked.id = crate::head::RequestId::new(bench.clock.now());
+        ids.push(asked.id);
+        let mut entry = bench.open(&asked);
+        entry.named(asked.id);
+        close(&mut entry);
+        drop(entry.with(Body::Empty));
+    }
+    ids.iter().filter(|id| bench.record.recent().find(id.as_str()).is_some()).count()
+}
+
+#[test]
+fn a_busy_moment_keeps_all_that_was_refused_and_some_of_what_passed() {
+    let bench = bench();
+    let pass = |entry: &mut Entry| {
+        entry.answered(StatusCode::OK, AnsweredBy::Upstream, bench.clock.now());
+    };
+    assert_eq!(found_of(&bench, 100, pass), 64);
+    assert_eq!(found_of(&bench, 1, pass), 0, "the moment has had its share");
+    assert_eq!(found_of(&bench, 100, |entry| entry.refused(&Reason::Sql.into())), 100);
+    bench.hand.advance(Duration::from_millis(17));
+    assert_eq!(found_of(&bench, 1, pass), 1, "and the next one has its own");
+}
+
 #[test]
 fn an_allowed_request_is_told_once_in_the_log_and_kept_for_explain() {
     let bench = bench();
