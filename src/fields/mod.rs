@@ -82,7 +82,8 @@ impl Fields {
                 break;
             }
             let (name, value) = split_field(line).ok_or(malformed)?;
-            see(&name, value)?;
+            // A value with a control in it means nothing, so nothing is said of what it means.
+            see(&name, value).map_err(|says| if controls(value) > 0 { malformed } else { says })?;
             // The value ends where its line does, but for blanks.
             let value_start = at + place_within(line, value);
             let place = Place::Block(place(value_start)?..place(value_start + value.len())?);
