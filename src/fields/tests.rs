@@ -103,6 +103,16 @@ fn lines_are_read_as_they_stand() {
 }
 
 #[test]
+fn values_never_print() {
+    let mut fields = some();
+    fields.insert_short(ACCEPT, Short::of(&[b"hidden"]).unwrap());
+    let block = Bytes::from_static(b"authorization: Bearer hidden\r\n\r\n");
+    let read = Fields::read(&block, 0, 1, (), |_, _| Ok(())).unwrap();
+    let shown = format!("{fields:?} {read:?} {:?}", read.get("authorization"));
+    assert!(!shown.contains("hidden") && shown.contains("authorization"), "{shown}");
+}
+
+#[test]
 fn maps_and_fields_hold_the_same() {
     let map = HeaderMap::from(some());
     assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a", "b"]);

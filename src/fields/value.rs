@@ -1,5 +1,7 @@
 //! The values of fields: as they came over the wire, and short ones of our own.
 
+use std::fmt;
+
 use http::HeaderValue;
 
 /// The longest value that lies in its line, in bytes.
@@ -39,7 +41,7 @@ impl Short {
 }
 
 /// The value of a field: bytes that a header may hold (RFC 9110, section 5.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Value<'a>(pub(in crate::fields) &'a [u8]);
 
 impl<'a> Value<'a> {
@@ -75,6 +77,13 @@ impl<'a> Value<'a> {
     }
 }
 
+/// Its length alone: it may be a secret.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 impl PartialEq<str> for Value<'_> {
     fn eq(&self, text: &str) -> bool {
         self.0 == text.as_bytes()
@@ -97,8 +106,8 @@ impl<'a> From<&'a HeaderValue> for Value<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotText;
 
-impl std::fmt::Display for NotText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the value is no text")
     }
 }
