@@ -3,8 +3,10 @@
 pub mod rule;
 pub mod challenge;
 pub mod bounds;
+mod scan;
 pub mod key_format;
 pub mod key_finder;
+pub mod credential;
 pub mod usage;
 pub mod alarm;
 pub mod directory;
@@ -41,6 +43,8 @@ use crate::authenticate::assurance::Assurance;
 use crate::authenticate::bearer::Carried;
 use crate::authenticate::bounds::Bounds;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::credential::CredentialId;
+use crate::authenticate::directory::entry::Terms;
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::fields::{SIGNATURE, SIGNATURE_INPUT};
 use crate::authenticate::signature::verifier::Verifier;
@@ -147,7 +151,7 @@ pub fn is_credential(name: &HeaderName) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     /// The public id of the credential, for records; never the secret.
-    pub credential: Arc<str>,
+    pub credential: CredentialId,
     /// Who owns it: the subject that `owner` doors and the service see.
     pub subject: Arc<str>,
     /// Roles, as given to the credential; a policy's `includes` widens them when doors compile.
@@ -162,6 +166,8 @@ pub struct Grant {
     pub retires_s: Option<NonZeroU32>,
     /// What is noted while it is used.
     pub usage: Usage,
+    /// On what terms the directory keeps it; only API keys have such.
+    pub terms: Terms,
 }
 
 /// A caller proved for this request. Made by [`Authenticate`](super::authenticate) alone.
