@@ -81,6 +81,8 @@ enum Demand {
 /// A scheme of a route.
 struct Member {
     scheme: Arc<dyn Scheme>,
+    /// Its name as policy writes it, or those of the tables that share it.
+    names: Vec<Box<str>>,
     /// The first part of the scheme's name, as records show it.
     family: &'static str,
     /// What is refused when nothing of this kind is shown.
@@ -102,9 +104,9 @@ impl Authenticate {
         }
     }
 
-    /// The names of its schemes, in the order of the rule.
+    /// The names of its schemes, in the order of the rule; tables of tokens stand together.
     pub fn schemes(&self) -> impl Iterator<Item = &str> {
-        self.schemes.iter().map(|member| member.scheme.name())
+        self.schemes.iter().flat_map(|member| &member.names).map(|name| &**name)
     }
 
     /// What is asked for, in words: `api-key`, `api-key and signature.request`, `none`.
@@ -136,9 +138,8 @@ impl Authenticate {
 
 impl std::fmt::Debug for Authenticate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = self.schemes.iter().map(|member| member.scheme.name());
         write!(f, "{:?} of ", self.demand)?;
-        f.debug_list().entries(names).finish()
+        f.debug_list().entries(self.schemes()).finish()
     }
 }
 
@@ -277,6 +278,11 @@ pub trait Scheme: Send + Sync {
     /// nothing for schemes that do not read it.
     fn on_route(&self, _: Carried) -> Option<Arc<dyn Scheme>> {
         None
+    }
+
+    /// What verifies the tokens of each issuer, for the scheme that takes such.
+    fn issuers(&self) -> &[Arc<jwt::Verifier>] {
+        &[]
     }
 }
 
