@@ -2,6 +2,7 @@
 
 use http::header::AUTHORIZATION;
 
+use crate::authenticate::key_format::are_characters_or;
 use crate::fields::Fields;
 use crate::fields::value::Value;
 use crate::refusal::{Reason, Refusal};
@@ -44,7 +45,7 @@ impl Carried {
 
 /// Whether the text has two dots, as signed tokens do.
 pub fn has_three_parts(text: &str) -> bool {
-    text.bytes().filter(|byte| *byte == b'.').count() == 2
+    memchr::memchr_iter(b'.', text.as_bytes()).count() == 2
 }
 
 /// The one value of `Authorization`, taken apart; nothing when there is no such header.
@@ -64,15 +65,21 @@ pub fn presented(headers: &Fields) -> Result<Option<(Presented, &str)>, Refusal>
 }
 
 fn split(value: Value<'_>) -> Option<(Presented, &str)> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    let presented = match scheme {
-        scheme if scheme.eq_ignore_ascii_case("Bearer") => Presented::Bearer,
-        scheme if scheme.eq_ignore_ascii_case("DPoP") => Presented::Dpop,
-        _ => return None,
+    let bytes = value.as_bytes();
+    let after = |scheme: &str| {
+        let (own, token) = bytes.split_at_checked(scheme.len())?;
+        own.eq_ignore_ascii_case(scheme.as_bytes()).then_some(token)
     };
-    // b64token of RFC 6750, section 2.1.
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    (!token.is_empty() && token.bytes().all(is_part)).then_some((presented, token))
+    let (presented, token) = match after("Bearer ") {
+        Some(token) => (Presented::Bearer, token),
+        None => (Presented::Dpop, after("DPoP ")?),
+    };
+    // b64token of RFC 6750, section 2.1; whoever reads the token says where `=` may stand.
+    if token.is_empty() || !are_characters_or(b'=', token) {
+        return None;
+    }
+    // Such characters are ASCII, so this does not fail.
+    Some((presented, str::from_utf8(token).ok()?))
 }
 
 #[cfg(test)]
@@ -80,6 +87,24 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_token_has_the_characters_of_one_and_no_others() {
+        for byte in 0..=u8::MAX {
+            let Ok(value) =
+                HeaderValue::from_bytes(&[b"Bearer ab".as_slice(), &[byte], b"c"].concat())
+            else {
+                continue;
+            };
+            let is_part = byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+            assert_eq!(split(Value::from(&value)).is_some(), is_part, "{byte}");
+        }
+        for value in
+            ["Bearer", "Bearer ", "DPoP ", "Bearerab", "DPoPs ab", "Basic ab", " Bearer ab"]
+        {
+            assert!(split(Value::from(&HeaderValue::from_static(value))).is_none(), "{value}");
+        }
+    }
 
     #[test]
     fn each_kind_goes_to_its_own_scheme() {

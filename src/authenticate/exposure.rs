@@ -93,7 +93,7 @@ impl Watch {
         let Some(exposed) = refusal.exposed.take() else { return refusal };
         let Ok(text) = std::str::from_utf8(exposed.expose()) else { return refusal };
         let whole = text.strip_prefix("Bearer ").unwrap_or(text);
-        let mut entries: Vec<Arc<Entry>> = self.known(whole).into_iter().collect();
+        let mut entries: Vec<Entry> = self.known(whole).into_iter().collect();
         let mut finder = Finder::new(self.directory.format());
         let mut add = |key: &str| {
             if key != whole {
@@ -147,7 +147,7 @@ impl Watch {
         }
     }
 
-    fn known(&self, text: &str) -> Option<Arc<Entry>> {
+    fn known(&self, text: &str) -> Option<Entry> {
         self.directory.find_api_key(text).map(|(entry, _)| entry)
     }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::authenticate::scan;
 use crate::secret::{NoRandomness, Secret, fill_random};
 
 /// How many characters an id has.
@@ -202,10 +203,18 @@ pub fn is_word(text: &str) -> bool {
 pub(in crate::authenticate) fn is_token(bytes: &[u8]) -> bool {
     let padding = bytes.iter().rev().take_while(|byte| **byte == b'=').count();
     let (characters, _) = bytes.split_at(bytes.len() - padding);
-    !characters.is_empty()
-        && characters.iter().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-        })
+    !characters.is_empty() && are_characters_or(b'+', characters)
+}
+
+/// Whether all of these bytes may stand in a token before its padding, or are this one.
+pub(in crate::authenticate) fn are_characters_or(also: u8, bytes: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        // `-`, `.`, `/` and the digits stand together in ASCII.
+        let digit = byte.wrapping_sub(b'-') <= b'9' - b'-';
+        !(letter | digit | (byte == b'_') | (byte == b'~') | (byte == b'+') | (byte == also))
+    };
+    !scan::any(bytes, odd)
 }
 
 /// Fills the slice with random characters, all equally likely.

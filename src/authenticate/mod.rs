@@ -3,8 +3,10 @@
 pub mod rule;
 pub mod challenge;
 pub mod bounds;
+mod scan;
 pub mod key_format;
 pub mod key_finder;
+pub mod credential;
 pub mod usage;
 pub mod alarm;
 pub mod directory;
@@ -41,6 +43,8 @@ use crate::authenticate::assurance::Assurance;
 use crate::authenticate::bearer::Carried;
 use crate::authenticate::bounds::Bounds;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::credential::CredentialId;
+use crate::authenticate::directory::entry::Terms;
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::fields::{SIGNATURE, SIGNATURE_INPUT};
 use crate::authenticate::signature::verifier::Verifier;
@@ -77,6 +81,8 @@ enum Demand {
 /// A scheme of a route.
 struct Member {
     scheme: Arc<dyn Scheme>,
+    /// Its name as policy writes it, or those of the tables that share it.
+    names: Vec<Box<str>>,
     /// The first part of the scheme's name, as records show it.
     family: &'static str,
     /// What is refused when nothing of this kind is shown.
@@ -98,9 +104,9 @@ impl Authenticate {
         }
     }
 
-    /// The names of its schemes, in the order of the rule.
+    /// The names of its schemes, in the order of the rule; tables of tokens stand together.
     pub fn schemes(&self) -> impl Iterator<Item = &str> {
-        self.schemes.iter().map(|member| member.scheme.name())
+        self.schemes.iter().flat_map(|member| &member.names).map(|name| &**name)
     }
 
     /// What is asked for, in words: `api-key`, `api-key and signature.request`, `none`.
@@ -132,9 +138,8 @@ impl Authenticate {
 
 impl std::fmt::Debug for Authenticate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = self.schemes.iter().map(|member| member.scheme.name());
         write!(f, "{:?} of ", self.demand)?;
-        f.debug_list().entries(names).finish()
+        f.debug_list().entries(self.schemes()).finish()
     }
 }
 
@@ -147,7 +152,7 @@ pub fn is_credential(name: &HeaderName) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     /// The public id of the credential, for records; never the secret.
-    pub credential: Arc<str>,
+    pub credential: CredentialId,
     /// Who owns it: the subject that `owner` doors and the service see.
     pub subject: Arc<str>,
     /// Roles, as given to the credential; a policy's `includes` widens them when doors compile.
@@ -162,6 +167,8 @@ pub struct Grant {
     pub retires_s: Option<NonZeroU32>,
     /// What is noted while it is used.
     pub usage: Usage,
+    /// On what terms the directory keeps it; only API keys have such.
+    pub terms: Terms,
 }
 
 /// A caller proved for this request. Made by [`Authenticate`](super::authenticate) alone.
@@ -271,6 +278,11 @@ pub trait Scheme: Send + Sync {
     /// nothing for schemes that do not read it.
     fn on_route(&self, _: Carried) -> Option<Arc<dyn Scheme>> {
         None
+    }
+
+    /// What verifies the tokens of each issuer, for the scheme that takes such.
+    fn issuers(&self) -> &[Arc<jwt::Verifier>] {
+        &[]
     }
 }
 

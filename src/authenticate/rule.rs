@@ -1,7 +1,7 @@
 //! Compiles `auth` as policy writes it: `{ any = […] }`, `{ all = […] }` or `"none"`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::authenticate::bearer::Carried;
 use crate::authenticate::challenge::Challenge;
+use crate::authenticate::jwt::{JwtScheme, Verifier};
 use crate::authenticate::{Authenticate, Demand, Member, Scheme, api_key, introspection, jwt};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
@@ -90,7 +91,7 @@ impl Authenticate {
             reading.wrong(Code::BadAuth, &rule.span, "`auth` names no scheme", HELP);
             return None;
         }
-        let members = members(names, schemes, reading)?;
+        let members = members((demand, names), schemes, reading)?;
         let is_signature = |member: &Member| member.missing == Reason::SignatureMissing;
         let missing = match demand {
             Demand::All => members.first().map(|first| first.missing),
@@ -116,17 +117,18 @@ impl Member {
             "signature" => Reason::SignatureMissing,
             _ => Reason::CredentialMissing,
         };
-        Self { scheme, family, missing }
+        Self { names: vec![scheme.name().into()], scheme, family, missing }
     }
 }
 
 /// The schemes with these names, or every mistake in the names.
 fn members(
-    names: &[At<String>],
+    (demand, names): (Demand, &[At<String>]),
     schemes: &BTreeMap<String, Arc<dyn Scheme>>,
     reading: &mut Reading<'_>,
 ) -> Option<Vec<Member>> {
     let mut members: Vec<Member> = Vec::with_capacity(names.len());
+    let mut are_sound = true;
     for name in names {
         let Some(scheme) = schemes.get(&name.value) else {
             // What is defined but broken was reported where it stands.
@@ -135,6 +137,7 @@ fn members(
                 let name = name.strip_prefix(kind)?.strip_prefix('.')?;
                 Some(format!("{section}.{name}"))
             });
+            are_sound = false;
             if reading.mistakes.is_broken(&broken.unwrap_or_else(|| name.value.clone())) {
                 continue;
             }
@@ -144,13 +147,19 @@ fn members(
             continue;
         };
         let member = Member::new(Arc::clone(scheme));
-        // A caller shows one credential of a kind; to prove it twice would spend its nonce twice.
-        if members.iter().any(|earlier| earlier.family == member.family) {
-            let says =
-                format!("`auth` asks twice for a credential of the kind `{}`", member.family);
-            reading.wrong(Code::BadAuth, &name.span, says, "name one scheme of a kind");
+        match members.iter_mut().find(|earlier| earlier.family == member.family) {
+            None => members.push(member),
+            Some(earlier) => match with_more(earlier, &member, demand) {
+                Ok(scheme) => {
+                    earlier.names.extend(member.names);
+                    earlier.scheme = scheme;
+                }
+                Err((says, help)) => {
+                    are_sound = false;
+                    reading.wrong(Code::BadAuth, &name.span, says, help);
+                }
+            },
         }
-        members.push(member);
     }
     let has = |family: &str| members.iter().any(|member| member.family == family);
     let carried = Carried {
@@ -163,8 +172,33 @@ fn members(
             member.scheme = scheme;
         }
     }
-    let families: BTreeSet<_> = members.iter().map(|member| member.family).collect();
-    (families.len() == names.len()).then_some(members)
+    are_sound.then_some(members)
+}
+
+/// The scheme of two tables of tokens, where a token is judged by the table whose issuer it names.
+///
+/// # Errors
+/// What is wrong with two schemes of one kind, and what to do about it. A caller shows one credential
+/// of a kind; to prove it twice would spend its nonce twice.
+fn with_more(
+    earlier: &Member,
+    member: &Member,
+    demand: Demand,
+) -> Result<Arc<dyn Scheme>, (String, &'static str)> {
+    let mut tables = earlier.scheme.issuers().to_vec();
+    let more = member.scheme.issuers();
+    if tables.is_empty() || demand != Demand::Any {
+        let says = format!("`auth` asks twice for a credential of the kind `{}`", member.family);
+        return Err((says, "name one scheme of a kind"));
+    }
+    let is_known = |own: &&Arc<Verifier>| tables.iter().any(|table| table.issuer() == own.issuer());
+    if let Some(own) = more.iter().find(is_known) {
+        let says = format!("`auth` names two tables of the issuer `{}`", own.issuer());
+        let help = "name one: a token is judged by the table whose issuer it names";
+        return Err((says, help));
+    }
+    tables.extend_from_slice(more);
+    Ok(Arc::new(JwtScheme::of(tables, Carried::default())))
 }
 
 /// What a route with these schemes asks for at first, and after something that did not do.

@@ -64,7 +64,7 @@ impl Door {
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
         let DoorRule { anyone, scopes, roles, tiers, owner, from, .. } = &rule.value;
-        let DoorRule { certificates, days, hours, observe, .. } = &rule.value;
+        let DoorRule { certificates, days, hours, zone, observe, .. } = &rule.value;
         let DoorRule { claims, acr, amr, max_age, .. } = &rule.value;
         let vocabulary = frame.vocabulary;
         let asked = [
@@ -92,7 +92,7 @@ impl Door {
         let step_up = StepUp::compile((acr.as_ref(), amr.as_ref()), max_age.as_ref(), reading);
         let step_up = step_up.map(|step_up| step_up.map(Condition::StepUp));
         let identity = asked.iter().any(Option::is_some) || !claims.is_empty() || step_up.is_some();
-        let written = Written { certificates, days, hours };
+        let written = Written { certificates, days, hours, zone };
         let circumstances = Circumstance::compile(&written, reading);
         let means_more = identity || !circumstances.is_empty();
         let circumstances = circumstances.into_iter().map(|made| made.map(Condition::Circumstance));

@@ -1,5 +1,6 @@
 //! Decides whether this principal may use this route, door by door, and makes a `Permit`.
 
+mod zone;
 mod circumstance;
 pub mod door;
 pub mod rule;

@@ -36,13 +36,17 @@ pub struct DoorRule {
     /// `"spiffe://example.org/ns/prod/*"`, `"*.partner.example"`.
     #[serde(default)]
     pub certificates: Option<At<Vec<At<String>>>>,
-    /// Days in UTC, on one of which it must be: `"mon"` to `"sun"`.
+    /// Days, on one of which it must be: `"mon"` to `"sun"`.
     #[serde(default)]
     pub days: Option<At<Vec<At<String>>>>,
-    /// Times of day in UTC, in one of which it must be: `"08:00-18:00"`. `"22:00-06:00"` goes on
-    /// into the day that follows the day it begins on.
+    /// Times of day, in one of which it must be: `"08:00-18:00"`. `"22:00-06:00"` goes on into the
+    /// day that follows the day it begins on.
     #[serde(default)]
     pub hours: Option<At<Vec<At<String>>>>,
+    /// The time zone that `days` and `hours` are told in, by its name in the machine's database:
+    /// `"Europe/Berlin"`. Default: `"UTC"`.
+    #[serde(default)]
+    pub zone: Option<At<String>>,
     /// Until a day, the door is only watched: what it would refuse passes, and is recorded.
     #[serde(default)]
     pub observe: Option<At<ObserveRule>>,

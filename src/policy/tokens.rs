@@ -43,8 +43,8 @@ impl Workshop<'_> {
             let mut reading = Reading { source, mistakes };
             match rule.compile(&name.value, &name.span, &surroundings, &mut reading) {
                 Some(scheme) => {
-                    self.verifiers.push(Arc::clone(scheme.verifier()));
-                    let name = scheme.verifier().name().to_owned();
+                    self.verifiers.extend_from_slice(scheme.issuers());
+                    let name = scheme.name().to_owned();
                     self.schemes.insert(name, Arc::new(scheme) as Arc<dyn Scheme>);
                 }
                 None => mistakes.broke(format!("jwt.{}", name.value)),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::{NoRandomness, Secret};
 use crate::store::embedded::Embedded;
-use crate::store::seal::Seal;
+use crate::store::seal::{Room, Seal};
 
 /// The name of the store's file in the state directory.
 pub const FILE_NAME: &str = "store.redb";
@@ -135,10 +135,9 @@ impl Store {
         table: Table,
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let seal = self.seal();
+        let (seal, mut room) = (self.seal(), Room::default());
         self.embedded.scan(table, (Bound::Unbounded, Bound::Unbounded), |id, sealed| {
-            let value = seal.open(table, id, sealed)?;
-            visit(id, &value)
+            visit(id, seal.open_in(table, id, sealed, &mut room)?)
         })
     }
 
@@ -157,10 +156,9 @@ impl Store {
         let seal = self.seal();
         let (seal, embedded) = (&*seal, &self.embedded);
         let part = |ids: (Bound<&str>, Bound<&str>)| {
-            let mut part = T::default();
+            let (mut part, mut room) = (T::default(), Room::default());
             embedded.scan(table, ids, |id, sealed| {
-                let value = seal.open(table, id, sealed)?;
-                visit(&mut part, id, &value)
+                visit(&mut part, id, seal.open_in(table, id, sealed, &mut room)?)
             })?;
             Ok::<T, E>(part)
         };

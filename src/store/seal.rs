@@ -133,10 +133,49 @@ impl Seal {
         id: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, StoreFault> {
+        let mut room = Room::default();
+        self.open_in(table, id, sealed, &mut room)?;
+        Ok(room.text)
+    }
+
+    /// Opens the value of this record in a room where others were opened before.
+    pub(in crate::store) fn open_in<'r>(
+        &self,
+        table: Table,
+        id: &str,
+        sealed: &[u8],
+        room: &'r mut Room,
+    ) -> Result<&'r [u8], StoreFault> {
         let place = place(table, id);
-        decrypt(&self.current.key, &place, sealed)
-            .or_else(|| decrypt(&self.previous.as_ref()?.key, &place, sealed))
-            .ok_or_else(|| StoreFault::Damaged { table: table.name(), id: id.to_owned() })
+        let keys = std::iter::once(&self.current).chain(&self.previous);
+        let mut opened = keys.filter_map(|data| decrypt_in(&data.key, &place, sealed, room));
+        match opened.next() {
+            Some(()) => Ok(&room.text),
+            None => Err(StoreFault::Damaged { table: table.name(), id: id.to_owned() }),
+        }
+    }
+}
+
+/// Memory that values are opened in, one after the other: a million at start. It is wiped when it is
+/// dropped, and before it grows.
+#[derive(Default)]
+pub(in crate::store) struct Room {
+    text: Zeroizing<Vec<u8>>,
+    additional: Vec<u8>,
+}
+
+impl Room {
+    /// Fills it with what is to be decrypted.
+    fn fill(&mut self, form: u8, place: &[u8], text: &[u8]) {
+        self.additional.clear();
+        self.additional.push(form);
+        self.additional.extend_from_slice(place);
+        if self.text.capacity() < text.len() {
+            // A vector that grows by itself leaves plain bytes behind where it was.
+            self.text = Zeroizing::new(Vec::with_capacity(text.len()));
+        }
+        self.text.clear();
+        self.text.extend_from_slice(text);
     }
 }
 
@@ -187,22 +226,23 @@ fn encrypt(key: &LessSafeKey, place: &[u8], plain: &[u8]) -> Result<Vec<u8>, NoR
 
 /// The plain bytes; nothing when the key, the place or a single bit is another.
 fn decrypt(key: &LessSafeKey, place: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut room = Room::default();
+    decrypt_in(key, place, sealed, &mut room).map(|()| room.text)
+}
+
+/// The same, in a room where others were decrypted before.
+fn decrypt_in(key: &LessSafeKey, place: &[u8], sealed: &[u8], room: &mut Room) -> Option<()> {
     let (&form, rest) = sealed.split_first()?;
     if form != FORM {
         return None;
     }
     let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
-    let mut text = Zeroizing::new(text.to_vec());
-    let plain_bytes = key
-        .open_in_place(
-            Nonce::assume_unique_for_key(*nonce),
-            Aad::from(additional(form, place)),
-            &mut text,
-        )
-        .ok()?
-        .len();
-    text.truncate(plain_bytes);
-    Some(text)
+    room.fill(form, place, text);
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let plain = key.open_in_place(nonce, Aad::from(&room.additional), &mut room.text).ok()?;
+    let plain_bytes = plain.len();
+    room.text.truncate(plain_bytes);
+    Some(())
 }
 
 fn additional(form: u8, place: &[u8]) -> Vec<u8> {

@@ -46,9 +46,10 @@ impl ApiKeyScheme {
     ///
     /// Whether the caller knows the key comes before everything else about it, so that nothing of
     /// a key can be learned without its secret.
-    fn prove(&self, text: &str, head: &Head, now: Now) -> Result<Evidence, Refusal> {
+    fn prove(&self, text: &[u8], head: &Head, now: Now) -> Result<Evidence, Refusal> {
         let Some((entry, ticket)) = self.directory.find_api_key(text) else {
-            return Err(self.unknown(text));
+            // Tokens are ASCII, so this does not fail.
+            return Err(self.unknown(str::from_utf8(text).unwrap_or_default()));
         };
         if entry.is_trap(now) {
             return Err(self.trapped(&entry.grant, head));
@@ -141,7 +142,7 @@ impl Scheme for ApiKeyScheme {
 fn presented(
     headers: &Fields,
     is_token: impl Fn(Value<'_>) -> bool,
-) -> Result<Option<&str>, Refusal> {
+) -> Result<Option<&[u8]>, Refusal> {
     let mut bearers = headers.get_all(AUTHORIZATION).filter(|value| !is_token(*value));
     let mut plain = headers.get_all(X_API_KEY);
     let carriers = (bearers.next(), plain.next());
@@ -162,8 +163,7 @@ fn presented(
         return Err(Refusal::new(Reason::CredentialMalformed)
             .because("the key has characters that no key has, or more than 512"));
     }
-    // Tokens are ASCII, so this does not fail.
-    Ok(std::str::from_utf8(token).ok())
+    Ok(Some(token))
 }
 
 /// What follows `Bearer` and exactly one space (RFC 6750 section 2.1).

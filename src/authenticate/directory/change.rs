@@ -107,8 +107,8 @@ impl Directory {
             if self.find_api_key(text).is_some() {
                 continue;
             }
-            let mac = self.mac(text);
-            let taken = self.imported.find(number_of(&mac)).is_some();
+            let mac = hash(&self.pepper, text.as_bytes());
+            let taken = self.keys.find(number_of(&mac)).is_some();
             // Two hashes that begin alike would shadow each other: once in ten million imports of
             // a million keys.
             if taken || fresh.insert(number_of(&mac), mac).is_some_and(|other| other != mac) {
@@ -183,8 +183,8 @@ impl Directory {
         loop {
             let environment = new.environment.as_deref().unwrap_or_else(|| self.environment());
             let (id, secret) = self.format.generate(environment)?;
-            if writer.is_free(id)? {
-                let mac = hash(&self.pepper, secret.expose());
+            let mac = hash(&self.pepper, secret.expose());
+            if writer.is_free(id)? && self.keys.find(number_of(&mac)).is_none() {
                 return Ok((self.record(id, kind, new, now, mac.into()), Created { id, secret }));
             }
         }

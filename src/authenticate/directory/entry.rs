@@ -1,12 +1,14 @@
 //! A credential as requests meet it: small, shared, and checked without a look at the store.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::authenticate::bounds::{Bounds, Holding};
-use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
+use crate::authenticate::directory::facts::Facts;
+use crate::authenticate::directory::record::{Kind, PROOF_BYTES, Record};
 use crate::authenticate::directory::state::{Marks, State};
 use crate::authenticate::nonce::Share;
 use crate::authenticate::signature::verifier::Verifier;
@@ -20,42 +22,82 @@ use crate::units::Network;
 /// How many different values of a kind are shared between credentials. Beyond, each has its own.
 const SHARED_MAX: usize = 1 << 16;
 
-/// An API key in memory, of either kind. With a grant it takes some 270 bytes, so a million fit
-/// beside everything else.
-#[derive(Debug)]
+/// An API key in memory, of either kind. It takes some 220 bytes, so a million fit beside everything
+/// else.
+#[derive(Clone, Debug)]
 pub(in crate::authenticate) struct Entry {
-    /// The keyed hash of the full text.
-    pub(in crate::authenticate) mac: [u8; PROOF_BYTES],
-    /// What it gives.
+    /// What it gives. The terms that it holds on stand beside that, in one piece of memory: of a
+    /// million keys none is in a cache, and each further piece would be waited for.
     pub(in crate::authenticate) grant: Arc<Grant>,
+}
+
+/// On what terms the directory keeps an API key: what proves it, and when and whence it holds.
+#[derive(Clone, Default)]
+pub struct Terms {
+    /// The keyed hash of the full text.
+    mac: [u8; PROOF_BYTES],
     networks: Arc<[Network]>,
     not_before_ms: u64,
+    /// Without a credential nothing holds: the default is over.
     expires_ms: u64,
     /// Where it was made to hold.
-    pub(in crate::authenticate) environment: Name,
+    environment: Option<Name>,
     marks: Marks,
     /// Whether nobody must ever use it.
-    pub(in crate::authenticate) canary: bool,
+    canary: bool,
+}
+
+/// What a credential gives does not depend on when and whence it holds.
+impl PartialEq for Terms {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Terms {}
+
+/// Without the hash.
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Terms({:?}, {:?})", self.environment, self.marks)
+    }
 }
 
 impl Entry {
-    /// The record, made ready; `before` is the entry that it replaces.
-    pub(in crate::authenticate) fn new(
-        record: &Record,
+    /// The facts, made ready; `before` is the entry that they replace. Nothing when a list among
+    /// them is none.
+    pub(in crate::authenticate::directory) fn new(
+        facts: &Facts<'_>,
+        mac: &[u8; PROOF_BYTES],
         shared: &mut Shared,
         before: Option<&Self>,
-    ) -> Self {
-        let described = &record.described;
-        Self {
-            mac: *record.proof,
-            grant: shared.grant(described, before.map(|before| &before.grant.usage)),
-            networks: shared.networks(&described.networks),
-            not_before_ms: described.not_before_ms.unwrap_or(0),
-            expires_ms: described.expires_ms.unwrap_or(u64::MAX),
-            environment: Name::new(&described.environment),
-            marks: described.marks(),
-            canary: described.canary,
-        }
+    ) -> Option<Self> {
+        let terms = Terms {
+            mac: *mac,
+            networks: shared.networks(&facts.networks)?,
+            not_before_ms: facts.not_before_ms.unwrap_or(0),
+            expires_ms: facts.expires_ms.unwrap_or(u64::MAX),
+            environment: Some(shared.name(facts.environment)),
+            marks: facts.marks,
+            canary: facts.canary,
+        };
+        let grant = shared.grant(facts, before.map(|before| &before.grant.usage), terms)?;
+        Some(Self { grant: Arc::new(grant) })
+    }
+
+    /// The keyed hash of its full text.
+    pub(in crate::authenticate) fn mac(&self) -> &[u8; PROOF_BYTES] {
+        &self.grant.terms.mac
+    }
+
+    /// Where it was made to hold.
+    pub(in crate::authenticate) fn environment(&self) -> Option<Name> {
+        self.grant.terms.environment
+    }
+
+    /// Whether nobody must ever use it.
+    pub(in crate::authenticate) fn is_canary(&self) -> bool {
+        self.grant.terms.canary
     }
 
     /// Whether it holds in this environment, for a caller at this address, now. Asked only after
@@ -66,28 +108,30 @@ impl Entry {
         client: IpAddr,
         now: Now,
     ) -> Result<(), Reason> {
-        if self.environment != environment {
+        let terms = &self.grant.terms;
+        if terms.environment != Some(environment) {
             return Err(Reason::CredentialEnvironment);
         }
         Holding {
-            not_before_ms: self.not_before_ms,
-            expires_ms: self.expires_ms,
-            revoked: self.marks.revoked,
-            suspended: self.marks.suspended,
-            networks: &self.networks,
+            not_before_ms: terms.not_before_ms,
+            expires_ms: terms.expires_ms,
+            revoked: terms.marks.revoked,
+            suspended: terms.marks.suspended,
+            networks: &terms.networks,
         }
         .check(client, now)
     }
 
     /// Whether its use is an alarm: it is a canary, and nobody has taken it back.
     pub(in crate::authenticate) fn is_trap(&self, now: Now) -> bool {
-        self.canary && self.state(now).0.is_live()
+        self.is_canary() && self.state(now).0.is_live()
     }
 
     /// Where it stands in its life, and when that ends.
     pub(in crate::authenticate) fn state(&self, now: Now) -> (State, Option<u64>) {
-        let expires_ms = Some(self.expires_ms).filter(|expires| *expires < u64::MAX);
-        (State::of(self.marks, expires_ms, now), expires_ms)
+        let terms = &self.grant.terms;
+        let expires_ms = Some(terms.expires_ms).filter(|expires| *expires < u64::MAX);
+        (State::of(terms.marks, expires_ms, now), expires_ms)
     }
 }
 
@@ -116,9 +160,11 @@ impl SigningEntry {
             // Such a record is refused when it is read; were it to come here, nobody holds it.
             _ => return None,
         };
+        let facts = Facts::of(described);
+        let noted = before.map(|before| &before.key.grant.usage);
         let key = SigningKey {
             verifier,
-            grant: shared.grant(described, before.map(|before| &before.key.grant.usage)),
+            grant: Arc::new(shared.grant(&facts, noted, Terms::default())?),
             bounds: Bounds {
                 not_before_ms: described.not_before_ms,
                 expires_ms: described.expires_ms,
@@ -145,24 +191,26 @@ impl SigningEntry {
 /// The parts that many credentials have in common, so that each is in memory once.
 #[derive(Default)]
 pub(in crate::authenticate) struct Shared {
-    names: HashMap<Vec<String>, Names>,
-    subjects: HashSet<Arc<str>>,
-    networks: Vec<Arc<[Network]>>,
+    lists: Once<Names>,
+    networks: Once<Arc<[Network]>>,
+    names: Once<Name>,
+    subjects: HashSet<Arc<str>, foldhash::fast::RandomState>,
 }
 
 impl Shared {
-    fn grant(&mut self, described: &Described, noted: Option<&Usage>) -> Arc<Grant> {
-        let retires_ms = described.rotating_until_ms;
+    fn grant(&mut self, facts: &Facts<'_>, noted: Option<&Usage>, terms: Terms) -> Option<Grant> {
+        let retires_ms = facts.rotating_until_ms;
         let retires_s = retires_ms.and_then(|until_ms| u32::try_from(until_ms / 1000).ok());
-        Arc::new(Grant {
-            credential: described.id.as_str().into(),
-            subject: self.subject(&described.subject),
-            roles: self.names(&described.roles),
-            scopes: self.names(&described.scopes),
-            tier: described.tier.as_deref().map(Name::new),
-            made_s: u32::try_from(described.created_ms / 1000).unwrap_or(u32::MAX),
+        Some(Grant {
+            credential: facts.id.into(),
+            subject: self.subject(facts.subject),
+            roles: self.list(&facts.roles)?,
+            scopes: self.list(&facts.scopes)?,
+            tier: facts.tier.map(|tier| self.name(tier)),
+            made_s: u32::try_from(facts.created_ms / 1000).unwrap_or(u32::MAX),
             retires_s: retires_s.and_then(NonZeroU32::new),
             usage: Usage::moved(noted),
+            terms,
         })
     }
 
@@ -177,27 +225,42 @@ impl Shared {
         subject
     }
 
-    fn names(&mut self, texts: &[String]) -> Names {
-        if let Some(kept) = self.names.get(texts) {
-            return kept.clone();
-        }
-        let names: Names = texts.iter().map(String::as_str).collect();
-        if self.names.len() < SHARED_MAX {
-            self.names.insert(texts.to_vec(), names.clone());
-        }
-        names
+    /// A name takes a lock that all threads share, so each asks for it once.
+    fn name(&mut self, text: &str) -> Name {
+        self.names.of(text, |text| Some(Name::new(text))).unwrap_or_else(|| Name::new(text))
     }
 
-    /// Few sets of networks are in use at a time; the last hundred are looked through in turn.
-    fn networks(&mut self, networks: &[Network]) -> Arc<[Network]> {
-        if let Some(kept) = self.networks.iter().find(|kept| &***kept == networks) {
-            return Arc::clone(kept);
+    fn list(&mut self, json: &str) -> Option<Names> {
+        self.lists.of(json, |json| {
+            let texts: Vec<String> = serde_json::from_str(json).ok()?;
+            Some(texts.iter().map(String::as_str).collect())
+        })
+    }
+
+    fn networks(&mut self, json: &str) -> Option<Arc<[Network]>> {
+        self.networks
+            .of(json, |json| serde_json::from_str::<Vec<Network>>(json).ok().map(Arc::from))
+    }
+}
+
+/// What was made of texts, once for each.
+struct Once<T>(HashMap<Box<str>, T, foldhash::fast::RandomState>);
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<T: Clone> Once<T> {
+    fn of(&mut self, text: &str, make: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        if let Some(kept) = self.0.get(text) {
+            return Some(kept.clone());
         }
-        let fresh: Arc<[Network]> = networks.into();
-        if self.networks.len() >= 100 {
-            self.networks.remove(0);
+        let made = make(text)?;
+        if self.0.len() < SHARED_MAX {
+            self.0.insert(text.into(), made.clone());
         }
-        self.networks.push(Arc::clone(&fresh));
-        fresh
+        Some(made)
     }
 }

@@ -67,7 +67,7 @@ impl Directory {
     ) -> Result<Vec<Rotated>, DirectoryFault> {
         let mut writer = self.turn();
         let (mut records, mut rotated, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
-        for id in self.ids_of_owner(owner) {
+        for id in self.ids_of_owner(&writer, owner) {
             let mut old = writer.record(id)?;
             let holds = old.described.state(now).is_live();
             if !holds || old.described.rotated_to.is_some() {
@@ -155,7 +155,7 @@ impl Directory {
         let mut writer = self.turn();
         let ids = match which {
             Which::Key(id) => vec![*id],
-            Which::Owner(owner) => self.ids_of_owner(owner),
+            Which::Owner(owner) => self.ids_of_owner(&writer, owner),
         };
         if let (Which::Owner(owner), []) = (which, ids.as_slice()) {
             return Err(DirectoryFault::Nobody(owner.clone()));
@@ -173,14 +173,9 @@ impl Directory {
         Ok(changed.iter().map(|record| record.described.id).collect())
     }
 
-    /// Who calls has the turn, so that nothing is added meanwhile.
-    fn ids_of_owner(&self, owner: &str) -> Vec<KeyId> {
+    fn ids_of_owner(&self, writer: &Writer, owner: &str) -> Vec<KeyId> {
         let mut ids = Vec::new();
-        self.each_grant(|grant| {
-            if &*grant.subject == owner {
-                ids.extend(KeyId::parse(&grant.credential));
-            }
-        });
+        self.each_of(writer, owner, |held| ids.extend(KeyId::parse(&held.grant().credential)));
         ids.sort_unstable();
         ids
     }

@@ -14,8 +14,10 @@ pub mod own;
 pub mod state;
 pub mod tally;
 
+mod facts;
 pub(in crate::authenticate) mod entry;
 mod load;
+mod owners;
 mod shelf;
 
 use std::collections::HashMap;
@@ -28,8 +30,10 @@ use ring::hmac;
 
 use crate::authenticate::alarm::Alarms;
 use crate::authenticate::directory::entry::{Entry, Shared, SigningEntry};
+use crate::authenticate::directory::facts::Facts;
 use crate::authenticate::directory::fault::DirectoryFault;
 use crate::authenticate::directory::load::Fresh;
+use crate::authenticate::directory::owners::Owners;
 use crate::authenticate::directory::record::{Described, Kind, PROOF_BYTES, Record};
 use crate::authenticate::directory::shelf::Shelf;
 use crate::authenticate::directory::state::{Counts, State};
@@ -44,11 +48,9 @@ use crate::store::{Store, Table};
 
 const PEPPER_BYTES_MIN: usize = 32;
 
-/// The first number of a ticket: an API key that is found by its id, one that is found by its hash,
-/// or a signing key.
-const NAMED: u64 = 0;
-const IMPORTED: u64 = 1;
-const SIGNING: u64 = 2;
+/// The first number of a ticket: an API key, which is found by its hash, or a signing key.
+const API_KEY: u64 = 0;
+const SIGNING: u64 = 1;
 
 /// What unknown keys are compared with, so that they cost what known ones do.
 const NOBODY: [u8; PROOF_BYTES] = [0; PROOF_BYTES];
@@ -58,8 +60,9 @@ pub struct Directory {
     format: KeyFormat,
     environment: Name,
     pepper: hmac::Key,
-    keys: Shelf<Arc<Entry>>,
-    imported: Shelf<Arc<Entry>>,
+    /// API keys of both kinds, by the beginnings of their hashes: whatever a text is, one search
+    /// finds it, and how long that takes tells nothing of ids.
+    keys: Shelf<Entry>,
     signing: Shelf<SigningEntry>,
     writer: Mutex<Writer>,
     store: Arc<Store>,
@@ -67,12 +70,14 @@ pub struct Directory {
     tallying: Mutex<()>,
     alarms: Alarms,
     max_ages: HashMap<String, Duration>,
+    owner_hashes: foldhash::fast::RandomState,
 }
 
 /// What only those who change credentials need; they take turns.
 struct Writer {
     store: Arc<Store>,
     shared: Shared,
+    owners: Owners,
     count: usize,
 }
 
@@ -95,19 +100,24 @@ impl Directory {
         if !is_word(environment) {
             return Err(DirectoryFault::BadEnvironment(environment.to_owned()));
         }
-        let writer = Writer { store: Arc::clone(&store), shared: Shared::default(), count: 0 };
+        let writer = Writer {
+            store: Arc::clone(&store),
+            shared: Shared::default(),
+            owners: Owners::default(),
+            count: 0,
+        };
         let directory = Self {
             format: KeyFormat::default(),
             environment: Name::new(environment),
             pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper.expose()),
             keys: Shelf::new(),
-            imported: Shelf::new(),
             signing: Shelf::new(),
             writer: Mutex::new(writer),
             store: Arc::clone(&store),
             tallying: Mutex::default(),
             alarms: Alarms::default(),
             max_ages: HashMap::new(),
+            owner_hashes: foldhash::fast::RandomState::default(),
         };
         directory.load()?;
         Ok(directory)
@@ -195,8 +205,8 @@ impl Directory {
     /// for metrics and not for requests.
     pub fn counts_by_state(&self, now: Now) -> Counts {
         let mut counts = Counts::default();
-        let oldest_s = |environment: Name| {
-            let max_age = self.max_age(environment.text())?;
+        let oldest_s = |environment: Option<Name>| {
+            let max_age = self.max_age(environment?.text())?;
             Some(now.unix_s().saturating_sub(max_age.as_secs()))
         };
         let mut count = |grant: &Grant, environment, (state, expires_ms): (State, Option<u64>)| {
@@ -218,9 +228,12 @@ impl Directory {
                     Some(counts.next_expiry_ms.map_or(end, |first| first.min(end)));
             }
         };
-        self.keys.each(|entry| count(&entry.grant, entry.environment, entry.state(now)));
-        self.imported.each(|entry| count(&entry.grant, entry.environment, entry.state(now)));
-        self.signing.each(|entry| count(&entry.key.grant, entry.environment, entry.state(now)));
+        self.keys.each(|entry| count(&entry.grant, entry.environment(), entry.state(now)));
+        let signing = |entry: &SigningEntry| (Some(entry.environment), entry.state(now));
+        self.signing.each(|entry| {
+            let (environment, state) = signing(entry);
+            count(&entry.key.grant, environment, state);
+        });
         counts
     }
 
@@ -230,22 +243,20 @@ impl Directory {
         self.format().resembles(text) || self.find_api_key(text).is_some()
     }
 
-    /// Finds the API key with this text. Whatever the text is, this costs one HMAC, two searches
-    /// and one comparison whose time does not depend on what is compared.
-    pub(in crate::authenticate) fn find_api_key(&self, text: &str) -> Option<(Arc<Entry>, Ticket)> {
-        let mac = self.mac(text);
+    /// Finds the API key with this text. Whatever the text is, this costs one HMAC, one search and
+    /// one comparison whose time does not depend on what is compared.
+    pub(in crate::authenticate) fn find_api_key(
+        &self,
+        text: impl AsRef<[u8]>,
+    ) -> Option<(Entry, Ticket)> {
+        let mac = hash(&self.pepper, text.as_ref());
         // How long a search takes tells something of the hash that is searched for, but nothing
         // of the key: only those who have the pepper can choose a hash.
         let number = number_of(&mac);
-        let imported = self.imported.find(number).map(|entry| (entry, Ticket(IMPORTED, number)));
-        let named = self.format.parse(text).and_then(|parsed| {
-            let number = parsed.id.number();
-            self.keys.find(number).map(|entry| (entry, Ticket(NAMED, number)))
-        });
-        let candidate = imported.or(named);
-        let expected = candidate.as_ref().map_or(&NOBODY, |(entry, _)| &entry.mac);
+        let candidate = self.keys.find(number);
+        let expected = candidate.as_ref().map_or(&NOBODY, Entry::mac);
         let same = equal(expected, &mac);
-        candidate.filter(|_| same)
+        Some((candidate.filter(|_| same)?, Ticket(API_KEY, number)))
     }
 
     /// The environment whose keys are accepted here, as a name.
@@ -263,46 +274,56 @@ impl Directory {
     fn publish(&self, writer: &mut Writer, records: &[Record]) {
         let mut fresh = Fresh::default();
         records.iter().for_each(|record| self.ready(record, &mut writer.shared, &mut fresh));
-        self.set(fresh);
+        self.set(writer, fresh);
     }
 
     /// Makes a record ready for requests.
     fn ready(&self, record: &Record, shared: &mut Shared, fresh: &mut Fresh) {
-        let entry = |shelf: &Shelf<Arc<Entry>>, number, shared| {
-            let before = shelf.find(number);
-            (number, Arc::new(Entry::new(record, shared, before.as_deref())))
-        };
-        let number = record.described.id.number();
-        match record.described.kind {
-            Kind::ApiKey => fresh.keys.push(entry(&self.keys, number, shared)),
-            Kind::Imported => {
-                let number = number_of(&record.proof);
-                fresh.imported.push(entry(&self.imported, number, shared));
+        let described = &record.described;
+        match described.kind {
+            Kind::ApiKey | Kind::Imported => {
+                // What was read of a record is lists that are lists.
+                let _ = self.ready_key(&Facts::of(described), &record.proof, shared, fresh);
             }
             Kind::Signing | Kind::Verifying => {
+                let number = described.id.number();
                 let before = self.signing.find(number);
                 let entry = SigningEntry::new(record, shared, before.as_ref());
                 fresh.signing.extend(entry.map(|entry| (number, entry)));
+                fresh.owned.push((self.mark(&described.subject, true), number));
             }
         }
     }
 
-    fn set(&self, fresh: Fresh) {
+    /// Makes an API key ready for requests. Nothing when a list among its facts is none.
+    fn ready_key(
+        &self,
+        facts: &Facts<'_>,
+        mac: &[u8; PROOF_BYTES],
+        shared: &mut Shared,
+        fresh: &mut Fresh,
+    ) -> Option<()> {
+        let number = number_of(mac);
+        let entry = Entry::new(facts, mac, shared, self.keys.find(number).as_ref())?;
+        fresh.keys.push((number, entry));
+        fresh.owned.push((self.mark(facts.subject, false), number));
+        Some(())
+    }
+
+    fn set(&self, writer: &mut Writer, fresh: Fresh) {
         self.keys.set(fresh.keys);
-        self.imported.set(fresh.imported);
         self.signing.set(fresh.signing);
+        writer.owners.add(fresh.owned);
     }
 
     /// What a stored credential gives, as requests meet it.
     fn grant(&self, described: &Described, proof: &[u8; PROOF_BYTES]) -> Option<Arc<Grant>> {
-        let number = described.id.number();
         match described.kind {
-            Kind::ApiKey => self.keys.find(number).map(|entry| Arc::clone(&entry.grant)),
-            Kind::Imported => {
-                self.imported.find(number_of(proof)).map(|entry| Arc::clone(&entry.grant))
+            Kind::ApiKey | Kind::Imported => {
+                self.keys.find(number_of(proof)).map(|entry| entry.grant)
             }
             Kind::Signing | Kind::Verifying => {
-                self.signing.find(number).map(|entry| Arc::clone(&entry.key.grant))
+                self.signing.find(described.id.number()).map(|entry| Arc::clone(&entry.key.grant))
             }
         }
     }
@@ -310,12 +331,7 @@ impl Directory {
     /// Shows what every credential gives, in no order that means anything.
     fn each_grant(&self, mut visit: impl FnMut(&Arc<Grant>)) {
         self.keys.each(|entry| visit(&entry.grant));
-        self.imported.each(|entry| visit(&entry.grant));
         self.signing.each(|entry| visit(&entry.key.grant));
-    }
-
-    fn mac(&self, text: &str) -> [u8; PROOF_BYTES] {
-        hash(&self.pepper, text.as_bytes())
     }
 
     /// Waits for a turn to change credentials. Whoever panicked in theirs left nothing half done:
@@ -339,8 +355,7 @@ impl Keeper for Directory {
             let key = self.signing_key(number).ok_or(Reason::CredentialRevoked)?;
             return key.bounds.check(client, now);
         }
-        let shelf = if kind == IMPORTED { &self.imported } else { &self.keys };
-        let entry = shelf.find(number).ok_or(Reason::CredentialRevoked)?;
+        let entry = self.keys.find(number).ok_or(Reason::CredentialRevoked)?;
         entry.check(self.environment, client, now)
     }
 }
@@ -373,7 +388,7 @@ fn hash(pepper: &hmac::Key, text: &[u8]) -> [u8; PROOF_BYTES] {
     tag.as_ref().try_into().unwrap_or(NOBODY)
 }
 
-/// Where an imported key stands: the first 64 bits of its hash.
+/// Where an API key stands: the first 64 bits of its hash.
 fn number_of(mac: &[u8; PROOF_BYTES]) -> u64 {
     mac.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }

@@ -81,9 +81,11 @@ impl Directory {
     /// # Errors
     /// When the one that is shown does not do, or the store fails.
     pub fn own(&self, asker: &Asker, now: Now) -> Result<Vec<Described>, DirectoryFault> {
-        self.reach(&self.turn(), asker, Wish::Other, now)?;
+        let writer = self.turn();
+        self.reach(&writer, asker, Wish::Other, now)?;
         let mut ids = Vec::new();
-        self.each_of(&asker.subject, now, |id, _, made_s| ids.push((made_s, id)));
+        self.each_own(&writer, asker, now, |id, _, made_s| ids.push((made_s, id)));
+        drop(writer);
         ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.truncate(LISTED_MAX);
         ids.into_iter().map(|(_, id)| self.describe(id)).collect()
@@ -135,7 +137,7 @@ impl Directory {
         }
         new.check(now)?;
         self.check_age(&new, now)?;
-        self.room_for_own(asker, asker.live_max, now)?;
+        self.room_for_own(&writer, asker, asker.live_max, now)?;
         writer.room_for(1)?;
         let (record, created) = self.make(&writer, Kind::ApiKey, new, now)?;
         self.commit(&mut writer, &[record])?;
@@ -167,7 +169,7 @@ impl Directory {
         self.own_environment(&again)?;
         // A key that is replaced does not count, so that whoever has as many as they may can still
         // rotate them; there is an end to that too.
-        self.room_for_own(asker, asker.live_max.saturating_add(1), now)?;
+        self.room_for_own(&writer, asker, asker.live_max.saturating_add(1), now)?;
         writer.room_for(1)?;
         let (mut fresh, created) = self.succeed(&writer, &mut old, overlap, now)?;
         let ends = &mut fresh.described.expires_ms;
@@ -245,10 +247,16 @@ impl Directory {
     }
 
     /// Whether an owner may have one more credential.
-    fn room_for_own(&self, asker: &Asker, live_max: usize, now: Now) -> Result<(), DirectoryFault> {
+    fn room_for_own(
+        &self,
+        writer: &Writer,
+        asker: &Asker,
+        live_max: usize,
+        now: Now,
+    ) -> Result<(), DirectoryFault> {
         let (mut live, mut leaving, mut lately) = (0, 0, 0);
         let since_s = now.unix_s().saturating_sub(MADE_WITHIN_S);
-        self.each_of(&asker.subject, now, |_, state, made_s| {
+        self.each_own(writer, asker, now, |_, state, made_s| {
             lately += usize::from(made_s >= since_s);
             leaving += usize::from(state == State::Rotating);
             live += usize::from(state.is_live() && state != State::Rotating);
@@ -262,23 +270,21 @@ impl Directory {
         Ok(())
     }
 
-    /// Shows every credential of an owner but canaries, with its state and when it was made.
-    fn each_of(&self, owner: &str, now: Now, mut visit: impl FnMut(KeyId, State, u64)) {
-        let mut seen = |grant: &crate::authenticate::Grant, state: State| {
-            if &*grant.subject == owner
-                && let Some(id) = KeyId::parse(&grant.credential)
+    /// Shows every credential of whoever asks but canaries, with its state and when it was made.
+    fn each_own(
+        &self,
+        writer: &Writer,
+        asker: &Asker,
+        now: Now,
+        mut visit: impl FnMut(KeyId, State, u64),
+    ) {
+        self.each_of(writer, &asker.subject, |held| {
+            if !held.is_canary()
+                && let Some(id) = KeyId::parse(&held.grant().credential)
             {
-                visit(id, state, u64::from(grant.made_s));
+                visit(id, held.state(now), u64::from(held.grant().made_s));
             }
-        };
-        for shelf in [&self.keys, &self.imported] {
-            shelf.each(|entry| {
-                if !entry.canary {
-                    seen(&entry.grant, entry.state(now).0);
-                }
-            });
-        }
-        self.signing.each(|entry| seen(&entry.key.grant, entry.state(now).0));
+        });
     }
 }
 

@@ -5,6 +5,7 @@
 //! none of which is in a cache, waits for memory once and not at every halving. A writer copies one
 //! compartment, about 1,000 entries of that million.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -28,6 +29,8 @@ impl<V: Clone> Shelf<V> {
 
     /// The value with this number.
     pub(in crate::authenticate) fn find(&self, number: u64) -> Option<V> {
+        #[cfg(test)]
+        looked_at::note(1);
         let spread = spread(number);
         self.compartments.get(compartment(spread))?.load().find(number, spread).cloned()
     }
@@ -35,20 +38,15 @@ impl<V: Clone> Shelf<V> {
     /// Sets many values at once. Where a number stands twice, the last one holds.
     ///
     /// Callers take turns: two writers at a time could undo each other's change.
-    pub(in crate::authenticate) fn set(&self, mut fresh: Vec<(u64, V)>) {
-        fresh.sort_by_key(|(number, _)| compartment(spread(*number)));
-        let mut fresh = fresh.into_iter().peekable();
-        while let Some((number, value)) = fresh.next() {
-            let at = compartment(spread(number));
-            let mut entries = vec![(number, value)];
-            while let Some(entry) = fresh.next_if(|entry| compartment(spread(entry.0)) == at) {
-                entries.push(entry);
-            }
+    pub(in crate::authenticate) fn set(&self, fresh: Vec<(u64, V)>) {
+        let mut groups: BTreeMap<usize, Vec<(u64, V)>> = BTreeMap::new();
+        // The newest first, for of equals the first one is kept.
+        for entry in fresh.into_iter().rev() {
+            groups.entry(compartment(spread(entry.0))).or_default().push(entry);
+        }
+        for (at, mut entries) in groups {
             let Some(of_group) = self.compartments.get(at) else { continue };
-            let old = of_group.load();
-            // The sort is stable, so the newest stands first among equals and is the one kept.
-            entries.reverse();
-            entries.extend(old.entries().cloned());
+            entries.extend(of_group.load().entries().cloned());
             of_group.store(Arc::new(Table::of(entries)));
         }
     }
@@ -57,6 +55,8 @@ impl<V: Clone> Shelf<V> {
     pub(in crate::authenticate) fn each(&self, mut visit: impl FnMut(&V)) {
         for compartment in &self.compartments {
             for (_, value) in compartment.load().entries() {
+                #[cfg(test)]
+                looked_at::note(1);
                 visit(value);
             }
         }
@@ -127,10 +127,26 @@ fn compartment(spread: u64) -> usize {
     usize::try_from(spread >> (u64::BITS - COMPARTMENT_BITS)).unwrap_or_default()
 }
 
+/// How many entries this thread has looked at, so that a test can tell a search from a walk.
+#[cfg(test)]
+pub(super) mod looked_at {
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn note(more: usize) {
+        COUNT.set(COUNT.get() + more);
+    }
+
+    pub(in crate::authenticate::directory) fn take() -> usize {
+        COUNT.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;

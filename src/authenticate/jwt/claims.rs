@@ -89,7 +89,7 @@ impl Mapping {
             .ok_or_else(|| malformed("the token names no subject"))?;
         let tier = self.tier.as_ref().and_then(|path| path.find(claims)).and_then(Json::text);
         Ok(Grant {
-            credential,
+            credential: credential.into(),
             subject: subject.into(),
             roles: names(&self.roles, claims, &self.known.roles),
             scopes: names(&self.scopes, claims, &self.known.scopes),

@@ -46,9 +46,10 @@ use crate::refusal::{Reason, Refusal};
 /// The family of these schemes, as `auth` names them before the dot.
 pub const FAMILY: &str = "jwt";
 
-/// Accepts the tokens of an issuer as a policy's `[jwt.NAME]` demands.
+/// Accepts the tokens of an issuer as a policy's `[jwt.NAME]` demands, or those of several: each token
+/// is judged by the table whose issuer it names, and by that one alone.
 pub struct JwtScheme {
-    verifier: Arc<Verifier>,
+    verifiers: Box<[Arc<Verifier>]>,
     /// What else `Authorization` may carry on the route.
     carried: Carried,
 }
@@ -97,9 +98,27 @@ pub struct Counts {
 }
 
 impl JwtScheme {
-    /// What all routes that name the scheme share.
-    pub fn verifier(&self) -> &Arc<Verifier> {
-        &self.verifier
+    /// The scheme of these tables, at least one, no two of one issuer.
+    pub fn of(verifiers: Vec<Arc<Verifier>>, carried: Carried) -> Self {
+        Self { verifiers: verifiers.into(), carried }
+    }
+
+    /// The table that judges a token: the one that has verified it before, or whose issuer it names.
+    ///
+    /// What it names is not believed: that table's keys have to have signed it. One that names none
+    /// of them, or nothing that can be read, goes to the first, which refuses it for what it would
+    /// if it stood alone, at the same cost.
+    fn judge(&self, token: &str, digest: &Digest, now: Now) -> Option<&Arc<Verifier>> {
+        let (first, others) = self.verifiers.split_first()?;
+        if others.is_empty() {
+            return Some(first);
+        }
+        let knows = |table: &&Arc<Verifier>| table.cache.get(digest, now.unix_s()).is_some();
+        let named = || {
+            let issuer = jws::claimed_issuer(token)?;
+            self.verifiers.iter().find(|table| *table.issuer == *issuer)
+        };
+        self.verifiers.iter().find(knows).or_else(named).or(Some(first))
     }
 
     /// The token that `Authorization` carries for this scheme, and how; nothing when it carries
@@ -114,30 +133,39 @@ impl JwtScheme {
             Presented::Bearer => Err(malformed("the token does not have three parts")),
         }
     }
+
+    fn rejected(&self, by: Option<&Arc<Verifier>>, refusal: Refusal) -> Attempt {
+        let Some(table) = by else { return Attempt::Rejected(refusal) };
+        table.counts.refused.fetch_add(1, Ordering::Relaxed);
+        Attempt::Rejected(refusal.by(&table.origin))
+    }
 }
 
 impl Scheme for JwtScheme {
     fn name(&self) -> &str {
-        &self.verifier.name
+        self.verifiers.first().map_or(FAMILY, |table| &table.name)
     }
 
     fn attempt(&self, head: &Head, now: Now) -> Attempt {
-        let proved = match self.shown(head) {
+        let (how, token) = match self.shown(head) {
             Ok(None) => return Attempt::Absent,
-            Ok(Some((how, token))) => self.verifier.prove(how, token, head, now),
-            Err(refusal) => Err(refusal),
+            Ok(Some(shown)) => shown,
+            Err(refusal) => return self.rejected(self.verifiers.first(), refusal),
         };
-        match proved {
+        let digest = sha256(token);
+        let Some(table) = self.judge(token, &digest, now) else { return Attempt::Absent };
+        match table.prove((how, token, &digest), head, now) {
             Ok(evidence) => Attempt::Accepted(evidence),
-            Err(refusal) => {
-                self.verifier.counts.refused.fetch_add(1, Ordering::Relaxed);
-                Attempt::Rejected(refusal.by(&self.verifier.origin))
-            }
+            Err(refusal) => self.rejected(Some(table), refusal),
         }
     }
 
     fn on_route(&self, carried: Carried) -> Option<Arc<dyn Scheme>> {
-        Some(Arc::new(Self { verifier: Arc::clone(&self.verifier), carried }))
+        Some(Arc::new(Self { verifiers: self.verifiers.clone(), carried }))
+    }
+
+    fn issuers(&self) -> &[Arc<Verifier>] {
+        &self.verifiers
     }
 }
 
@@ -145,6 +173,11 @@ impl Verifier {
     /// The name of the scheme, `jwt.NAME`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whose tokens it verifies: their `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// The issuer's keys.
@@ -165,17 +198,17 @@ impl Verifier {
     /// Proves the caller who shows this token.
     ///
     /// The signature is verified once; whether the token holds, is bound or was revoked is looked
-    /// at each time.
+    /// at each time. A token is known by its SHA-256: a quicker hash could be made to collide, and
+    /// whoever holds one token would pass for another's holder; to compare the tokens themselves,
+    /// they would have to lie in memory, where only their hashes do.
     fn prove(
         &self,
-        how: Presented,
-        token: &str,
+        (how, token, digest): (Presented, &str, &Digest),
         head: &Head,
         now: Now,
     ) -> Result<Evidence, Refusal> {
         let keys = self.keys.current(now)?;
-        let digest = sha256(token);
-        let known = self.cache.get(&digest, now.unix_s());
+        let known = self.cache.get(digest, now.unix_s());
         // One that holds no longer costs what it did when it was seen first.
         let holds = |known: &Arc<Token>| {
             known.verified.generation == keys.generation && known.check(now).is_ok()
@@ -186,12 +219,12 @@ impl Verifier {
                 known
             }
             None => {
-                let verified = self.verify(token, &digest, &keys)?;
+                let verified = self.verify(token, digest, &keys)?;
                 let fresh = Arc::new(Token::new(verified, self.limits, &self.sessions));
                 // What does not hold is not worth a place.
                 fresh.check(now)?;
                 self.counts.verified.fetch_add(1, Ordering::Relaxed);
-                self.cache.put(digest, Arc::clone(&fresh), fresh.end_s(), now.unix_s());
+                self.cache.put(*digest, Arc::clone(&fresh), fresh.end_s(), now.unix_s());
                 fresh
             }
         };
@@ -203,12 +236,13 @@ impl Verifier {
         };
         let verified = &held.verified;
         let dpop_nonce = binding::check(verified, (how, token), head, now, demand)?;
-        let keeper: Arc<dyn Keeper> = Arc::clone(&held) as _;
+        let (grant, assurance) = (Arc::clone(&verified.grant), Arc::clone(&verified.assurance));
+        let keeper: Arc<dyn Keeper> = held;
         Ok(Evidence {
-            grant: Arc::clone(&verified.grant),
+            grant,
             digest_covered: false,
             standing: Some(Standing::new(keeper, Ticket::default())),
-            assurance: Some(Arc::clone(&verified.assurance)),
+            assurance: Some(assurance),
             dpop_nonce,
         })
     }
@@ -259,7 +293,7 @@ impl fmt::Debug for Verifier {
 
 impl fmt::Debug for JwtScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JwtScheme({})", self.verifier.origin)
+        write!(f, "JwtScheme({:?})", self.verifiers)
     }
 }
 

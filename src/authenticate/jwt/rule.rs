@@ -125,7 +125,7 @@ impl JwtRule {
             nonces: Arc::clone(surroundings.nonces),
             counts: Counts::default(),
         };
-        Some(JwtScheme { verifier: Arc::new(verifier), carried: Carried::default() })
+        Some(JwtScheme::of(vec![Arc::new(verifier)], Carried::default()))
     }
 
     fn audience(&self, reading: &mut Reading<'_>) -> Option<Box<[Box<str>]>> {

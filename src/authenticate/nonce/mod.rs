@@ -1,19 +1,17 @@
 //! Remembers the nonces of signed requests, so that each request is accepted once.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+mod shard;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ring::digest::{Context, SHA256};
+use foldhash::quality::FixedState;
 use zeroize::Zeroizing;
 
+use crate::authenticate::nonce::shard::{Fingerprint, Shard};
 use crate::clock::Now;
 use crate::store::{Batch, Store, StoreFault, Table};
-
-/// How many nonces a claim forgets at most, when their time has come. It adds one and takes away up
-/// to so many, so what has expired drains faster than it can gather.
-const SWEPT_PER_CLAIM: usize = 8;
 
 /// Into how many parts the store is cut, each under its own lock.
 const SHARDS: usize = 64;
@@ -23,7 +21,7 @@ const SHARE_OF: usize = 4;
 
 /// The record that says what a clean stop kept, and how the names of its parts begin.
 const HISTORY: &str = "nonces";
-/// How many nonces a part holds, in 24 bytes each.
+/// How many nonces a part holds, in 16 bytes each.
 const PART_NONCES: usize = 50_000;
 
 /// The nonces that were used and could be used again. Bounded; when it is full of live ones,
@@ -31,6 +29,8 @@ const PART_NONCES: usize = 50_000;
 #[derive(Debug)]
 pub struct Nonces {
     shards: [Mutex<Shard>; SHARDS],
+    /// What nonces are hashed with; see [`Nonces::fingerprint`].
+    seed: u64,
     held: AtomicUsize,
     capacity: usize,
     /// How many of them one key may hold.
@@ -59,26 +59,15 @@ pub enum Claim {
     OverShare,
 }
 
-/// The first half of a SHA-256: nobody finds two nonces with the same.
-type Fingerprint = [u8; 16];
 /// A fingerprint and the Unix milliseconds until which it is remembered.
-const ENTRY_BYTES: usize = 24;
-
-#[derive(Debug, Default)]
-struct Shard {
-    /// Until when each is remembered, in steady milliseconds, and for whom.
-    ///
-    /// Fingerprints are spread already, so a quick hash does; it is seeded, lest a partner that makes
-    /// many nonces choose where they fall.
-    held: HashMap<Fingerprint, (u64, Share), foldhash::fast::RandomState>,
-    /// The same, soonest first.
-    soonest: BinaryHeap<Reverse<(u64, Fingerprint)>>,
-}
+const ENTRY_BYTES: usize = 16;
+/// What is hashed to see whether a later process hashes as this one does.
+const PROBE: (&str, &str) = ("probe", "0123456789abcdefghijklmnopqrstuvwxyz");
 
 impl Nonces {
     /// An empty store for at most `capacity` nonces, which knows nothing of what was used before
     /// `started`: see [`Nonces::remembers`]. One key gets at most a quarter of it. One nonce takes
-    /// some 90 bytes.
+    /// some 50 bytes.
     pub fn new(capacity: usize, started: Now) -> Self {
         // What was signed within the second of the start may have been used just before it.
         let history_from_s = AtomicU64::new(started.unix_ms.div_ceil(1000));
@@ -91,6 +80,8 @@ impl Nonces {
     pub fn with_history(capacity: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
+            // Random, and the standard library's own randomness cannot fail.
+            seed: RandomState::new().hash_one(SHARDS),
             held: AtomicUsize::new(0),
             capacity,
             share_max: capacity,
@@ -106,11 +97,11 @@ impl Nonces {
     /// # Errors
     /// When the store fails.
     pub fn restored(capacity: usize, store: &Store, started: Now) -> Result<Self, StoreFault> {
-        let nonces = Self::new(capacity, started);
+        let mut nonces = Self::new(capacity, started);
         let Some(header) = store.get(Table::Meta, HISTORY)? else { return Ok(nonces) };
         let mut batch = Batch::default();
         batch.delete(Table::Meta, HISTORY);
-        let [from_s, window_s, count] = numbers(&header);
+        let [from_s, window_s, count, seed, probe] = numbers(&header);
         let mut kept = Vec::new();
         for part in 0..usize::try_from(count).unwrap_or(usize::MAX).div_ceil(PART_NONCES) {
             let id = format!("{HISTORY}.{part}");
@@ -118,6 +109,12 @@ impl Nonces {
             batch.delete(Table::Meta, id);
         }
         store.write(batch)?;
+        let fresh = std::mem::replace(&mut nonces.seed, seed);
+        if nonces.fingerprint(PROBE.0, PROBE.1) != probe {
+            // It was kept by a version that hashes otherwise, and says nothing to this one.
+            nonces.seed = fresh;
+            return Ok(nonces);
+        }
         let whole = kept.iter().map(|part| part.len() / ENTRY_BYTES).sum::<usize>();
         if u64::try_from(whole) != Ok(count) || whole > capacity {
             // What cannot be remembered whole is no history.
@@ -140,11 +137,11 @@ impl Nonces {
         let steady_ms = now.steady_ns / 1_000_000;
         let mut entries = Vec::new();
         for shard in &self.shards {
-            for (fingerprint, (until, _)) in &locked(shard).held {
+            for (fingerprint, until) in locked(shard).entries() {
                 if let Some(left_ms) = until.checked_sub(steady_ms).filter(|left| *left > 0) {
                     let until_ms = now.unix_ms.saturating_add(left_ms);
-                    entries.extend_from_slice(fingerprint);
-                    entries.extend_from_slice(&until_ms.to_be_bytes());
+                    let entry = [fingerprint, until_ms].map(u64::to_be_bytes);
+                    entries.extend_from_slice(entry.as_flattened());
                 }
             }
         }
@@ -158,6 +155,8 @@ impl Nonces {
             self.history_from_s.load(Ordering::Relaxed),
             self.window_s.load(Ordering::Relaxed),
             u64::try_from(count).unwrap_or(u64::MAX),
+            self.seed,
+            self.fingerprint(PROBE.0, PROBE.1),
         ];
         let header = header.map(u64::to_be_bytes).as_flattened().to_vec();
         batch.put(Table::Meta, HISTORY, Zeroizing::new(header));
@@ -167,14 +166,13 @@ impl Nonces {
 
     /// Takes one nonce of a history back.
     fn restore(&self, entry: &[u8; ENTRY_BYTES], started: Now) {
-        let Some((fingerprint, until_ms)) = entry.split_first_chunk() else { return };
-        let until_ms = until_ms.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let [fingerprint, until_ms] = numbers(entry);
         let left_ms = until_ms.saturating_sub(started.unix_ms).saturating_add(1);
         let until = (started.steady_ns / 1_000_000).saturating_add(left_ms);
-        let Some(own) = self.shards.get(usize::from(fingerprint[0]) % SHARDS) else { return };
+        let Some(own) = self.shard(fingerprint) else { return };
         if self.reserve() {
             // Whose it was is not kept, so it counts for nobody's share.
-            locked(own).insert(*fingerprint, until, Share::default());
+            locked(own).insert(fingerprint, until, Share::default());
         }
     }
 
@@ -226,13 +224,11 @@ impl Nonces {
     /// One that is set back makes forgotten signatures young again: callers add to `until_ms` what
     /// they allow clocks to differ by.
     pub fn claim(&self, keyid: &str, share: &Share, nonce: &str, until_ms: u64, now: Now) -> Claim {
-        let fingerprint = fingerprint(keyid, nonce);
+        let fingerprint = self.fingerprint(keyid, nonce);
         let steady_ms = now.steady_ns / 1_000_000;
         let left_ms = until_ms.saturating_sub(now.unix_ms).saturating_add(1);
         let until = steady_ms.saturating_add(left_ms);
-        let Some(own) = self.shards.get(usize::from(fingerprint[0]) % SHARDS) else {
-            return Claim::Full;
-        };
+        let Some(own) = self.shard(fingerprint) else { return Claim::Full };
 
         let mut refused = Claim::Full;
         for is_full in [false, true] {
@@ -242,7 +238,7 @@ impl Nonces {
             }
             let mut shard = locked(own);
             self.give_back(shard.sweep(steady_ms));
-            if shard.holds(&fingerprint, steady_ms) {
+            if shard.holds(fingerprint, steady_ms) {
                 return Claim::Seen;
             }
             if !share.reserve(self.share_max) {
@@ -257,6 +253,25 @@ impl Nonces {
             refused = Claim::Full;
         }
         refused
+    }
+
+    /// A seeded hash of a nonce and whose it is.
+    ///
+    /// A replay always has the fingerprint of what it repeats, whatever the hash, so none passes. Two
+    /// nonces with one fingerprint would have the second refused: among a million that are remembered
+    /// that meets one request in 10^13. Who could choose such nonces, for which the seed is needed,
+    /// would have none but their own requests refused: the key is hashed too.
+    fn fingerprint(&self, keyid: &str, nonce: &str) -> Fingerprint {
+        let mut hasher = FixedState::with_seed(self.seed).build_hasher();
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hasher.write_usize(keyid.len());
+        hasher.write(keyid.as_bytes());
+        hasher.write(nonce.as_bytes());
+        hasher.finish()
+    }
+
+    fn shard(&self, fingerprint: Fingerprint) -> Option<&Mutex<Shard>> {
+        usize::try_from(fingerprint).ok().and_then(|number| self.shards.get(number % SHARDS))
     }
 
     /// Takes one place, if there is one.
@@ -300,57 +315,15 @@ impl Share {
     }
 }
 
-impl Shard {
-    /// Forgets a few whose time has come, and says how many.
-    fn sweep(&mut self, steady_ms: u64) -> usize {
-        let mut forgotten = 0;
-        for _ in 0..SWEPT_PER_CLAIM {
-            match self.soonest.peek() {
-                Some(Reverse((until, _))) if *until <= steady_ms => {}
-                _ => break,
-            }
-            let Some(Reverse((until, fingerprint))) = self.soonest.pop() else { break };
-            // A nonce that was claimed anew after its time is due later, and stays.
-            if self.held.get(&fingerprint).is_some_and(|held| held.0 == until)
-                && let Some((_, share)) = self.held.remove(&fingerprint)
-            {
-                share.give_back();
-                forgotten += 1;
-            }
-        }
-        forgotten
-    }
-
-    fn holds(&self, fingerprint: &Fingerprint, steady_ms: u64) -> bool {
-        self.held.get(fingerprint).is_some_and(|(until, _)| *until > steady_ms)
-    }
-
-    /// Remembers one, and says whether it took the place of its own earlier, expired claim.
-    fn insert(&mut self, fingerprint: Fingerprint, until: u64, share: Share) -> bool {
-        self.soonest.push(Reverse((until, fingerprint)));
-        let earlier = self.held.insert(fingerprint, (until, share));
-        earlier.inspect(|(_, share)| share.give_back()).is_some()
-    }
-}
-
 /// A poisoned lock still guards a whole shard: nothing between its two changes can panic.
 fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The three numbers at the head of a history; zeros where it is too short.
-fn numbers(header: &[u8]) -> [u64; 3] {
-    let mut numbers = header.as_chunks().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
+/// The numbers that such bytes are; zeros where there are too few of them.
+fn numbers<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut numbers = bytes.as_chunks().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
     std::array::from_fn(|_| numbers.next().unwrap_or(0))
-}
-
-fn fingerprint(keyid: &str, nonce: &str) -> Fingerprint {
-    let mut hash = Context::new(&SHA256);
-    // The length keeps ("ab", "c") and ("a", "bc") apart.
-    hash.update(&keyid.len().to_be_bytes());
-    hash.update(keyid.as_bytes());
-    hash.update(nonce.as_bytes());
-    hash.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

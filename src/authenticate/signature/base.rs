@@ -10,10 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use sfv::{Dictionary, FieldType as _, Item, List, Parser};
 
 use crate::authenticate::signature::component::{
-    Component, Derived, Form, identifier, list, text_parameter,
+    Component, Derived, Form, identifier, list, quoted,
 };
+use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::fields::{Malformed, field_text};
-use crate::authenticate::signature::input::{Input, Parameter};
+use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::parameter::Said;
 use crate::fields::Fields;
 use crate::head::Head;
 
@@ -59,18 +61,40 @@ impl<'a> Message<'a> {
 /// holds a part of the base and must be thrown away.
 pub fn write(message: &Message<'_>, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let target = Target::of(message.target)?;
-    for component in input.coverage.iter() {
-        identifier(component, out);
-        out.extend_from_slice(b": ");
-        match component {
-            Component::Derived(derived) => self::derived(*derived, message, &target, out),
-            Component::QueryParameter(name) => query_parameter(name, target.query, out)?,
-            Component::Field(name, form) => field(name, form, message.headers, out)?,
+    match &input.coverage {
+        Coverage::Demanded(demanded) => {
+            for (lead, component) in demanded.led() {
+                out.extend_from_slice(lead);
+                value(component, message, &target, out)?;
+                out.push(b'\n');
+            }
         }
-        out.push(b'\n');
+        Coverage::Listed(components) => {
+            for component in components {
+                identifier(component, out);
+                out.extend_from_slice(b": ");
+                value(component, message, &target, out)?;
+                out.push(b'\n');
+            }
+        }
     }
     out.extend_from_slice(b"\"@signature-params\": ");
     parameters(input, out);
+    Ok(())
+}
+
+/// Writes what a component is in this message.
+fn value(
+    component: &Component<'_>,
+    message: &Message<'_>,
+    target: &Target<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    match component {
+        Component::Derived(derived) => self::derived(*derived, message, target, out),
+        Component::QueryParameter(name) => query_parameter(name, target.query, out)?,
+        Component::Field(name, form) => field(name, form, message.headers, out)?,
+    }
     Ok(())
 }
 
@@ -82,14 +106,13 @@ pub fn parameters(input: &Input<'_>, out: &mut Vec<u8>) {
         return;
     }
     list(&input.coverage, out);
-    for parameter in &input.parameters {
-        match parameter {
-            Parameter::Created(seconds) => number_parameter(b";created=", *seconds, out),
-            Parameter::Expires(seconds) => number_parameter(b";expires=", *seconds, out),
-            Parameter::Nonce(text) => text_parameter(b";nonce=", text, out),
-            Parameter::Algorithm(text) => text_parameter(b";alg=", text, out),
-            Parameter::KeyId(text) => text_parameter(b";keyid=", text, out),
-            Parameter::Tag(text) => text_parameter(b";tag=", text, out),
+    for (key, said) in input.parameters.iter() {
+        out.push(b';');
+        out.extend_from_slice(key.as_bytes());
+        out.push(b'=');
+        match said {
+            Said::Time(seconds) => number(seconds, out),
+            Said::Text(text) => quoted(text, out),
         }
     }
 }
@@ -109,7 +132,7 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     fn of(raw: &'a str) -> Result<Self, Malformed> {
         // No parser lets these pass. Were one to, a line end in a target could pose as a component.
-        if raw.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        if raw.bytes().fold(false, |any, byte| any | (byte <= b' ') | (byte == 0x7f)) {
             return Err(Malformed("the target holds a control character"));
         }
         let after_authority = if raw.starts_with('/') {
@@ -122,8 +145,10 @@ impl<'a> Target<'a> {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             rest.get(end..).unwrap_or_default()
         };
-        let (path, query) = match after_authority.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let (path, query) = match memchr::memchr(b'?', after_authority.as_bytes()) {
+            Some(at) => {
+                (after_authority.get(..at).unwrap_or_default(), after_authority.get(at + 1..))
+            }
             None => (after_authority, None),
         };
         Ok(Self { raw, path, query, after_authority })
@@ -301,11 +326,6 @@ fn dictionary(name: &str, headers: &Fields) -> Result<Dictionary, Malformed> {
     }
     let text: Cow<'_, str> = field_text(headers, name)?.ok_or(MISSING)?;
     Parser::new(text.as_ref()).parse().map_err(|_| Malformed("a covered field is no dictionary"))
-}
-
-fn number_parameter(key: &[u8], value: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(key);
-    number(value, out);
 }
 
 fn number(value: u64, out: &mut Vec<u8>) {

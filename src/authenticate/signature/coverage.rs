@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use crate::authenticate::signature::component::{Component, list};
+use crate::authenticate::signature::component::{Component, identifier, list};
 
 /// What a signature covers.
 #[derive(Clone, Debug)]
@@ -17,7 +17,10 @@ pub enum Coverage<'a> {
 #[derive(Debug)]
 pub struct Demanded {
     components: Box<[Component<'static>]>,
+    /// What stands before the value of each in a signature base, in the same order.
+    leads: Box<[Box<[u8]>]>,
     written: Box<str>,
+    covers_digest: bool,
 }
 
 impl Demanded {
@@ -32,7 +35,9 @@ impl Demanded {
         let mut written = Vec::new();
         list(&once, &mut written);
         let written = String::from_utf8_lossy(&written).into();
-        Self { components: once.into(), written }
+        let leads = once.iter().map(lead).collect();
+        let covers_digest = covers_digest(&once);
+        Self { components: once.into(), leads, written, covers_digest }
     }
 
     /// The components.
@@ -40,10 +45,37 @@ impl Demanded {
         &self.components
     }
 
+    /// The components, each with what stands before its value in a signature base.
+    pub fn led(&self) -> impl Iterator<Item = (&[u8], &Component<'static>)> {
+        self.leads.iter().map(|lead| &**lead).zip(&self.components)
+    }
+
     /// The list, strictly written: `("@method" "@path")`.
     pub fn written(&self) -> &str {
         &self.written
     }
+}
+
+impl Coverage<'_> {
+    /// Whether `Content-Digest` is covered, in whatever form.
+    pub fn covers_digest(&self) -> bool {
+        match self {
+            Self::Demanded(demanded) => demanded.covers_digest,
+            Self::Listed(components) => covers_digest(components),
+        }
+    }
+}
+
+fn covers_digest(components: &[Component<'_>]) -> bool {
+    components.iter().any(|component| component.is_field("content-digest"))
+}
+
+/// What stands before the value of a component in a signature base.
+fn lead(component: &Component<'_>) -> Box<[u8]> {
+    let mut lead = Vec::new();
+    identifier(component, &mut lead);
+    lead.extend_from_slice(b": ");
+    lead.into()
 }
 
 impl<'a> Deref for Coverage<'a> {

@@ -7,7 +7,6 @@ use http::HeaderName;
 
 use crate::fields::Fields;
 use crate::fields::name::Named;
-use crate::fields::value::Value;
 
 /// The most bytes that either header may have, all its lines together.
 pub const FIELD_BYTES_MAX: usize = 4096;
@@ -25,7 +24,7 @@ pub struct Texts<'h> {
     /// `Signature-Input`.
     pub inputs: Cow<'h, str>,
     /// `Signature`.
-    pub signatures: Cow<'h, str>,
+    pub signatures: Cow<'h, [u8]>,
 }
 
 impl<'h> Texts<'h> {
@@ -36,7 +35,7 @@ impl<'h> Texts<'h> {
     /// Also as [`field_text`].
     pub fn of(headers: &'h Fields) -> Result<Option<Self>, Malformed> {
         let inputs = field_text(headers, &SIGNATURE_INPUT)?;
-        let signatures = field_text(headers, &SIGNATURE)?;
+        let signatures = field_bytes(headers, &SIGNATURE)?;
         match (inputs, signatures) {
             (None, None) => Ok(None),
             (Some(inputs), Some(signatures)) => Ok(Some(Self { inputs, signatures })),
@@ -66,25 +65,38 @@ pub fn field_text<'h>(
     headers: &'h Fields,
     name: impl Named,
 ) -> Result<Option<Cow<'h, str>>, Malformed> {
-    let mut whole: Option<Cow<'h, str>> = None;
+    let text = match field_bytes(headers, name)? {
+        None => return Ok(None),
+        Some(Cow::Borrowed(bytes)) => ascii(bytes).map(Cow::Borrowed),
+        Some(Cow::Owned(bytes)) => ascii(&bytes).map(|text| Cow::Owned(text.to_owned())),
+    };
+    text.map(Some).ok_or(Malformed("a field holds bytes beyond ASCII"))
+}
+
+/// The same as the bytes that came, of which nothing is known yet.
+fn field_bytes<'h>(
+    headers: &'h Fields,
+    name: impl Named,
+) -> Result<Option<Cow<'h, [u8]>>, Malformed> {
+    let mut whole: Option<Cow<'h, [u8]>> = None;
     for line in headers.get_all(name) {
-        let line = ascii(line).ok_or(Malformed("a field holds bytes beyond ASCII"))?;
-        let text = match whole.take() {
+        let line = line.as_bytes();
+        let bytes = match whole.take() {
             None => Cow::Borrowed(line),
             Some(before) if before.len().saturating_add(line.len()) > FIELD_BYTES_MAX => {
                 return Err(Malformed("a field is too long"));
             }
-            Some(before) => Cow::Owned(format!("{before}, {line}")),
+            Some(before) => Cow::Owned([&*before, b", ", line].concat()),
         };
-        if text.len() > FIELD_BYTES_MAX {
+        if bytes.len() > FIELD_BYTES_MAX {
             return Err(Malformed("a field is too long"));
         }
-        whole = Some(text);
+        whole = Some(bytes);
     }
     Ok(whole)
 }
 
-/// The text of a line, if it is ASCII. What stands in a header is never a control character.
-fn ascii(line: Value<'_>) -> Option<&str> {
-    line.as_bytes().is_ascii().then(|| str::from_utf8(line.as_bytes()).ok())?
+/// The text of bytes, if they are ASCII. What stands in a header is never a control character.
+pub(super) fn ascii(bytes: &[u8]) -> Option<&str> {
+    bytes.is_ascii().then(|| str::from_utf8(bytes).ok())?
 }

@@ -11,24 +11,25 @@ use sfv::{BareItemFromInput, KeyRef, Parser};
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::fields::{LABELS_MAX, Malformed};
-use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Parameter};
+use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Inputs};
+use crate::authenticate::signature::parameter::{Parameters, mismatch};
 
 /// The members.
 ///
 /// # Errors
 /// As [`reader::inputs`](crate::authenticate::signature::reader::inputs).
-pub(super) fn inputs(text: &str) -> Result<Vec<Input<'_>>, Malformed> {
-    let mut inputs = Vec::with_capacity(1);
+pub(super) fn inputs(text: &str) -> Result<Inputs<'_>, Malformed> {
+    let mut inputs = Inputs::default();
     Parser::new(text)
-        .parse_dictionary_with_visitor(Inputs(&mut inputs))
+        .parse_dictionary_with_visitor(Members(&mut inputs))
         .map_err(|_| Malformed("Signature-Input is no dictionary with few, distinct labels"))?;
     Ok(inputs)
 }
 
 /// Collects the members of `Signature-Input`.
-struct Inputs<'v, 'a>(&'v mut Vec<Input<'a>>);
+struct Members<'v, 'a>(&'v mut Inputs<'a>);
 
-impl<'a> DictionaryVisitor<'a> for Inputs<'_, 'a> {
+impl<'a> DictionaryVisitor<'a> for Members<'_, 'a> {
     type Out = ();
     type Error = Malformed;
 
@@ -41,9 +42,9 @@ impl<'a> DictionaryVisitor<'a> for Inputs<'_, 'a> {
             return Err(Malformed("a label twice"));
         }
         let coverage = Coverage::Listed(Vec::with_capacity(8));
-        let parameters = Vec::with_capacity(Parameter::KINDS);
-        self.0.push(Input { label, coverage, parameters, strict: None, fault: None });
-        self.0.last_mut().map(Member).ok_or(Malformed("no member"))
+        let parameters = Parameters::default();
+        let input = Input { label, coverage, parameters, strict: None, fault: None };
+        self.0.push(input).map(Member).ok_or(Malformed("no member"))
     }
 
     fn finish(self) -> Result<(), Malformed> {
@@ -165,13 +166,8 @@ impl<'a> ParameterVisitor<'a> for Terms<'_, 'a> {
         key: &'a KeyRef,
         value: BareItemFromInput<'a>,
     ) -> Result<(), Malformed> {
-        match parameter(key.as_str(), value) {
-            // RFC 9651 would keep the last of two. Whoever sends two has no honest reason to.
-            Ok(parameter) if self.0.parameters.iter().any(|other| other.is_like(&parameter)) => {
-                self.0.object(Malformed("a signature parameter stands twice"));
-            }
-            Ok(parameter) => self.0.parameters.push(parameter),
-            Err(fault) => self.0.object(fault),
+        if let Err(fault) = parameter(key.as_str(), value, &mut self.0.parameters) {
+            self.0.object(fault);
         }
         Ok(())
     }
@@ -181,14 +177,16 @@ impl<'a> ParameterVisitor<'a> for Terms<'_, 'a> {
     }
 }
 
-fn parameter<'a>(key: &str, value: BareItemFromInput<'a>) -> Result<Parameter<'a>, Malformed> {
+fn parameter<'a>(
+    key: &str,
+    value: BareItemFromInput<'a>,
+    into: &mut Parameters<'a>,
+) -> Result<(), Malformed> {
     let integer = value.as_integer().map(i64::from);
     match integer.map(u64::try_from) {
-        Some(Ok(seconds)) => Parameter::time(key, seconds),
-        Some(Err(_)) => Err(Parameter::mismatch(key)),
-        None => text_of(value)
-            .ok_or_else(|| Parameter::mismatch(key))
-            .and_then(|text| Parameter::text(key, text)),
+        Some(Ok(seconds)) => into.time(key, seconds),
+        Some(Err(_)) => Err(mismatch(key)),
+        None => into.text(key, text_of(value).ok_or_else(|| mismatch(key))?),
     }
 }
 

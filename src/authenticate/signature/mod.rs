@@ -4,7 +4,9 @@ pub mod algorithm;
 pub mod fields;
 pub mod component;
 pub mod coverage;
+pub mod parameter;
 pub mod input;
+pub mod value;
 mod lenient;
 mod strict;
 pub mod reader;
@@ -28,7 +30,7 @@ use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::coverage::{Coverage, Demanded};
 use crate::authenticate::signature::fields::{Malformed, Texts};
-use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::input::{Input, Inputs};
 use crate::authenticate::signature::verifier::Decoys;
 use crate::authenticate::standing::{Keeper, Standing};
 use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys};
@@ -74,7 +76,7 @@ impl Choice {
     ///
     /// # Errors
     /// When there is none, or more than one and nothing to choose by.
-    pub fn of<'i, 'a>(&self, inputs: &'i [Input<'a>]) -> Result<&'i Input<'a>, Refusal> {
+    pub fn of<'i, 'a>(&self, inputs: &'i Inputs<'a>) -> Result<&'i Input<'a>, Refusal> {
         let fits = |input: &&Input<'a>| {
             self.label.as_deref().is_none_or(|label| input.label == label)
                 && self.tag.as_deref().is_none_or(|tag| input.tag() == Some(tag))
@@ -177,8 +179,7 @@ impl SignatureScheme {
         key.bounds.check(head.client, now)?;
         self.claim_nonce(input, key, now)?;
 
-        let digest_covered =
-            input.coverage.iter().any(|component| component.is_field("content-digest"));
+        let digest_covered = input.coverage.covers_digest();
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.keys) as _;
         let standing = Some(Standing::new(keeper, ticket));
         let grant = Arc::clone(&key.grant);

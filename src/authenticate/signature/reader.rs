@@ -2,8 +2,9 @@
 //! RFC 9651 lets them be written.
 
 use crate::authenticate::signature::coverage::Demanded;
-use crate::authenticate::signature::fields::Malformed;
-use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::fields::{Malformed, ascii};
+use crate::authenticate::signature::input::Inputs;
+use crate::authenticate::signature::value::Value;
 use crate::authenticate::signature::{lenient, strict};
 
 /// Reads the text of `Signature-Input`. A signature that covers just one of `demanded`, as it is
@@ -12,8 +13,12 @@ use crate::authenticate::signature::{lenient, strict};
 /// # Errors
 /// When it is no Dictionary, has too many members, or one label twice: of two members with one
 /// label RFC 9651 would keep the last, and another reader may not.
-pub fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Result<Vec<Input<'a>>, Malformed> {
-    strict::inputs(text, demanded).map_or_else(|| lenient::inputs(text), Ok)
+pub fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Result<Inputs<'a>, Malformed> {
+    let mut inputs = Inputs::default();
+    match strict::inputs(text, demanded, &mut inputs) {
+        Some(()) => Ok(inputs),
+        None => lenient::inputs(text),
+    }
 }
 
 /// Reads the text of `Signature` and finds the one with this label.
@@ -21,6 +26,12 @@ pub fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Result<Vec<Input<'
 /// # Errors
 /// When it is no Dictionary, has too many members or one label twice, or when the label is missing
 /// or its value is no byte sequence.
-pub fn signature(text: &str, label: &str) -> Result<Vec<u8>, Malformed> {
-    strict::signature(text, label).map_or_else(|| lenient::signature(text, label), Ok)
+pub fn signature(text: &[u8], label: &str) -> Result<Value, Malformed> {
+    match strict::signature(text, label) {
+        Some(value) => Ok(value),
+        None => {
+            let text = ascii(text).ok_or(Malformed("a field holds bytes beyond ASCII"))?;
+            lenient::signature(text, label).map(Value::from)
+        }
+    }
 }

@@ -15,7 +15,8 @@ use crate::authenticate::signature::base::{self, Message};
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::fields::{FIELD_BYTES_MAX, Malformed, Texts, field_text};
-use crate::authenticate::signature::input::{Input, Parameter};
+use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::parameter::Parameters;
 use crate::authenticate::signature::reader::{inputs, signature};
 use crate::authenticate::signature::verifier::Verifier;
 use crate::fields::Fields;
@@ -108,7 +109,7 @@ pub fn sign_with(
     by: impl FnOnce(&[u8]) -> Result<Vec<u8>, Unsignable>,
 ) -> Result<SignedHeaders, Unsignable> {
     let input = input_of(terms, algorithm)?;
-    let covers_digest = input.coverage.iter().any(|part| part.is_field("content-digest"));
+    let covers_digest = input.coverage.covers_digest();
     let content_digest = (covers_digest && !request.message.headers.contains_key("content-digest"))
         .then(|| sha256_value(request.body));
 
@@ -129,8 +130,8 @@ pub fn sign_with(
     if let Some(fault) = read.iter().find_map(|input| input.fault) {
         return Err(fault.into());
     }
-    let meant = [Input { strict: read.first().and_then(|read| read.strict), ..input }];
-    if read != meant || signature_input.len() > FIELD_BYTES_MAX {
+    let meant = Input { strict: read.first().and_then(|read| read.strict), ..input };
+    if read.len() != 1 || read.first() != Some(&meant) || signature_input.len() > FIELD_BYTES_MAX {
         return Err(Unsignable("the terms cannot be written as a header".to_owned()));
     }
     let signature = STANDARD.encode(by(&base)?);
@@ -209,12 +210,18 @@ fn input_of<'a>(terms: &Terms<'a>, algorithm: Algorithm) -> Result<Input<'a>, Un
             .map_err(|fault| Unsignable(format!("`{written}` cannot be covered: {fault}")))?;
         components.push(component);
     }
-    let mut parameters = vec![Parameter::Created(terms.created)];
-    parameters.extend(terms.expires.map(Parameter::Expires));
-    parameters.extend(terms.nonce.map(|nonce| Parameter::Nonce(nonce.into())));
-    parameters.push(Parameter::KeyId(terms.keyid.into()));
-    parameters.push(Parameter::Algorithm(algorithm.name().into()));
-    parameters.extend(terms.tag.map(|tag| Parameter::Tag(tag.into())));
+    let mut parameters = Parameters::default();
+    parameters.time("created", terms.created)?;
+    terms.expires.map_or(Ok(()), |expires| parameters.time("expires", expires))?;
+    let texts = [
+        ("nonce", terms.nonce),
+        ("keyid", Some(terms.keyid)),
+        ("alg", Some(algorithm.name())),
+        ("tag", terms.tag),
+    ];
+    for (key, text) in texts {
+        text.map_or(Ok(()), |text| parameters.text(key, text.into()))?;
+    }
     let coverage = Coverage::Listed(components);
     Ok(Input { label: terms.label, coverage, parameters, strict: None, fault: None })
 }

@@ -7,46 +7,49 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
+use crate::authenticate::scan;
 use crate::authenticate::signature::component::Component;
 use crate::authenticate::signature::coverage::{Coverage, Demanded};
 use crate::authenticate::signature::fields::LABELS_MAX;
-use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Parameter};
+use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Inputs};
+use crate::authenticate::signature::parameter::Parameters;
+use crate::authenticate::signature::value::Value;
 
 /// The most digits of a time: as many as an Integer may have (RFC 9651, 3.3.1).
 const DIGITS_MAX: usize = 15;
 
-/// The members, if each is strictly written and holds nothing that is not accepted.
-pub(super) fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Option<Vec<Input<'a>>> {
-    // Without a backslash no string has an escape, so each ends at the next quote. All bytes are
-    // looked at in any case, because then many are looked at together.
-    let odd = |byte: u8| u8::from(!matches!(byte, b' '..=b'~')) | u8::from(byte == b'\\');
-    if text.bytes().fold(0, |any, byte| any | odd(byte)) != 0 {
+/// Reads the members, if each is strictly written and holds nothing that is not accepted. Otherwise
+/// what was read is to be thrown away.
+///
+/// Each is read into its place: it is a few hundred bytes, and to hand it on would copy them.
+pub(super) fn inputs<'a>(
+    text: &'a str,
+    demanded: &'a [Demanded],
+    into: &mut Inputs<'a>,
+) -> Option<()> {
+    // Without a backslash no string has an escape, so each ends at the next quote.
+    if scan::any(text.as_bytes(), |byte| !matches!(byte, b' '..=b'~') | (byte == b'\\')) {
         return None;
     }
-    let mut inputs: Vec<Input<'_>> = Vec::with_capacity(1);
     let mut rest = text;
     loop {
-        let (input, after) = member(rest, demanded)?;
-        if inputs.len() >= LABELS_MAX || inputs.iter().any(|other| other.label == input.label) {
+        let (label, value) = split_at(rest, b'=')?;
+        if !is_key(label) || into.len() >= LABELS_MAX || into.iter().any(|i| i.label == label) {
             return None;
         }
-        inputs.push(input);
+        let coverage = Coverage::Listed(Vec::new());
+        let parameters = Parameters::default();
+        let input = Input { label, coverage, parameters, strict: None, fault: None };
+        let after = member(value, demanded, into.push(input)?)?;
         if after.is_empty() {
-            return Some(inputs);
+            return Some(());
         }
         rest = after.strip_prefix(", ")?;
     }
 }
 
-/// One member, and what follows it.
-fn member<'a>(text: &'a str, demanded: &'a [Demanded]) -> Option<(Input<'a>, &'a str)> {
-    let (label, value) = split_at(text, b'=')?;
-    if !is_key(label) {
-        return None;
-    }
+/// Reads the value of one member, and says what follows it.
+fn member<'a>(value: &'a str, demanded: &'a [Demanded], input: &mut Input<'a>) -> Option<&'a str> {
     let as_asked = |demanded: &'a Demanded| {
         Some((Coverage::Demanded(demanded), value.strip_prefix(demanded.written())?))
     };
@@ -54,17 +57,23 @@ fn member<'a>(text: &'a str, demanded: &'a [Demanded]) -> Option<(Input<'a>, &'a
         Some(found) => found,
         None => list(value)?,
     };
-    let mut parameters: Vec<Parameter<'_>> = Vec::with_capacity(Parameter::KINDS);
+    input.coverage = coverage;
     while let Some(after) = rest.strip_prefix(';') {
-        let (parameter, after) = parameter(after)?;
-        if parameters.iter().any(|other| other.is_like(&parameter)) {
-            return None;
-        }
-        parameters.push(parameter);
-        rest = after;
+        let (key, after) = split_at(after, b'=')?;
+        rest = match string(after) {
+            Some((text, after)) => {
+                input.parameters.text(key, Cow::Borrowed(text)).ok()?;
+                after
+            }
+            None => {
+                let (seconds, after) = whole_number(after)?;
+                input.parameters.time(key, seconds).ok()?;
+                after
+            }
+        };
     }
-    let strict = value.get(..value.len() - rest.len())?;
-    Some((Input { label, coverage, parameters, strict: Some(strict), fault: None }, rest))
+    input.strict = value.get(..value.len() - rest.len());
+    Some(rest)
 }
 
 /// An inner list of components, and what follows it.
@@ -107,16 +116,6 @@ fn component(text: &str) -> Option<(Component<'_>, &str)> {
     Some((Component::new(Cow::Borrowed(name), parameter).ok()?, rest))
 }
 
-/// A signature parameter.
-fn parameter(text: &str) -> Option<(Parameter<'_>, &str)> {
-    let (key, rest) = split_at(text, b'=')?;
-    if let Some((value, rest)) = string(rest) {
-        return Some((Parameter::text(key, Cow::Borrowed(value)).ok()?, rest));
-    }
-    let (seconds, rest) = whole_number(rest)?;
-    Some((Parameter::time(key, seconds).ok()?, rest))
-}
-
 /// A string, without its quotes.
 fn string(text: &str) -> Option<(&str, &str)> {
     split_at(text.strip_prefix('"')?, b'"')
@@ -138,13 +137,15 @@ fn whole_number(text: &str) -> Option<(u64, &str)> {
     if !is_strict || rest.starts_with('.') {
         return None;
     }
-    Some((digits.parse().ok()?, rest))
+    // So few digits do not go beyond the number.
+    let number = digits.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    (!digits.is_empty()).then_some((number, rest))
 }
 
 /// The bytes of the only signature, if it stands under this label and is strictly written.
-pub(super) fn signature(text: &str, label: &str) -> Option<Vec<u8>> {
-    let encoded = text.strip_prefix(label)?.strip_prefix("=:")?.strip_suffix(':')?;
-    STANDARD.decode(encoded).ok()
+pub(super) fn signature(text: &[u8], label: &str) -> Option<Value> {
+    let labelled = text.strip_prefix(label.as_bytes())?.strip_prefix(b"=:")?;
+    Value::decode(labelled.strip_suffix(b":")?)
 }
 
 /// Whether the text can be a key of a Dictionary (RFC 9651, 3.1.2).

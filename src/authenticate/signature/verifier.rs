@@ -1,5 +1,7 @@
 //! Checks signature values, with the key that is named or with a decoy that costs the same.
 
+use std::cell::Cell;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
@@ -10,8 +12,14 @@ use crate::authenticate::signature::fields::Malformed;
 use crate::authenticate::signature::input::Input;
 use crate::authenticate::signature::public_key::PublicKey;
 
-/// A base has seldom more bytes; one that has grows.
-const BASE_BYTES: usize = 512;
+/// A base has seldom more bytes; the memory of one that has is not kept.
+const BASE_BYTES_KEPT: usize = 4096;
+
+thread_local! {
+    /// The memory that the bases of a thread are written to, one after the other.
+    static BASE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// The lengths of RSA signatures, in bytes, for which there are decoys: 2048, 3072, 4096 and 8192 bits.
 const RSA_BYTES: [usize; 4] = [256, 384, 512, 1024];
 
@@ -62,12 +70,17 @@ impl Verifier {
         input: &Input<'_>,
         signature: &[u8],
     ) -> Result<bool, Malformed> {
-        let mut base = Vec::with_capacity(BASE_BYTES);
-        base::write(message, input, &mut base)?;
-        Ok(match &self.0 {
+        let mut base = BASE.take();
+        base.clear();
+        let written = base::write(message, input, &mut base);
+        let verified = written.map(|()| match &self.0 {
             Kind::Mac(key) => hmac::verify(key, &base, signature).is_ok(),
             Kind::Public(key) => key.verify(&base, signature),
-        })
+        });
+        if base.capacity() <= BASE_BYTES_KEPT {
+            BASE.set(base);
+        }
+        verified
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens of issuers: every way in which one can be wrong, over both versions of HTTP.
 
 pub mod issuer;
+mod issuers;
 mod independent;
 mod keys;
 pub mod introspection;

@@ -153,7 +153,7 @@ fn usage_is_added_up_and_survives_changes_and_restarts() {
     let directory = open(dir.path());
     let key = directory.create(wish(), NOW).unwrap();
     let note = |directory: &Directory, address: &str, now| {
-        let entry = directory.find_api_key(&text_of(&key)).unwrap().0;
+        let entry = directory.find_api_key(text_of(&key)).unwrap().0;
         entry.grant.usage.note(address.parse().unwrap(), now);
         let read: crate::name::Names = ["tasks:read"].into_iter().collect();
         entry.grant.usage.note_scopes(entry.grant.scopes.places(&read));
@@ -189,7 +189,7 @@ fn usage_is_added_up_and_survives_changes_and_restarts() {
 fn what_is_kept_of_usage_is_bounded() {
     let directory = Directory::in_memory(&pepper(), "live").unwrap();
     let key = directory.create(wish(), NOW).unwrap();
-    let entry = directory.find_api_key(&text_of(&key)).unwrap().0;
+    let entry = directory.find_api_key(text_of(&key)).unwrap().0;
     for day in 0..100 {
         entry.grant.usage.note([192, 0, 2, u8::try_from(day).unwrap()].into(), after(day));
         directory.keep_usage().unwrap();
@@ -212,7 +212,7 @@ fn a_store_of_an_earlier_version_gets_the_table_that_it_lacks() {
     writing.commit().unwrap();
     drop(database);
     let directory = open(dir.path());
-    directory.find_api_key(&text_of(&key)).unwrap().0.grant.usage.note([192, 0, 2, 1].into(), NOW);
+    directory.find_api_key(text_of(&key)).unwrap().0.grant.usage.note([192, 0, 2, 1].into(), NOW);
     assert_eq!(directory.keep_usage().unwrap(), 1);
 }
 

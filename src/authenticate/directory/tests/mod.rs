@@ -1,6 +1,8 @@
 //! Protects that changes last, that nothing of a secret lies in the store, and that sizes hold.
 
 mod life;
+mod own;
+mod reading;
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,12 +14,14 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use super::*;
 use crate::authenticate::Grant;
 use crate::authenticate::directory::change::{CREDENTIALS_MAX, Created};
+use crate::authenticate::directory::owners::Owned;
 use crate::authenticate::directory::record::NewKey;
 use crate::authenticate::directory::state::EXPIRING_MS;
 use crate::authenticate::signature::algorithm::Algorithm;
 use crate::authenticate::signature::base::Message;
 use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::parameter::Parameters;
 use crate::authenticate::signature::public_key::PublicKey;
 use crate::authenticate::tests::{NOW, pepper};
 use crate::fields::Fields;
@@ -69,7 +73,7 @@ fn everything_about_a_key_is_there_after_a_restart() {
         before.again(NOW),
         NewKey { not_before_ms: None, environment: Some("live".into()), ..wish() }
     );
-    let (entry, _) = directory.find_api_key(&text_of(&key)).unwrap();
+    let (entry, _) = directory.find_api_key(text_of(&key)).unwrap();
     let grant = Grant {
         credential: key.id.as_str().into(),
         subject: "user-1".into(),
@@ -117,7 +121,7 @@ fn verifies(key: &SigningKey, signature: &[u8]) -> bool {
     let input = Input {
         label: "s",
         coverage: Coverage::Listed(vec![]),
-        parameters: vec![],
+        parameters: Parameters::default(),
         strict: None,
         fault: None,
     };
@@ -193,7 +197,7 @@ fn signing_secrets_are_shown_once_and_found_by_their_id() {
         assert!(SigningKeys::find(&directory, id).is_none(), "{id}");
     }
     // It signs; it is no API key.
-    assert!(directory.find_api_key(&text_of(&created)).is_none());
+    assert!(directory.find_api_key(text_of(&created)).is_none());
     let successor = directory.rotate(created.id, Duration::ZERO, NOW).unwrap();
     let found = SigningKeys::find(&directory, created.id.as_str()).unwrap().0;
     assert_eq!(found.bounds.expires_ms, Some(NOW.unix_ms), "without overlap it ends at once");
@@ -357,7 +361,7 @@ fn last_use_is_noted_and_stays_through_changes() {
     let key = directory.create(wish(), NOW).unwrap();
     assert_eq!(directory.describe(key.id).unwrap().last_used_s, None);
     let address = "192.0.2.7".parse().unwrap();
-    directory.find_api_key(&text_of(&key)).unwrap().0.grant.usage.note(address, NOW);
+    directory.find_api_key(text_of(&key)).unwrap().0.grant.usage.note(address, NOW);
     directory.revoke(key.id, NOW).unwrap();
     assert_eq!(directory.describe(key.id).unwrap().last_used_s, Some(NOW.unix_s()));
     assert_eq!(directory.list().unwrap()[0].last_used_s, Some(NOW.unix_s()));
@@ -365,12 +369,12 @@ fn last_use_is_noted_and_stays_through_changes() {
 
 #[test]
 fn an_entry_is_small_enough_for_a_million() {
-    // Entry and grant with their counters, the credential's id, and the place on the shelf.
-    let entry = 16 + size_of::<Entry>();
+    // What it gives, with its terms and counters; the place on the shelf, of which a third is free; its
+    // owner, in a tree whose nodes are half full at worst.
     let grant = 16 + size_of::<Grant>();
-    let id = 16 + 8;
-    let place = size_of::<(u64, Arc<Entry>)>();
-    assert!(entry + grant + id + place <= 300, "{entry} + {grant} + {id} + {place}");
+    let place = size_of::<(u64, Entry)>() * 3 / 2;
+    let owner = 2 * size_of::<Owned>() + 8;
+    assert!(grant + place + owner <= 300, "{grant} + {place} + {owner}");
 }
 
 #[test]

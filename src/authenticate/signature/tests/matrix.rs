@@ -24,7 +24,7 @@ fn a_good_signature_is_accepted_once() {
     let scheme = scheme("");
     let head = Draft::default().head();
     let evidence = accepted(scheme.attempt(&head, at(CREATED)));
-    assert_eq!(evidence.grant.credential.as_ref(), KEYID);
+    assert_eq!(&*evidence.grant.credential, KEYID);
     assert!(evidence.digest_covered);
     for later in [0, 1, 59] {
         let refusal = rejected(scheme.attempt(&head, at(CREATED + later)));

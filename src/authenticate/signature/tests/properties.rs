@@ -6,7 +6,8 @@ use super::*;
 use crate::authenticate::signature::base;
 use crate::authenticate::signature::component::{Component, Derived};
 use crate::authenticate::signature::coverage::{Coverage, Demanded};
-use crate::authenticate::signature::input::Input;
+use crate::authenticate::signature::input::{Input, Inputs};
+use crate::authenticate::signature::parameter::Parameters;
 use crate::authenticate::signature::reader::inputs;
 use crate::authenticate::signature::{lenient, strict};
 use crate::fields::Fields;
@@ -46,8 +47,13 @@ impl Told {
             components.push(Component::read(&format!("x-{number}")).unwrap());
         }
         let coverage = Coverage::Listed(components);
-        let input =
-            Input { label: "s", coverage, parameters: Vec::new(), strict: None, fault: None };
+        let input = Input {
+            label: "s",
+            coverage,
+            parameters: Parameters::default(),
+            strict: None,
+            fault: None,
+        };
         let mut written = Vec::new();
         base::write(&message, &input, &mut written).ok()?;
         Some(written)
@@ -128,9 +134,10 @@ proptest! {
             Demanded::of([Component::Derived(Derived::Path)].iter()),
             Demanded::of([Derived::Method, Derived::Path].map(Component::Derived).iter()),
         ];
-        if let Some(strict) = strict::inputs(&text, &demanded) {
+        let mut strict = Inputs::default();
+        if strict::inputs(&text, &demanded, &mut strict).is_some() {
             let mut lenient = lenient::inputs(&text).unwrap();
-            for (input, strict) in lenient.iter_mut().zip(&strict) {
+            for (input, strict) in lenient.iter_mut().zip(strict.iter()) {
                 let mut written = Vec::new();
                 base::parameters(input, &mut written);
                 prop_assert_eq!(Some(written.as_slice()), strict.strict.map(str::as_bytes));
@@ -167,7 +174,7 @@ proptest! {
             tag: Some("t"),
         };
         let signed = sign(&ToSign { message, body: b"" }, &terms, &secret()).unwrap();
-        prop_assert!(strict::inputs(&signed.signature_input, &[]).is_some());
+        prop_assert!(strict::inputs(&signed.signature_input, &[], &mut Inputs::default()).is_some());
     }
 
     #[test]
@@ -180,9 +187,9 @@ proptest! {
         let text = format!("(\"{name}\" \"@query-param\";name=\"{name}\");created={created};nonce=\"{nonce}\"");
         let labelled = format!("s={text}");
         let read = inputs(&labelled, &[]).unwrap();
-        prop_assert_eq!(read[0].fault, None);
+        prop_assert_eq!(read.first().unwrap().fault, None);
         let mut written = Vec::new();
-        base::parameters(&read[0], &mut written);
+        base::parameters(read.first().unwrap(), &mut written);
         prop_assert_eq!(String::from_utf8(written).unwrap(), text);
     }
 }

@@ -62,8 +62,8 @@ fn what_is_demanded_can_be_signed() {
     let accept = scheme.accept_signature(true);
     let inputs = accept.to_str().unwrap().replace(";created", ";created=1");
     let inputs = crate::authenticate::signature::reader::inputs(&inputs, &[]).unwrap();
-    assert_eq!(inputs[0].fault, None);
-    assert_eq!(inputs[0].coverage.len(), 6);
+    assert_eq!(inputs.first().unwrap().fault, None);
+    assert_eq!(inputs.first().unwrap().coverage.len(), 6);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn the_hmac_vector_of_the_standard_verifies() {
         "components = [\"date\", \"@authority\", \"content-type\"]\nbody_components = []\nnonce = \"optional\"",
     );
     let evidence = accepted(scheme.attempt(&request, at(1_618_884_473)));
-    assert_eq!(evidence.grant.credential.as_ref(), "test-shared-secret");
+    assert_eq!(&*evidence.grant.credential, "test-shared-secret");
     assert!(!evidence.digest_covered);
     assert_eq!(
         explain(&Message::of(&request), scheme.choice()).unwrap().text(),
@@ -86,7 +86,7 @@ fn a_full_example_of_our_own_verifies() {
         BODY,
     );
     let evidence = accepted(scheme("tag = \"task-api\"").attempt(&request, at(CREATED)));
-    assert_eq!(evidence.grant.credential.as_ref(), KEYID);
+    assert_eq!(&*evidence.grant.credential, KEYID);
     assert!(evidence.digest_covered);
 
     // Signing makes the very same headers.

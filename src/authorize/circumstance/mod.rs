@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::authenticate::certificate::NamePattern;
+use crate::authorize::zone::Zone;
 use crate::clock::Now;
 use crate::head::Head;
 use crate::mistake::code::Code;
@@ -27,9 +28,10 @@ pub(in crate::authorize) struct Written<'r> {
     pub(in crate::authorize) certificates: &'r Option<At<Vec<At<String>>>>,
     pub(in crate::authorize) days: &'r Option<At<Vec<At<String>>>>,
     pub(in crate::authorize) hours: &'r Option<At<Vec<At<String>>>>,
+    pub(in crate::authorize) zone: &'r Option<At<String>>,
 }
 
-/// Times of the week, in UTC.
+/// Times of the week, as clocks somewhere show them.
 #[derive(Debug)]
 pub(in crate::authorize) struct Window {
     /// Which days, Monday first.
@@ -37,6 +39,7 @@ pub(in crate::authorize) struct Window {
     /// From the first minute of the day to before the second. One that ends before it begins goes
     /// on into the day after.
     hours: Box<[(u64, u64)]>,
+    zone: Zone,
 }
 
 impl Circumstance {
@@ -45,7 +48,7 @@ impl Circumstance {
         written: &Written<'_>,
         reading: &mut Reading<'_>,
     ) -> Vec<Option<Self>> {
-        let Written { certificates, days, hours } = written;
+        let Written { certificates, days, hours, zone } = written;
         let certificates = certificates.as_ref().map(|names| {
             let patterns = each("certificates", names, reading, |name, reading| {
                 NamePattern::read(name).map_err(|why| {
@@ -56,17 +59,16 @@ impl Circumstance {
             })?;
             Some(Self::Certificate(patterns.into()))
         });
-        let window = (days.is_some() || hours.is_some()).then(|| {
-            let days = match days {
-                None => Some([true; 7]),
-                Some(names) => Window::days(names, reading),
-            };
-            let hours = match hours {
-                None => Some(vec![(0, DAY_MINUTES)]),
-                Some(spans) => each("hours", spans, reading, span_of_day),
-            };
-            Some(Self::Window(Window { days: days?, hours: hours?.into() }))
-        });
+        let window = match (zone, days, hours) {
+            (None, None, None) => None,
+            (Some(zone), None, None) => {
+                let help = "write `days` or `hours` beside it, or leave it out";
+                let says = "`zone` says nothing without `days` or `hours`";
+                reading.wrong(Code::WrongValue, &zone.span, says, help);
+                Some(None)
+            }
+            _ => Some(Window::compile(written, reading).map(Self::Window)),
+        };
         certificates.into_iter().chain(window).collect()
     }
 
@@ -110,16 +112,32 @@ impl Circumstance {
     pub(in crate::authorize) fn lack(&self, now: Now) -> Cow<'static, str> {
         match self {
             Self::Certificate(_) => "the connection showed no certificate with such a name".into(),
-            Self::Window(_) => {
-                let (day, minute) = day_and_minute(now);
+            Self::Window(window) => {
+                let (day, minute) = window.zone.day_and_minute(now);
                 let day = DAYS.get(day).copied().unwrap_or_default();
-                format!("it is {day} {} UTC", clock_time(minute)).into()
+                format!("it is {day} {} {}", clock_time(minute), window.zone.name()).into()
             }
         }
     }
 }
 
 impl Window {
+    fn compile(written: &Written<'_>, reading: &mut Reading<'_>) -> Option<Self> {
+        let days = match written.days {
+            None => Some([true; 7]),
+            Some(names) => Self::days(names, reading),
+        };
+        let hours = match written.hours {
+            None => Some(vec![(0, DAY_MINUTES)]),
+            Some(spans) => each("hours", spans, reading, span_of_day),
+        };
+        let zone = match written.zone {
+            None => Some(Zone::utc()),
+            Some(name) => Zone::compile(name, jiff::tz::db(), reading),
+        };
+        Some(Self { days: days?, hours: hours?.into(), zone: zone? })
+    }
+
     fn days(written: &At<Vec<At<String>>>, reading: &mut Reading<'_>) -> Option<[bool; 7]> {
         let numbers = each("days", written, reading, |name, reading| {
             DAYS.iter().position(|day| *day == name.value).ok_or_else(|| {
@@ -131,7 +149,7 @@ impl Window {
     }
 
     fn holds(&self, now: Now) -> bool {
-        let (day, minute) = day_and_minute(now);
+        let (day, minute) = self.zone.day_and_minute(now);
         let is_on = |day: usize| self.days.get(day % 7).copied().unwrap_or_default();
         self.hours.iter().any(|&(from, to)| {
             if from < to {
@@ -148,16 +166,8 @@ impl Window {
         let hours = self.hours.iter();
         let hours = hours.map(|(from, to)| format!("{}-{}", clock_time(*from), clock_time(*to)));
         let (days, hours): (Vec<_>, Vec<_>) = (days.collect(), hours.collect());
-        format!("{} on {} UTC", hours.join(", "), days.join(", "))
+        format!("{} on {} {}", hours.join(", "), days.join(", "), self.zone.name())
     }
-}
-
-/// The day of the week, Monday being 0, and the minute of the day, in UTC.
-fn day_and_minute(now: Now) -> (usize, u64) {
-    let minutes = now.unix_s() / 60;
-    // 1970-01-01 was a Thursday.
-    let day = (minutes / DAY_MINUTES + 3) % 7;
-    (usize::try_from(day).unwrap_or_default(), minutes % DAY_MINUTES)
 }
 
 fn clock_time(minute: u64) -> String {
@@ -181,8 +191,7 @@ fn span_of_day(written: &At<String>, reading: &mut Reading<'_>) -> Result<(u64, 
         Some((from, to)) if from != to && from < DAY_MINUTES && to > 0 => Ok((from, to)),
         _ => {
             let says = format!("`{}` is no time of day", written.value);
-            let help =
-                "write for example \"08:00-18:00\", \"18:00-24:00\" or \"22:00-06:00\", in UTC";
+            let help = "write for example \"08:00-18:00\", \"18:00-24:00\" or \"22:00-06:00\", in UTC or the door's `zone`";
             reading.wrong(Code::WrongValue, &written.span, says, help);
             Err(())
         }
@@ -207,52 +216,4 @@ fn each<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Monday 2026-11-23 00:00 UTC.
-    const MONDAY_MS: u64 = 1_795_392_000_000;
-
-    fn at(day: u64, hour: u64, minute: u64) -> Now {
-        let minutes = (day * 24 + hour) * 60 + minute;
-        Now { steady_ns: 0, unix_ms: MONDAY_MS + minutes * 60_000 }
-    }
-
-    fn window(days: &[usize], hours: &[(u64, u64)]) -> Window {
-        Window { days: std::array::from_fn(|day| days.contains(&day)), hours: hours.into() }
-    }
-
-    #[test]
-    fn a_window_begins_with_its_first_minute_and_ends_before_its_last() {
-        let office = window(&[0, 1, 2, 3, 4], &[(8 * 60, 12 * 60), (13 * 60, 18 * 60)]);
-        for (now, wanted) in [
-            (at(0, 7, 59), false),
-            (at(0, 8, 0), true),
-            (at(0, 11, 59), true),
-            (at(0, 12, 0), false),
-            (at(4, 17, 59), true),
-            (at(4, 18, 0), false),
-            (at(5, 10, 0), false),
-            (at(6, 10, 0), false),
-            (at(7, 10, 0), true),
-        ] {
-            assert_eq!(office.holds(now), wanted, "{now:?}");
-        }
-    }
-
-    #[test]
-    fn a_window_past_midnight_belongs_to_the_day_it_begins_on() {
-        let night = window(&[6], &[(22 * 60, 6 * 60)]);
-        for (now, wanted) in [
-            (at(6, 21, 59), false),
-            (at(6, 22, 0), true),
-            (at(7, 5, 59), true),
-            (at(7, 6, 0), false),
-            (at(7, 22, 0), false),
-            (at(6, 3, 0), false),
-        ] {
-            assert_eq!(night.holds(now), wanted, "{now:?}");
-        }
-        assert_eq!(night.asks(), "22:00-06:00 on sun UTC");
-    }
-}
+mod tests;
