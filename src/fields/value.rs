@@ -19,13 +19,16 @@ impl Short {
     /// The value that these parts make; nothing when it is too long for its line, or no text.
     pub fn of(parts: &[&[u8]]) -> Option<Self> {
         let mut short = Self { bytes: [0; SHORT_BYTES_MAX], length: 0, passing: false };
-        let mut at = 0;
+        let (mut is_text, mut left) = (true, short.bytes.iter_mut());
+        // The parts are a few bytes each: they are not worth a call each.
         for part in parts {
-            short.bytes.get_mut(at..at + part.len())?.copy_from_slice(part);
-            at += part.len();
+            for byte in *part {
+                *left.next()? = *byte;
+                is_text &= matches!(byte, b' '..=b'~');
+            }
         }
-        short.length = u8::try_from(at).ok()?;
-        short.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~')).then_some(short)
+        short.length = u8::try_from(SHORT_BYTES_MAX - left.len()).ok()?;
+        is_text.then_some(short)
     }
 
     /// Marks a value that will never be sent again, so that HTTP/2 does not drive lasting ones out

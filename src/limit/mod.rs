@@ -288,16 +288,21 @@ struct Owner<'a> {
 
 impl Hash for Owner<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // Kind and length stand before each text, in one word, so that no two owners are written alike.
+        let text = |per: Per, text: &str, state: &mut H| {
+            state.write_u64(per as u64 | (text.len() as u64) << 8);
+            state.write(text.as_bytes());
+        };
         (self.limit.name_hash() ^ self.bucket.shape()).hash(state);
         for per in self.limit.per() {
             let grant = self.principal.grant();
             match (per, grant) {
-                (Per::Principal, Some(grant)) => (Per::Principal, &*grant.subject).hash(state),
-                (Per::Key, Some(grant)) => (Per::Key, &*grant.credential).hash(state),
+                (Per::Principal, Some(grant)) => text(Per::Principal, &grant.subject, state),
+                (Per::Key, Some(grant)) => text(Per::Key, &grant.credential, state),
                 (Per::Principal | Per::Key, None) | (Per::Address, _) => {
-                    (Per::Address, network_of(self.client)).hash(state);
+                    (Per::Address as u64, network_of(self.client)).hash(state);
                 }
-                (Per::Route, _) => (Per::Route, self.route_hash).hash(state),
+                (Per::Route, _) => (Per::Route as u64, self.route_hash).hash(state),
             }
         }
     }
