@@ -8,10 +8,51 @@ use crate::fields::name::read_name;
 /// The longest name of a field, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
-/// Splits a line that ends in CRLF from what follows.
-pub fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (line, rest) = bytes.split_at_checked(memchr(b'\n', bytes)? + 1)?;
-    Some((line.strip_suffix(b"\r\n")?, rest))
+/// So many lines are noted: few messages have more.
+const NOTED_MAX: usize = 24;
+
+/// Where field lines end, noted while the end of their head was searched, so that nobody searches
+/// twice. What is beyond the room for notes is searched again.
+#[derive(Debug, Default)]
+pub struct LineEnds {
+    ends: [u16; NOTED_MAX],
+    noted: usize,
+    lines: usize,
+}
+
+impl LineEnds {
+    /// Notes that the next line ends with the LF at this byte.
+    pub fn note(&mut self, end: usize) {
+        if let (true, Some(place), Ok(end)) =
+            (self.noted == self.lines, self.ends.get_mut(self.noted), u16::try_from(end))
+        {
+            *place = end;
+            self.noted += 1;
+        }
+        self.lines += 1;
+    }
+
+    /// How many lines there are.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// The line with this number, which begins at byte `at`, without its CRLF, and where the next
+    /// one begins.
+    #[inline]
+    pub(in crate::fields) fn line<'b>(
+        &self,
+        number: usize,
+        at: usize,
+        block: &'b [u8],
+    ) -> Option<(&'b [u8], usize)> {
+        let noted = self.ends.get(number).filter(|_| number < self.noted);
+        let end = match noted {
+            Some(end) => usize::from(*end),
+            None => at + memchr(b'\n', block.get(at..)?)?,
+        };
+        Some((block.get(at..=end)?.strip_suffix(b"\r\n")?, end + 1))
+    }
 }
 
 /// Reads `name: value` (RFC 9112, section 5) without its CRLF. The value comes without the blanks

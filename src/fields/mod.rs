@@ -18,7 +18,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::fields::line::{controls, place_within, split_field, split_line};
+use crate::fields::line::{LineEnds, controls, place_within, split_field};
 use crate::fields::name::{Named, Naming};
 use crate::fields::value::{Short, Value};
 
@@ -59,7 +59,7 @@ impl Fields {
     }
 
     /// Reads the field lines that stand in `block` from byte `start` up to the empty line that ends
-    /// them, showing each to `see`; `count` is how many there may be, for room.
+    /// them, showing each to `see`. There will be room for `more` than there are.
     ///
     /// A name is a token directly followed by its colon (RFC 9112, section 5.1), so that a blank
     /// before the colon and a folded line are refused. Values are shown without the blanks around
@@ -69,19 +69,17 @@ impl Fields {
     /// `malformed` where a line is none; what `see` says otherwise.
     pub fn read<E: Copy>(
         block: &Bytes,
-        start: usize,
-        count: usize,
+        (start, ends): (usize, &LineEnds),
+        more: usize,
         malformed: E,
         mut see: impl FnMut(&HeaderName, &[u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut lines = Vec::with_capacity(count);
+        let mut lines = Vec::with_capacity(ends.lines() + more);
         let mut at = start;
-        let mut rest = block.get(start..).unwrap_or_default();
         let place = |at: usize| u32::try_from(at).map_err(|_| malformed);
-        while let Some((line, following)) = split_line(rest) {
-            if line.is_empty() {
-                break;
-            }
+        while let Some((line, next)) = ends.line(lines.len(), at, block)
+            && !line.is_empty()
+        {
             let (name, value) = split_field(line).ok_or(malformed)?;
             // A value with a control in it means nothing, so nothing is said of what it means.
             see(&name, value).map_err(|says| if controls(value) > 0 { malformed } else { says })?;
@@ -89,8 +87,7 @@ impl Fields {
             let value_start = at + place_within(line, value);
             let place = Place::Block(place(value_start)?..place(value_start + value.len())?);
             lines.push(Line { name, place });
-            at += line.len() + 2;
-            rest = following;
+            at = next;
         }
         // Each line has the two controls of its end, and no other but tabs.
         let written = block.get(start..at).unwrap_or_default();

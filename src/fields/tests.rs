@@ -3,6 +3,7 @@
 use http::header::{ACCEPT, COOKIE, HOST};
 
 use super::*;
+use crate::fields::line::LineEnds;
 use crate::fields::name::{read_name, usual};
 
 fn value(text: &'static str) -> HeaderValue {
@@ -68,6 +69,20 @@ fn usual_names_are_what_the_general_way_reads() {
 }
 
 #[test]
+fn lines_are_the_same_whether_their_ends_were_noted_or_not() {
+    let text: String = (0..40).map(|number| format!("x-{number}: {number}\r\n")).collect();
+    let block = Bytes::from(format!("{text}\r\n"));
+    let mut ends = LineEnds::default();
+    block.iter().enumerate().filter(|(_, byte)| **byte == b'\n').for_each(|(at, _)| ends.note(at));
+    let noted = Fields::read(&block, (0, &ends), 0, (), |_, _| Ok(())).unwrap();
+    assert_eq!(
+        noted,
+        Fields::read(&block, (0, &LineEnds::default()), 0, (), |_, _| Ok(())).unwrap()
+    );
+    assert_eq!((noted.len(), noted.get("x-39").unwrap().as_bytes()), (40, &b"39"[..]));
+}
+
+#[test]
 fn short_values_are_those_that_fit_and_are_text() {
     let mut fields = Fields::new();
     fields.insert_short(HOST, Short::of(&[b"a", b"", b"b c"]).unwrap().passing());
@@ -82,7 +97,7 @@ fn short_values_are_those_that_fit_and_are_text() {
 fn lines_are_read_as_they_stand() {
     let read = |text: &'static str| {
         let block = Bytes::from_static(text.as_bytes());
-        Fields::read(&block, 2, 4, "malformed", |_, _| Ok(()))
+        Fields::read(&block, (2, &LineEnds::default()), 4, "malformed", |_, _| Ok(()))
     };
     let fields = read("GET a:b\r\nEmpty:\r\nx-c: \t 1 2\t\r\n\r\nhidden: 1\r\n");
     assert_eq!(fields.err(), Some("malformed"), "a name holds no blank");
@@ -107,7 +122,7 @@ fn values_never_print() {
     let mut fields = some();
     fields.insert_short(ACCEPT, Short::of(&[b"hidden"]).unwrap());
     let block = Bytes::from_static(b"authorization: Bearer hidden\r\n\r\n");
-    let read = Fields::read(&block, 0, 1, (), |_, _| Ok(())).unwrap();
+    let read = Fields::read(&block, (0, &LineEnds::default()), 1, (), |_, _| Ok(())).unwrap();
     let shown = format!("{fields:?} {read:?} {:?}", read.get("authorization"));
     assert!(!shown.contains("hidden") && shown.contains("authorization"), "{shown}");
 }

@@ -6,7 +6,7 @@ use http::{HeaderName, StatusCode, Version};
 use memchr::memchr;
 
 use crate::fields::Fields;
-use crate::fields::line::{split_line, trimmed};
+use crate::fields::line::{LineEnds, trimmed};
 use crate::listen::Length;
 use crate::listen::http1::decode::Decoder;
 use crate::listen::http1::head::plain_number;
@@ -28,7 +28,9 @@ pub(super) type Malformed = &'static str;
 pub(super) struct Scan {
     line_start: usize,
     searched: usize,
-    lines: usize,
+    /// Where the status line ends; 0 while that is not known.
+    status_end: usize,
+    fields: LineEnds,
 }
 
 impl Scan {
@@ -52,11 +54,12 @@ impl Scan {
             };
             let end = self.searched + at;
             match window.get(self.line_start..end).unwrap_or_default() {
-                b"\r" if self.lines > 0 => return Ok(Some(end + 1)),
-                [.., b'\r'] => self.lines += 1,
+                b"\r" if self.status_end > 0 => return Ok(Some(end + 1)),
+                [.., b'\r'] if self.status_end == 0 => self.status_end = end + 1,
+                [.., b'\r'] => self.fields.note(end),
                 _ => return Err("a line of the answer's head does not end in CRLF"),
             }
-            if self.lines > 1 + HEADERS_MAX {
+            if self.fields.lines() > HEADERS_MAX {
                 return Err("the answer has too many headers");
             }
             (self.line_start, self.searched) = (end + 1, end + 1);
@@ -69,12 +72,14 @@ impl Scan {
     /// # Errors
     /// What is wrong with a line or with the framing.
     pub(super) fn read(self, head: &Bytes, to_head: bool) -> Result<AnswerHead, Malformed> {
-        let (line, _) = split_line(head).ok_or("the answer has no status line")?;
+        let line = head.get(..self.status_end).and_then(|line| line.strip_suffix(b"\r\n"));
+        let line = line.ok_or("the answer has no status line")?;
         let (status, version) = status_line(line).ok_or("the answer's status line is malformed")?;
         let mut says = Says::default();
         let see = |name: &HeaderName, value: &[u8]| says.take(name, value);
-        let (start, count) = (line.len() + 2, self.lines + HEADERS_ADDED);
-        let headers = Fields::read(head, start, count, "a header of the answer is malformed", see)?;
+        let lines = (self.status_end, &self.fields);
+        let malformed = "a header of the answer is malformed";
+        let headers = Fields::read(head, lines, HEADERS_ADDED, malformed, see)?;
         let framing = says.framing(status, version, to_head)?;
         let kept = !says.close && (version == Version::HTTP_11 || says.keep_alive);
         Ok(AnswerHead {

@@ -8,7 +8,7 @@ use http::{HeaderName, Method, Uri, Version};
 use memchr::memchr;
 
 use crate::fields::Fields;
-use crate::fields::line::trimmed;
+use crate::fields::line::{LineEnds, trimmed};
 use crate::listen::bounds::{self, Bounds, BoundsRule};
 use crate::listen::{Length, RawHead};
 use crate::mistake::source::Source;
@@ -25,7 +25,7 @@ const LINE_BYTES_MORE: usize = METHOD_BYTES_MAX + 1 + 9 + 2;
 pub(super) struct Scan {
     line_start: usize,
     searched: usize,
-    headers: usize,
+    fields: LineEnds,
     request_line: Option<RequestLine>,
     passed_empty_line: bool,
 }
@@ -101,9 +101,9 @@ impl Scan {
                 (None, None) => return Err(Reason::RequestLineMalformed),
                 (Some(_), None) => return Err(Reason::HeaderMalformed),
                 (Some(_), Some([])) => return Ok(Some(end + 1)),
-                (Some(_), Some(_)) => self.headers += 1,
+                (Some(_), Some(_)) => self.fields.note(end),
             }
-            if self.headers > bounds.headers {
+            if self.fields.lines() > bounds.headers {
                 return Err(Reason::HeadTooLarge);
             }
             self.line_start = end + 1;
@@ -125,7 +125,8 @@ impl Scan {
             std::str::from_utf8(part(line.target)).map_err(|_| Reason::RequestLineMalformed)?;
         let mut framing = Framing::default();
         let see = |name: &HeaderName, value: &[u8]| framing.take(name, value);
-        let headers = Fields::read(head, line.end, self.headers, Reason::HeaderMalformed, see)?;
+        let headers =
+            Fields::read(head, (line.end, &self.fields), 0, Reason::HeaderMalformed, see)?;
         let length = framing.length(line.version)?;
         let is_1_1 = line.version == Version::HTTP_11;
         Ok(Parsed {
