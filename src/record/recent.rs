@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use crate::record::account::Account;
 use crate::record::line;
 
-/// Of requests that passed, so many are kept in a turn; those beyond it are forgotten at once.
+/// So many requests are kept in a turn; those beyond it are forgotten at once.
 ///
 /// A busy gateway would otherwise turn its ring over many times a second: nobody could ask for a
 /// request that quickly, and every request would wait for memory that no cache holds.
-const ALLOWED_PER_TURN: u32 = 64;
+const KEPT_PER_TURN: u64 = 64;
 /// A turn is 2^24 nanoseconds, about 17 ms; so up to some 3,800 requests a second all are kept.
 const TURN_BITS: u32 = 24;
 
@@ -19,21 +19,20 @@ const TURN_BITS: u32 = 24;
 pub struct Recent {
     allowed: Ring,
     refused: Ring,
-    /// The number of the turn, and how many were kept in it.
-    turn: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Ring {
     slots: Box<[Mutex<Option<Box<Account>>>]>,
     next: AtomicUsize,
+    /// The number of the turn, and how many were kept in it.
+    turn: AtomicU64,
 }
 
 impl Recent {
     /// Room for so many requests that passed and so many that were refused. Each takes about 1 KiB.
     pub fn new(allowed_max: usize, refused_max: usize) -> Self {
-        let (allowed, refused) = (Ring::new(allowed_max), Ring::new(refused_max));
-        Self { allowed, refused, turn: AtomicU64::new(0) }
+        Self { allowed: Ring::new(allowed_max), refused: Ring::new(refused_max) }
     }
 
     /// The request with this id, as JSON with every stage it passed.
@@ -54,31 +53,29 @@ impl Recent {
     }
 
     pub(in crate::record) fn keep(&self, account: Box<Account>) {
-        if account.refusal.is_some() {
-            self.refused.push(account);
-        } else if self.has_room(account.started.steady_ns) {
-            self.allowed.push(account);
+        let ring = if account.refusal.is_some() { &self.refused } else { &self.allowed };
+        if ring.has_room(account.started.steady_ns) {
+            ring.push(account);
         }
-    }
-
-    /// Whether a request that passed is kept. Two threads that count at the same time may keep one
-    /// more or less, which nobody notices.
-    fn has_room(&self, steady_ns: u64) -> bool {
-        let turn = steady_ns >> TURN_BITS << 32;
-        let before = self.turn.load(Ordering::Relaxed);
-        let kept = if before & !0xffff_ffff == turn { before & 0xffff_ffff } else { 0 };
-        if kept >= u64::from(ALLOWED_PER_TURN) {
-            return false;
-        }
-        self.turn.store(turn | (kept + 1), Ordering::Relaxed);
-        true
     }
 }
 
 impl Ring {
     fn new(max: usize) -> Self {
         let slots = std::iter::repeat_with(Mutex::default).take(max).collect();
-        Self { slots, next: AtomicUsize::new(0) }
+        Self { slots, next: AtomicUsize::new(0), turn: AtomicU64::new(0) }
+    }
+
+    /// Whether one more is kept in this turn. Two threads that count at the same time may keep one
+    /// more or less, which nobody notices.
+    fn has_room(&self, steady_ns: u64) -> bool {
+        let turn = steady_ns >> TURN_BITS << 32;
+        let before = self.turn.load(Ordering::Relaxed);
+        let kept = if before & !0xffff_ffff == turn { before & 0xffff_ffff } else { 0 };
+        if kept < KEPT_PER_TURN {
+            self.turn.store(turn | (kept + 1), Ordering::Relaxed);
+        }
+        kept < KEPT_PER_TURN
     }
 
     fn push(&self, account: Box<Account>) {
