@@ -129,6 +129,11 @@ issuer   = "https://id.example.com"
 audience = ["https://api.example.com"]
 keys     = "file:keys.json"
 
+[jwt.second]
+issuer   = "https://second.example.com"
+audience = ["https://api.example.com"]
+keys     = "file:second.json"
+
 [routes.key]
 summary  = "By key"
 match    = "GET /key"
@@ -149,6 +154,13 @@ match    = "GET /token"
 upstream = "service"
 auth     = { any = ["jwt.main"] }
 allow    = [{ anyone = true }]
+
+[routes.either]
+summary  = "By token of either issuer"
+match    = "GET /either"
+upstream = "service"
+auth     = { any = ["jwt.main", "jwt.second"] }
+allow    = [{ anyone = true }]
 "#;
 
 /// A policy without sockets, and keys of every kind.
@@ -168,7 +180,13 @@ fn pairs() -> (Ed25519KeyPair, EcdsaKeyPair) {
     let random = SystemRandom::new();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
     let p256 = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
-    (Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(), p256)
+    (Ed25519KeyPair::from_seed_unchecked(&[seed(); 32]).unwrap(), p256)
+}
+
+/// Another number each time.
+fn seed() -> u8 {
+    static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(7);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
 fn encode(bytes: &[u8]) -> String {
@@ -193,6 +211,9 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let keys = key_set(ed25519.public_key().as_ref(), p256.public_key().as_ref());
         std::fs::write(dir.path().join("keys.json"), keys.to_string()).unwrap();
+        let (other_ed25519, other_p256) = pairs();
+        let keys = key_set(other_ed25519.public_key().as_ref(), other_p256.public_key().as_ref());
+        std::fs::write(dir.path().join("second.json"), keys.to_string()).unwrap();
         std::fs::write(dir.path().join("policy.toml"), POLICY).unwrap();
         let (clock, hand) = Clock::set_at(1_795_435_200_000);
         let outside = Outside::new(Arc::new(|_| Err(String::new())));
@@ -395,6 +416,24 @@ impl Bed {
             ] {
                 let token = self.token(alg, &header, &claims);
                 self.fails(alg, state, reason, || self.head("/token", Some(&token)));
+            }
+        }
+        // Where there are two issuers, which of them a token names costs nothing, and neither does naming
+        // one that nobody knows.
+        for alg in ["ES256", "EdDSA"] {
+            let kind = format!("{alg} of two issuers");
+            let second = json!({"iss": "https://second.example.com"});
+            for (state, reason, header, claims) in [
+                ("unknown kid", "token-key-unknown", json!({"kid": "nobody"}), json!({})),
+                ("wrong", "token-wrong", json!({}), json!({"sub": "wrong"})),
+                ("expired", "token-expired", json!({}), json!({"exp": 1})),
+                ("unknown issuer", "token-issuer", json!({}), json!({"iss": "https://b.example"})),
+                ("no issuer", "token-issuer", json!({}), json!({"iss": 1})),
+                ("the other issuer", "token-wrong", json!({}), second.clone()),
+                ("the other's kid", "token-key-unknown", json!({"kid": "nobody"}), second),
+            ] {
+                let token = self.token(alg, &header, &claims);
+                self.fails(&kind, state, reason, || self.head("/either", Some(&token)));
             }
         }
         // Nobody can sign for that modulus here, which two failures do not need.

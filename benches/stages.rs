@@ -17,6 +17,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use http_body::Body as _;
 use portcullis::authenticate::directory::Directory;
 use portcullis::authenticate::directory::record::NewKey;
 use portcullis::authenticate::nonce::Nonces;
+use portcullis::authenticate::outside::Outside;
 use portcullis::authenticate::signature::algorithm::Algorithm;
 use portcullis::authenticate::signature::base::Message;
 use portcullis::authenticate::signature::public_key::PublicKey;
@@ -295,6 +298,10 @@ impl Bed {
     }
 
     fn over(files: &Files, directory: Directory) -> Self {
+        Self::with(files, directory, &Outside::new(Arc::new(|_| Err(String::new()))))
+    }
+
+    fn with(files: &Files, directory: Directory, outside: &Outside) -> Self {
         let (clock, hand) = Clock::set_at(Clock::system().now().unix_ms);
         let record = record(&clock);
         let directory = Arc::new(directory);
@@ -302,9 +309,7 @@ impl Bed {
             upstreams: upstreams("tasks"),
             directory: Arc::clone(&directory),
             nonces: Arc::new(Nonces::with_history(50_000_000)),
-            outside: portcullis::authenticate::outside::Outside::new(Arc::new(|_| {
-                Err(String::new())
-            })),
+            outside: outside.clone(),
             buckets: Arc::new(Buckets::new(1_000_000)),
             record: Arc::clone(&record),
             clock: clock.clone(),
@@ -423,6 +428,7 @@ fn main() {
     keys(&bench);
     signatures(&bench);
     tokens(&bench);
+    introspected(&bench);
     budgets(&bench);
     inspections(&bench);
     answers(&bench);
@@ -791,6 +797,84 @@ summary  = "Verified once"
 match    = "GET /cached"
 upstream = "tasks"
 auth     = { any = ["jwt.cached"] }
+allow    = [{ scopes = ["tasks:read"] }]
+"#;
+
+/// A token that only its issuer can read, whose answer is in memory: one request asks it, of a server
+/// that answers once, and all that are measured find what it said.
+fn introspected(bench: &Bench) {
+    let name = "authenticate: an introspected token seen before";
+    if !bench.wants(name) {
+        return;
+    }
+    let issuer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = issuer.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let text = INTROSPECTED.replace("ADDRESS", &address.to_string());
+    std::fs::write(dir.path().join("policy.toml"), text).unwrap();
+    let outside = Outside::new(Arc::new(|_| Ok(Secret::new(b"a secret of the gateway".to_vec()))));
+    let directory = Directory::in_memory(&Secret::random(32).unwrap(), "dev").unwrap();
+    let files = Files::read(dir.path(), &mut Mistakes::default());
+    let bed = Bed::with(&files, directory, &outside);
+    let now = bed.now();
+    let answer = serde_json::json!({
+        "active": true, "sub": "u-0123456789", "aud": "https://api.example.com",
+        "scope": "tasks:read", "exp": now.unix_s() + 3600,
+    });
+    let answers = std::thread::spawn(move || answer_once(&issuer, &answer.to_string()));
+    // As long as the signed token that is measured.
+    let token = "0123456789abcdef".repeat(28);
+    let head = || bed.head(get("/opaque", Some(&token)));
+    let first = head();
+    let (route, _) = bed.find(&first);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let errands = outside.errands.clone().run(std::future::pending());
+        tokio::select! {
+            asked = route.authenticate.identify(&first, now) => drop(asked.unwrap()),
+            () = errands => {}
+        }
+    });
+    answers.join().unwrap();
+    bench.look(name, head, |head| route.authenticate.who(head, now).map(drop).unwrap());
+    let primitive = format!("primitive: SHA-256 of {} bytes", token.len());
+    bench.stage(&primitive, || (), |()| digest(&SHA256, token.as_bytes()));
+}
+
+/// Reads one request and answers it with this JSON.
+fn answer_once(listener: &TcpListener, json: &str) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut read = Vec::new();
+    while !read.windows(16).any(|bytes| bytes == b"token_type_hint=") {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).unwrap();
+        read.extend_from_slice(piece.get(..length).unwrap());
+    }
+    let length = json.len();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+    stream
+        .write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{json}").as_bytes())
+        .unwrap();
+}
+
+const INTROSPECTED: &str = r#"
+version = 1
+
+[scopes]
+"tasks:read" = "Read tasks"
+
+[introspection.main]
+endpoint      = "http://ADDRESS/introspect"
+reachable     = ["127.0.0.0/8"]
+client_id     = "gate"
+client_secret = "env:SECRET"
+audience      = ["https://api.example.com"]
+
+[routes.opaque]
+summary  = "Asked about once"
+match    = "GET /opaque"
+upstream = "tasks"
+auth     = { any = ["introspection.main"] }
 allow    = [{ scopes = ["tasks:read"] }]
 "#;
 

@@ -172,7 +172,9 @@ impl Nonces {
         let Some(own) = self.shard(fingerprint) else { return };
         if self.reserve() {
             // Whose it was is not kept, so it counts for nobody's share.
-            locked(own).insert(fingerprint, until, Share::default());
+            let steady_ms = started.steady_ns / 1_000_000;
+            let fresh = locked(own).insert(fingerprint, (until, steady_ms), &Share::default());
+            self.give_back(usize::from(fresh != Some(false)));
         }
     }
 
@@ -238,19 +240,33 @@ impl Nonces {
             }
             let mut shard = locked(own);
             self.give_back(shard.sweep(steady_ms));
-            if shard.holds(fingerprint, steady_ms) {
-                return Claim::Seen;
-            }
-            if !share.reserve(self.share_max) {
-                refused = Claim::OverShare;
+            // What was seen is told as such, whether there is room or not.
+            let lacking = if !share.reserve(self.share_max) {
+                Some(Claim::OverShare)
+            } else if !self.reserve() {
+                share.give_back();
+                Some(Claim::Full)
+            } else {
+                None
+            };
+            if let Some(lacking) = lacking {
+                if shard.holds(fingerprint, steady_ms) {
+                    return Claim::Seen;
+                }
+                refused = lacking;
                 continue;
             }
-            if self.reserve() {
-                self.give_back(usize::from(shard.insert(fingerprint, until, share.clone())));
-                return Claim::Claimed;
+            match shard.insert(fingerprint, (until, steady_ms), share) {
+                Some(is_anew) => {
+                    self.give_back(usize::from(is_anew));
+                    return Claim::Claimed;
+                }
+                None => {
+                    share.give_back();
+                    self.give_back(1);
+                    return Claim::Seen;
+                }
             }
-            share.give_back();
-            refused = Claim::Full;
         }
         refused
     }

@@ -1,5 +1,6 @@
 //! One part of the nonces that are remembered, and in which second each may be forgotten.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use crate::authenticate::nonce::Share;
@@ -21,6 +22,8 @@ pub(super) struct Shard {
     /// In which steady second each may be forgotten, the soonest first. Those of one second stand in
     /// no order, so that adding one is writing it behind the last.
     soonest: VecDeque<(u64, Vec<Fingerprint>)>,
+    /// The memory of a second that is over, for one that begins.
+    spare: Vec<Fingerprint>,
 }
 
 impl Shard {
@@ -38,7 +41,7 @@ impl Shard {
                 break;
             }
             let Some(fingerprint) = due.pop() else {
-                self.soonest.pop_front();
+                self.spare = self.soonest.pop_front().map(|(_, due)| due).unwrap_or_default();
                 continue;
             };
             match self.held.get(&fingerprint) {
@@ -65,16 +68,37 @@ impl Shard {
         self.held.get(&fingerprint).is_some_and(|(until, _)| *until > steady_ms)
     }
 
-    /// Remembers one, and says whether it took the place of its own earlier, expired claim.
-    pub(super) fn insert(&mut self, fingerprint: Fingerprint, until: u64, share: Share) -> bool {
+    /// Remembers one until a time, unless it is remembered: then nothing. Otherwise it says whether it
+    /// took the place of its own earlier, expired claim.
+    pub(super) fn insert(
+        &mut self,
+        fingerprint: Fingerprint,
+        (until, steady_ms): (u64, u64),
+        share: &Share,
+    ) -> Option<bool> {
+        let is_anew = match self.held.entry(fingerprint) {
+            Entry::Vacant(place) => {
+                place.insert((until, share.clone()));
+                false
+            }
+            Entry::Occupied(earlier) if earlier.get().0 > steady_ms => return None,
+            Entry::Occupied(mut earlier) => {
+                let (_, share) = earlier.insert((until, share.clone()));
+                share.give_back();
+                true
+            }
+        };
         let second = second_of(until);
         let place = self.soonest.partition_point(|(earlier, _)| *earlier < second);
         match self.soonest.get_mut(place) {
             Some((same, due)) if *same == second => due.push(fingerprint),
-            Some(_) | None => self.soonest.insert(place, (second, vec![fingerprint])),
+            Some(_) | None => {
+                let mut due = std::mem::take(&mut self.spare);
+                due.push(fingerprint);
+                self.soonest.insert(place, (second, due));
+            }
         }
-        let earlier = self.held.insert(fingerprint, (until, share));
-        earlier.inspect(|(_, share)| share.give_back()).is_some()
+        Some(is_anew)
     }
 }
 

@@ -197,3 +197,27 @@ fn a_rule_that_accepts_for_longer_accepts_nothing_that_may_be_forgotten() {
     // From here on every nonce is kept for as long as the longest rule accepts it.
     assert_eq!(nonces.until_ms(recent_s, 65, clock.now()), until_ms);
 }
+
+#[test]
+fn a_history_of_a_version_that_hashes_otherwise_is_none() {
+    let (clock, _) = Clock::set_at(START_MS);
+    let created_s = START_MS / 1000 - 10;
+    let kept = |header: &[u64], entries: &[u8]| {
+        let store = Store::in_memory().unwrap();
+        let mut batch = Batch::default();
+        let header: Vec<u8> = header.iter().flat_map(|number| number.to_be_bytes()).collect();
+        batch.put(Table::Meta, HISTORY, Zeroizing::new(header));
+        batch.put(Table::Meta, format!("{HISTORY}.0"), Zeroizing::new(entries.to_vec()));
+        store.write(batch).unwrap();
+        store
+    };
+    // Three numbers and 24 bytes a nonce were an earlier form; the other has a hash that is not ours.
+    for store in [
+        kept(&[created_s - 100, 65, 1], &[7; 24]),
+        kept(&[created_s - 100, 65, 1, 5, 6], &[7; ENTRY_BYTES]),
+    ] {
+        let nonces = Nonces::restored(10, &store, clock.now()).unwrap();
+        assert!(nonces.is_empty() && !nonces.remembers(created_s));
+        assert!(store.get(Table::Meta, HISTORY).unwrap().is_none(), "it is good for one start");
+    }
+}

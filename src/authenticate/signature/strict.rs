@@ -59,21 +59,30 @@ fn member<'a>(value: &'a str, demanded: &'a [Demanded], input: &mut Input<'a>) -
     };
     input.coverage = coverage;
     while let Some(after) = rest.strip_prefix(';') {
-        let (key, after) = split_at(after, b'=')?;
-        rest = match string(after) {
-            Some((text, after)) => {
-                input.parameters.text(key, Cow::Borrowed(text)).ok()?;
-                after
-            }
-            None => {
-                let (seconds, after) = whole_number(after)?;
-                input.parameters.time(key, seconds).ok()?;
-                after
-            }
-        };
+        rest = parameter(after, &mut input.parameters)?;
     }
     input.strict = value.get(..value.len() - rest.len());
     Some(rest)
+}
+
+/// Reads one signature parameter, and says what follows it.
+fn parameter<'a>(text: &'a str, into: &mut Parameters<'a>) -> Option<&'a str> {
+    // Keys are few and short, so to try each is quicker than to look for where one ends.
+    for key in ["created", "expires"] {
+        if let Some(after) = text.strip_prefix(key).and_then(|after| after.strip_prefix('=')) {
+            let (seconds, after) = whole_number(after)?;
+            into.time(key, seconds).ok()?;
+            return Some(after);
+        }
+    }
+    for key in ["nonce", "keyid", "alg", "tag"] {
+        if let Some(after) = text.strip_prefix(key).and_then(|after| after.strip_prefix('=')) {
+            let (text, after) = string(after)?;
+            into.text(key, Cow::Borrowed(text)).ok()?;
+            return Some(after);
+        }
+    }
+    None
 }
 
 /// An inner list of components, and what follows it.
@@ -118,7 +127,10 @@ fn component(text: &str) -> Option<(Component<'_>, &str)> {
 
 /// A string, without its quotes.
 fn string(text: &str) -> Option<(&str, &str)> {
-    split_at(text.strip_prefix('"')?, b'"')
+    let text = text.strip_prefix('"')?;
+    let end = memchr::memchr(b'"', text.as_bytes())?;
+    let (string, rest) = text.split_at_checked(end)?;
+    Some((string, rest.strip_prefix('"')?))
 }
 
 /// What stands before the first of these bytes, and what behind it. The parts are so short that
@@ -130,16 +142,22 @@ fn split_at(text: &str, end: u8) -> Option<(&str, &str)> {
 
 /// An Integer that is not negative and has no zero in front.
 fn whole_number(text: &str) -> Option<(u64, &str)> {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at_checked(end)?;
-    let is_strict = digits.len() <= DIGITS_MAX && (digits == "0" || !digits.starts_with('0'));
-    // What goes on with a point is a Decimal.
-    if !is_strict || rest.starts_with('.') {
-        return None;
+    let (mut number, mut digits) = (0, 0);
+    for byte in text.bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        // So few digits do not go beyond the number.
+        if digits == DIGITS_MAX || (digits == 1 && number == 0) {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+        digits += 1;
     }
-    // So few digits do not go beyond the number.
-    let number = digits.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    (!digits.is_empty()).then_some((number, rest))
+    let rest = text.get(digits..)?;
+    // What goes on with a point is a Decimal.
+    (digits > 0 && !rest.starts_with('.')).then_some((number, rest))
 }
 
 /// The bytes of the only signature, if it stands under this label and is strictly written.

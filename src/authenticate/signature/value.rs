@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 /// How many groups of three bytes stand in place: 64 bytes, as signatures by curves have, and a bit.
 const GROUPS: usize = 22;
 /// A character that stands for no six bits.
-const NONE: u8 = 0x80;
+const NONE: u32 = 1 << 31;
 
 /// The bytes of a signature.
 #[derive(Clone, Debug)]
@@ -93,22 +93,22 @@ impl Deref for Value {
 
 /// The three bytes that four characters stand for. `odd` gets [`NONE`] when one of them stands for
 /// nothing.
-fn bytes(group: [u8; 4], odd: &mut u8) -> [u8; 3] {
-    let sixes = group.map(|byte| SIXES.get(usize::from(byte)).copied().unwrap_or(NONE));
-    *odd |= sixes.iter().fold(0, |any, six| any | six);
-    let word = sixes.iter().fold(0, |word, six| word << 6 | u32::from(*six));
-    let [_, high, middle, low] = word.to_be_bytes();
+#[inline(always)]
+fn bytes(group: [u8; 4], odd: &mut u32) -> [u8; 3] {
+    let [a, b, c, d] = group.map(|byte| SIXES.get(usize::from(byte)).copied().unwrap_or(NONE));
+    *odd |= a | b | c | d;
+    let [_, high, middle, low] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
     [high, middle, low]
 }
 
-/// What each character stands for.
-static SIXES: [u8; 256] = {
+/// What each character stands for, in as many bits as three bytes are put together in.
+static SIXES: [u32; 256] = {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut sixes = [NONE; 256];
     let mut number = 0;
     #[expect(clippy::indexing_slicing, reason = "it is computed when the program is built")]
     while number < alphabet.len() {
-        sixes[alphabet[number] as usize] = number as u8;
+        sixes[alphabet[number] as usize] = number as u32;
         number += 1;
     }
     sixes
