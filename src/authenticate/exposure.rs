@@ -125,9 +125,9 @@ impl Watch {
         if is_private(&head.peer) {
             return Ok(());
         }
-        let bearers = head.headers.get_all(AUTHORIZATION).into_iter();
+        let bearers = head.headers.get_all(AUTHORIZATION);
         let bearers = bearers.filter_map(|value| bearer(value.as_bytes()));
-        let plain = head.headers.get_all(X_API_KEY).into_iter().map(|value| value.as_bytes());
+        let plain = head.headers.get_all(X_API_KEY).map(|value| value.as_bytes());
         let mut shown = bearers.chain(plain).peekable();
         if shown.peek().is_none() {
             return Ok(());

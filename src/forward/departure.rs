@@ -212,7 +212,7 @@ impl Departure {
         let mut sound = true;
         self.told.each(|name, value| {
             match HeaderValue::from_maybe_shared(Bytes::from(value.concat())) {
-                Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
+                Ok(value) => headers.insert(HeaderName::from_static(name), value),
                 Err(_) => sound = false,
             }
         });

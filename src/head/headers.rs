@@ -217,7 +217,6 @@ fn is_kept(name: &HeaderName) -> bool {
 fn connection_names(headers: &Fields) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(CONNECTION)
-        .into_iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|name| !name.is_empty())

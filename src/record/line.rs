@@ -297,7 +297,7 @@ fn odd_bytes(word: [u8; 8]) -> u64 {
     let word = u64::from_ne_bytes(word);
     // The top bit of a byte is set where the byte is zero; where a lower one is, it may also be.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    let is = |byte: u8| zeros(word ^ u64::from(byte) * ONES);
+    let is = |byte: u8| zeros(word ^ (u64::from(byte) * ONES));
     let below_blank = word.wrapping_sub(u64::from(b' ') * ONES) & !word;
     (word | below_blank | is(b'"') | is(b'\\') | is(0x7f)) & TOPS
 }
