@@ -24,7 +24,11 @@ impl Zone {
         database: &TimeZoneDatabase,
         reading: &mut Reading<'_>,
     ) -> Option<Self> {
-        if let Ok(zone) = database.get(written) {
+        if written.value == "UTC" {
+            return Some(Self::utc());
+        }
+        // `Etc/Unknown` is the name for not knowing, and would be UTC in silence.
+        if let Some(zone) = database.get(written).ok().filter(|zone| !zone.is_unknown()) {
             return Some(Self(zone));
         }
         let names: Vec<String> = database.available().map(|name| name.to_string()).collect();

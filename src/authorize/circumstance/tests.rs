@@ -150,6 +150,9 @@ fn an_unknown_zone_is_told_with_its_place_and_the_nearest_name() {
     assert!(told.contains("`Europe/Berln` is no time zone that this machine knows"), "{told}");
     assert!(told.contains("policy.toml:1:8"), "{told}");
     assert!(told.contains("Europe/Berlin"), "{told}");
+    for none in ["Etc/Unknown", "", "../zoneinfo/UTC", "/etc/localtime", "CET-1CEST", "+01:00"] {
+        assert!(zone(none, jiff::tz::db()).is_err(), "{none}");
+    }
 }
 
 #[test]
@@ -157,4 +160,5 @@ fn a_machine_without_a_database_is_told_as_such() {
     let told = zone("Europe/Berlin", &TimeZoneDatabase::none()).unwrap_err();
     assert!(told.contains("this machine has no database of time zones"), "{told}");
     assert!(told.contains("TZDIR") && told.contains("policy.toml:1:8"), "{told}");
+    assert_eq!(zone("UTC", &TimeZoneDatabase::none()).unwrap().name(), "UTC");
 }
