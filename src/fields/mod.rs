@@ -151,6 +151,23 @@ impl Fields {
         self.lines.iter().map(|line| (&line.name, self.value(line)))
     }
 
+    /// Names and values as maps hold them: what lies in the block is shared, and what is marked
+    /// stays marked.
+    pub fn header_values(&self) -> impl Iterator<Item = (&HeaderName, HeaderValue)> {
+        self.lines.iter().filter_map(|line| {
+            let value = match &line.place {
+                Place::Own(value) => Some(value.clone()),
+                Place::Short(short) => short.to_header_value(),
+                Place::Block(Range { start, end }) => {
+                    let value = self.block.slice(*start as usize..*end as usize);
+                    // It was looked at when it was read, so this does not fail.
+                    HeaderValue::from_maybe_shared(value).ok()
+                }
+            };
+            value.map(|value| (&line.name, value))
+        })
+    }
+
     /// Adds a field behind all others, beside those of its name.
     #[inline]
     pub fn append(&mut self, name: impl Naming, value: HeaderValue) {
@@ -249,27 +266,9 @@ impl From<HeaderMap> for Fields {
 
 impl From<Fields> for HeaderMap {
     fn from(fields: Fields) -> Self {
-        let Fields { block, lines } = fields;
-        let mut map = Self::with_capacity(lines.len());
-        for Line { name, place } in lines {
-            let value = match place {
-                Place::Own(value) => Some(value),
-                Place::Short(short) => {
-                    let value = HeaderValue::from_bytes(short.as_bytes()).ok();
-                    value.map(|mut value| {
-                        value.set_sensitive(short.passing);
-                        value
-                    })
-                }
-                Place::Block(Range { start, end }) => {
-                    let value = block.slice(start as usize..end as usize);
-                    // It was looked at when it was read.
-                    HeaderValue::from_maybe_shared(value).ok()
-                }
-            };
-            if let Some(value) = value {
-                map.append(name, value);
-            }
+        let mut map = Self::with_capacity(fields.len());
+        for (name, value) in fields.header_values() {
+            map.append(name.clone(), value);
         }
         map
     }

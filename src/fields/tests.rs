@@ -118,6 +118,16 @@ fn lines_are_read_as_they_stand() {
 }
 
 #[test]
+fn what_is_marked_as_sensitive_stays_so() {
+    let mut cookie = value("a=1");
+    cookie.set_sensitive(true);
+    let mut fields = Fields::new();
+    fields.append(COOKIE, cookie);
+    assert!(fields.header_values().all(|(_, value)| value.is_sensitive()));
+    assert!(HeaderMap::from(fields).get(COOKIE).unwrap().is_sensitive());
+}
+
+#[test]
 fn values_never_print() {
     let mut fields = some();
     fields.insert_short(ACCEPT, Short::of(&[b"hidden"]).unwrap());

@@ -8,11 +8,11 @@ use http::HeaderValue;
 const SHORT_BYTES_MAX: usize = 36;
 
 /// A short value, which needs no memory of its own: visible ASCII and blanks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Short {
     bytes: [u8; SHORT_BYTES_MAX],
     length: u8,
-    pub(in crate::fields) passing: bool,
+    passing: bool,
 }
 
 impl Short {
@@ -36,6 +36,12 @@ impl Short {
     #[must_use]
     pub fn passing(self) -> Self {
         Self { passing: true, ..self }
+    }
+
+    pub(in crate::fields) fn to_header_value(self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_bytes(self.as_bytes()).ok()?;
+        value.set_sensitive(self.passing);
+        Some(value)
     }
 
     pub(in crate::fields) fn as_bytes(&self) -> &[u8] {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use crate::authenticate::is_credential;
 use crate::authorize::Permit;
@@ -198,21 +198,22 @@ impl Departure {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = headers.into();
+        *request.headers_mut() = headers;
         Some(request)
     }
 
     /// The headers in a map, as HTTP/2 wants them.
-    fn header_map(&self) -> Option<Fields> {
+    fn header_map(&self) -> Option<HeaderMap> {
         let outgoing = self.outgoing();
-        let mut headers = Fields::with_capacity(self.headers.len() + 12);
-        for (name, value) in outgoing.passing() {
-            headers.append(name.clone(), value.to_header_value()?);
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 12);
+        for (name, value) in self.headers.header_values().filter(|(name, _)| outgoing.passes(name))
+        {
+            headers.append(name.clone(), value);
         }
         let mut sound = true;
         self.told.each(|name, value| {
             match HeaderValue::from_maybe_shared(Bytes::from(value.concat())) {
-                Ok(value) => headers.insert(HeaderName::from_static(name), value),
+                Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
                 Err(_) => sound = false,
             }
         });

@@ -56,14 +56,17 @@ impl Outgoing<'_> {
         Outgoing { passing, keep_credentials: true, told: None }
     }
 
-    /// Shows those of the caller that pass.
+    /// Whether a header of the caller passes.
     ///
     /// How the message is framed and whom it is for is said by who writes it, once.
+    pub(in crate::forward) fn passes(&self, name: &HeaderName) -> bool {
+        let ours = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
+        !ours && (self.keep_credentials || !is_credential(name))
+    }
+
+    /// Shows those of the caller that pass.
     pub(in crate::forward) fn passing(&self) -> impl Iterator<Item = (&HeaderName, Value<'_>)> {
-        self.passing.iter().filter(|(name, _)| {
-            let ours = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
-            !ours && (self.keep_credentials || !is_credential(name))
-        })
+        self.passing.iter().filter(|(name, _)| self.passes(name))
     }
 }
 

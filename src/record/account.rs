@@ -184,8 +184,7 @@ impl Asked {
         let mut texts = String::with_capacity(capacity);
         texts.push_str(head.path.get(..PATH_BYTES_MAX).unwrap_or(&head.path));
         let path_ends = texts.len();
-        let pairs = (!query.is_empty()).then(|| query.split('&')).into_iter().flatten();
-        for pair in pairs.filter(|pair| !pair.is_empty()).take(QUERY_NAMES_MAX) {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()).take(QUERY_NAMES_MAX) {
             if texts.len() > path_ends {
                 texts.push('&');
             }

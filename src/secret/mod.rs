@@ -4,7 +4,6 @@ pub mod reference;
 pub mod watched;
 
 use std::fmt;
-use std::hint::black_box;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::{Choice, ConstantTimeEq};
@@ -73,15 +72,14 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), NoRandomness> {
 
 /// Whether two byte strings are equal, in a time that depends on their lengths only.
 pub fn equal(left: &[u8], right: &[u8]) -> bool {
-    // By words, each behind a barrier that hides from the compiler what is known by then: by bytes,
-    // the barriers would take as long as hashing what is compared.
+    // By words: by bytes, hiding each step from the compiler takes as long as hashing what is compared.
     let (left_words, left_rest) = left.as_chunks::<8>();
     let (right_words, right_rest) = right.as_chunks::<8>();
+    let same_length = Choice::from(u8::from(left.len() == right.len()));
     let words = left_words.iter().zip(right_words);
-    let differing = words.fold(0, |differing, (left, right)| {
-        black_box(differing | (u64::from_ne_bytes(*left) ^ u64::from_ne_bytes(*right)))
+    let same_words = words.fold(same_length, |same, (left, right)| {
+        same & u64::from_ne_bytes(*left).ct_eq(&u64::from_ne_bytes(*right))
     });
-    let same_words = differing.ct_eq(&0) & Choice::from(u8::from(left.len() == right.len()));
     (same_words & left_rest.ct_eq(right_rest)).into()
 }
 

@@ -67,19 +67,12 @@ pub(super) fn write_head(
     now: Now,
 ) {
     let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
-    match status {
-        // Nearly always.
-        StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
-        status => line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason(status)]),
-    }
+    line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason(status)]);
     let mut is_dated = false;
     for (name, value) in headers.iter() {
         if !is_ours(name) || (upgrades && name == UPGRADE) {
             is_dated |= name == DATE;
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
         }
     }
     match framing {
