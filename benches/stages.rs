@@ -890,7 +890,7 @@ fn budgets(bench: &Bench) {
     bench.stage(
         "limit: the address",
         || bed.now(),
-        |now| bed.policy.address().spend(example.client, now).unwrap(),
+        |now| bed.policy.address().spend(example.parties.client, now).unwrap(),
     );
     let permits = || {
         let principal = route.authenticate.who(&example, now).unwrap();

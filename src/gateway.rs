@@ -122,8 +122,8 @@ impl Gateway {
         if let Some(location) = head.redirect() {
             return Ok(Passed::Redirected(location));
         }
-        self.shared.bans.check(head.client, now)?;
-        policy.address().spend(head.client, now)?;
+        self.shared.bans.check(head.parties.client, now)?;
+        policy.address().spend(head.parties.client, now)?;
         entry.passed(Stage::Head, None);
 
         if let Some((route, headers)) = policy.preflight(&head) {

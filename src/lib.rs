@@ -15,6 +15,7 @@ pub mod clock;
 pub mod name;
 pub mod fields;
 pub mod text;
+pub mod parties;
 pub mod units;
 pub mod mistake;
 pub mod secret;

@@ -98,5 +98,6 @@ pub(crate) fn peer(tls: Option<TlsFacts>) -> Arc<Peer> {
         tls,
         trusted: Arc::new([]),
         redirect_port: None,
+        parties: Default::default(),
     })
 }

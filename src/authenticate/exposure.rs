@@ -136,7 +136,7 @@ impl Watch {
         let texts = shown.filter_map(|shown| std::str::from_utf8(shown).ok());
         let known: Vec<_> = texts.filter_map(|text| self.known(text)).collect();
         for entry in &known {
-            self.raise(entry, Cause::Plaintext, stranger(head.client, &head.peer), now);
+            self.raise(entry, Cause::Plaintext, stranger(head.parties.client, &head.peer), now);
         }
         match known.first() {
             Some(entry) => {
@@ -184,6 +184,7 @@ mod tests {
     use crate::authenticate::directory::record::NewKey;
     use crate::authenticate::tests::{NOW, head, pepper};
     use crate::listen::TlsFacts;
+    use crate::parties::Parties;
 
     fn watch(exposed: Exposed) -> (Watch, String) {
         let directory = Arc::new(Directory::in_memory(&pepper(), "live").unwrap());
@@ -197,7 +198,7 @@ mod tests {
     fn between(peer: &str, local: &str, headers: &[(&str, &str)]) -> Head {
         let mut head = head(headers);
         let address = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 40_000);
-        head.client = address(peer).ip();
+        head.parties = Arc::new(Parties::new(address(peer).ip(), "https", "localhost", None));
         head.peer = Arc::new(Peer {
             address: address(peer),
             local: address(local),

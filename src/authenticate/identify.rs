@@ -84,7 +84,7 @@ impl Authenticate {
                 }
                 Attempt::Absent => {}
                 Attempt::Accepted(evidence) => {
-                    evidence.grant.usage.note(head.client, now);
+                    evidence.grant.usage.note(head.parties.client, now);
                     principal.accept(member.family, evidence)?;
                 }
             }

@@ -15,6 +15,7 @@ use crate::head::{RequestId, Trace};
 use crate::listen::{Length, Peer};
 use crate::mistake::source::{At, Source};
 use crate::mistake::{Mistakes, Reading, read};
+use crate::parties::Parties;
 use crate::secret::Secret;
 
 /// The time at which these tests happen.
@@ -39,16 +40,12 @@ pub(in crate::authenticate) fn head(headers: &[(&str, &str)]) -> Head {
         method: Method::GET,
         path: "/v1/tasks".into(),
         query: None,
-        host: "localhost".into(),
-        port: None,
-        scheme: "https",
         target: "/v1/tasks".into(),
         version: Version::HTTP_11,
         headers: map,
         length: Length::None,
         upgrade: None,
-        address: crate::text::AddressText::of(address.ip()),
-        client: address.ip(),
+        parties: Arc::new(Parties::new(address.ip(), "https", "localhost", None)),
         peer: Arc::new(Peer {
             address,
             local: address,
@@ -56,6 +53,7 @@ pub(in crate::authenticate) fn head(headers: &[(&str, &str)]) -> Head {
             tls: None,
             trusted: Arc::default(),
             redirect_port: None,
+            parties: Default::default(),
         }),
         id: RequestId(*b"01JD5Z3M7Q8V9T2K4N6P0R1S5W"),
         trace: Trace::begin(),

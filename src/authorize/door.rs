@@ -244,7 +244,9 @@ impl Condition {
             Self::Owner(owner) => {
                 grant.is_some_and(|grant| owner.is(&grant.subject, head, parameters))
             }
-            Self::From(networks) => networks.iter().any(|network| network.contains(head.client)),
+            Self::From(networks) => {
+                networks.iter().any(|network| network.contains(head.parties.client))
+            }
             Self::Circumstance(circumstance) => circumstance.holds(head, now),
             Self::Claim(claim) => claim.holds(by),
             Self::StepUp(step_up) => step_up.holds(by, now),

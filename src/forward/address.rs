@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use http::Uri;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{HeaderValue, Uri};
 
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
@@ -22,7 +22,6 @@ pub struct Address {
     host: Host,
     port: u16,
     authority: Authority,
-    host_value: HeaderValue,
 }
 
 /// The host of an address.
@@ -68,8 +67,7 @@ impl Address {
         };
         let authority =
             Authority::try_from(written.as_str()).map_err(|_| "is not a valid address")?;
-        let host_value = HeaderValue::try_from(written).map_err(|_| "is not a valid address")?;
-        Ok(Self { text: text.into(), secure, host, port, authority, host_value })
+        Ok(Self { text: text.into(), secure, host, port, authority })
     }
 
     /// The host.
@@ -108,12 +106,7 @@ impl Address {
         same && self.port == listener.port()
     }
 
-    /// The value of `Host` that names the target itself.
-    pub(in crate::forward) fn host_value(&self) -> &HeaderValue {
-        &self.host_value
-    }
-
-    /// The same as the authority of a URI.
+    /// What names the target itself: the authority of a URI, and the value of `Host`.
     pub(in crate::forward) fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -260,7 +253,7 @@ mod tests {
             ("https://[::1]:8443", "[::1]:8443", 8443),
         ] {
             let address = Address::parse(text).unwrap();
-            assert_eq!(address.host_value(), host);
+            assert_eq!(address.authority().as_str(), host);
             assert_eq!(address.port(), port);
             assert_eq!(address.to_string(), text);
         }

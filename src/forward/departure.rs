@@ -31,8 +31,8 @@ pub(in crate::forward) struct Departure {
     /// The path that is forwarded, and the query as the caller sent it.
     path: Box<str>,
     query: Option<Box<str>>,
-    /// The host that the caller named, where the upstream is told it.
-    host: Option<HeaderValue>,
+    /// Whether the service is told the host that the caller named.
+    names_callers_host: bool,
     headers: Fields,
     keep_credentials: bool,
     told: Told,
@@ -70,7 +70,7 @@ impl Departure {
         }
         tell_certificate(&mut head, settings.client_cert, options.now);
         let body = Outbound::new(body, head.length);
-        let Head { method, path, query, host, port, headers, upgrade, .. } = *head;
+        let Head { method, path, query, parties, headers, upgrade, .. } = *head;
         let path = options.path.map_or(path, Box::from);
         if !path.starts_with('/')
             || !is_visible(&path)
@@ -78,29 +78,28 @@ impl Departure {
         {
             return Err(unwritable());
         }
-        let host = match port {
-            Some(port) => format!("{host}:{port}").into_boxed_str(),
-            None => host,
-        };
+        // Who named no host is told to the service by none.
+        let names_callers_host =
+            settings.host == HostSent::Callers && !parties.authority().is_empty();
         let told = Told {
-            client: head.client.to_canonical(),
-            address: head.address,
-            scheme: head.scheme,
+            parties,
             id: head.id,
             trace: head.trace,
             upgrade,
             trailers: settings.http == Protocol::Http2 && is_grpc(&headers),
-            host,
-        };
-        let host = match settings.host {
-            // Who named no host is told to the service by none.
-            HostSent::Callers if told.host.is_empty() => None,
-            HostSent::Callers => Some(HeaderValue::from_str(&told.host).map_err(|_| unwritable())?),
-            HostSent::Targets => None,
         };
         let (keep_credentials, now) = (options.keep_credentials, options.now);
-        let mut departure =
-            Self { method, path, query, host, headers, keep_credentials, told, body, now };
+        let mut departure = Self {
+            method,
+            path,
+            query,
+            names_callers_host,
+            headers,
+            keep_credentials,
+            told,
+            body,
+            now,
+        };
         if let Some(credential) = &settings.credential {
             departure.take(credential)?;
         }
@@ -138,7 +137,7 @@ impl Departure {
         let signable = Signable {
             method: &self.method,
             path: &path,
-            host: self.host.as_ref().unwrap_or_else(|| address.host_value()),
+            host: host(self.names_callers_host, &self.told, address),
             secure: address.is_secure(),
             body: &self.body,
         };
@@ -166,16 +165,15 @@ impl Departure {
         &'a mut self,
         address: &'a Address,
     ) -> (http1::send::Request<'a>, &'a mut Outbound) {
-        let Self { method, path, query, host, headers, keep_credentials, told, body, now: _ } =
-            self;
+        let Self { method, path, query, names_callers_host, headers, told, body, .. } = self;
         let request = http1::send::Request {
             method,
             path,
             query: query.as_deref(),
-            host: host.as_ref().unwrap_or_else(|| address.host_value()),
+            host: host(*names_callers_host, told, address),
             headers: Outgoing {
                 passing: headers,
-                keep_credentials: *keep_credentials,
+                keep_credentials: self.keep_credentials,
                 told: Some(told),
             },
         };
@@ -188,9 +186,9 @@ impl Departure {
         &mut self,
         address: &Address,
     ) -> Option<http::Request<Outbound>> {
-        let authority = match &self.host {
-            Some(host) => host.as_bytes().try_into().ok()?,
-            None => address.authority().clone(),
+        let authority = match self.names_callers_host {
+            true => self.told.parties.authority().try_into().ok()?,
+            false => address.authority().clone(),
         };
         let uri = address.uri(authority, self.path_and_query()?)?;
         let headers = self.header_map()?;
@@ -211,12 +209,12 @@ impl Departure {
             headers.append(name.clone(), value);
         }
         let mut sound = true;
-        self.told.each(|name, value| {
-            match HeaderValue::from_maybe_shared(Bytes::from(value.concat())) {
-                Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
-                Err(_) => sound = false,
-            }
-        });
+        let mut write = |name: &'static str, value: &[u8]| match HeaderValue::from_bytes(value) {
+            Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
+            Err(_) => sound = false,
+        };
+        self.told.parties.told().for_each(|(name, value)| write(name, value.as_bytes()));
+        self.told.each(write);
         if let Some(length) = told_length(&self.method, self.body.length()) {
             headers.insert(http::header::CONTENT_LENGTH, length.into());
         }
@@ -233,6 +231,11 @@ impl Departure {
         let parsed = PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()?;
         (parsed.as_str().len() == length).then_some(parsed)
     }
+}
+
+/// What `Host` says to a target.
+fn host<'a>(names_callers: bool, told: &'a Told, address: &'a Address) -> &'a str {
+    if names_callers { told.parties.authority() } else { address.authority().as_str() }
 }
 
 /// Tells the client certificate of the connection (RFC 9440), while it holds. `head` has taken out

@@ -3,7 +3,7 @@
 //! The order matters: what the other side may not say is removed first, ours is written last, so that
 //! no `Connection: X-Forwarded-For` removes what we wrote (RFC 9110, section 7.6.1).
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -15,7 +15,7 @@ use crate::forward::identity::IDENTITY;
 use crate::head::headers::is_hop_by_hop;
 use crate::head::{RequestId, Trace};
 use crate::listen::http1::head::plain_number;
-use crate::text::AddressText;
+use crate::parties::Parties;
 
 /// Trailers of HTTP/2 that may pass: the outcome of a gRPC call. Those of HTTP/1 are never kept.
 const TRAILERS: [HeaderName; 2] =
@@ -37,12 +37,8 @@ pub(in crate::forward) struct Outgoing<'a> {
 /// What the gateway tells an upstream of one request.
 #[derive(Debug)]
 pub(in crate::forward) struct Told {
-    pub(in crate::forward) client: IpAddr,
-    /// The same as text.
-    pub(in crate::forward) address: AddressText,
-    pub(in crate::forward) scheme: &'static str,
-    /// The host that the caller named, as `Host` writes it.
-    pub(in crate::forward) host: Box<str>,
+    /// Who asks whom, which has lines of its own.
+    pub(in crate::forward) parties: Arc<Parties>,
     pub(in crate::forward) id: RequestId,
     pub(in crate::forward) trace: Trace,
     pub(in crate::forward) upgrade: Option<HeaderValue>,
@@ -71,37 +67,19 @@ impl Outgoing<'_> {
 }
 
 impl Told {
-    /// Shows each header that the gateway says: its name, and its value in pieces.
-    pub(in crate::forward) fn each(&self, mut write: impl FnMut(&'static str, &[&[u8]])) {
-        let (client, host) = (self.address.as_bytes(), self.host.as_bytes());
-        let scheme = self.scheme.as_bytes();
-        // RFC 7239: `for=192.0.2.60;proto=https;host=api.example.com`. A colon stands in no token
-        // (section 4), so that an IPv6 address and a host with a port are quoted.
-        let (open, close): (&[u8], &[u8]) = match self.client {
-            IpAddr::V4(_) => (b"for=", b";proto="),
-            IpAddr::V6(_) => (b"for=\"[", b"]\";proto="),
-        };
-        let quote: &[u8] = if self.host.contains(':') { b"\"" } else { b"" };
-        match host.is_empty() {
-            true => write("forwarded", &[open, client, close, scheme]),
-            false => {
-                write("forwarded", &[open, client, close, scheme, b";host=", quote, host, quote]);
-                write("x-forwarded-host", &[host]);
-            }
-        }
-        write("x-forwarded-for", &[client]);
-        write("x-forwarded-proto", &[scheme]);
-        write("x-request-id", &[self.id.as_str().as_bytes()]);
-        write("traceparent", &[&self.trace.parent]);
+    /// Shows each header that the gateway says of this one request.
+    pub(in crate::forward) fn each(&self, mut write: impl FnMut(&'static str, &[u8])) {
+        write("x-request-id", self.id.as_bytes());
+        write("traceparent", &self.trace.parent);
         if let Some(state) = &self.trace.state {
-            write("tracestate", &[state.as_bytes()]);
+            write("tracestate", state.as_bytes());
         }
         if let Some(protocol) = &self.upgrade {
-            write("connection", &[b"upgrade"]);
-            write("upgrade", &[protocol.as_bytes()]);
+            write("connection", b"upgrade");
+            write("upgrade", protocol.as_bytes());
         }
         if self.trailers {
-            write("te", &[b"trailers"]);
+            write("te", b"trailers");
         }
     }
 }

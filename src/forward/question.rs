@@ -25,7 +25,7 @@ pub(in crate::forward) async fn ask(
                 method: &Method::GET,
                 path: path.path(),
                 query: path.query(),
-                host: address.host_value(),
+                host: address.authority().as_str(),
                 headers: Outgoing::of_our_own(&none),
             };
             let answered = link.ask(request, &mut Outbound::empty(), patience).await;

@@ -1,11 +1,13 @@
 //! Reads the host that a request is for: exactly one, valid, and the same wherever it is said.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use http::header::HOST;
 use memchr::memchr;
 
 use crate::fields::Fields;
+use crate::parties::Parties;
 use crate::refusal::{Reason, Refusal};
 
 /// The longest host, in bytes (RFC 1035, section 2.3.4, without the root's dot).
@@ -54,6 +56,53 @@ impl Authority {
     }
 }
 
+/// The host that a request names, as it was just read or as its connection knows it.
+#[derive(Debug)]
+pub(in crate::head) enum Named<'a> {
+    /// The same as in the connection's first request.
+    Kept(&'a Arc<Parties>),
+    Read(Authority),
+}
+
+impl<'a> Named<'a> {
+    /// Reads `text`, unless it is what the connection keeps, letter for letter.
+    ///
+    /// # Errors
+    /// As [`Authority::read`].
+    pub(in crate::head) fn read(
+        text: &str,
+        kept: Option<&'a Arc<Parties>>,
+        scheme: &str,
+    ) -> Result<Self, &'static str> {
+        match kept.filter(|kept| !text.is_empty() && kept.authority() == text) {
+            Some(kept) => Ok(Self::Kept(kept)),
+            None => Authority::read(text, port_default(scheme)).map(Self::Read),
+        }
+    }
+
+    pub(in crate::head) fn host(&self) -> &str {
+        match self {
+            Self::Kept(parties) => parties.host(),
+            Self::Read(authority) => &authority.host,
+        }
+    }
+
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Kept(parties) => parties.port,
+            Self::Read(authority) => authority.port,
+        }
+    }
+
+    /// The parties, of which this is the one that is asked.
+    pub(in crate::head) fn parties(&self, client: IpAddr, scheme: &'static str) -> Arc<Parties> {
+        match self {
+            Self::Kept(parties) if parties.client == client => Arc::clone(parties),
+            named => Arc::new(Parties::new(client, scheme, named.host(), named.port())),
+        }
+    }
+}
+
 /// Where a request has to name its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::head) enum HostNeeded {
@@ -76,18 +125,17 @@ pub fn port_default(scheme: &str) -> u16 {
 /// # Errors
 /// [`Reason::HostMissing`] when there is none, or more than one `Host`; [`Reason::HostMalformed`]
 /// when it is not valid or when the two disagree (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
-pub(in crate::head) fn agree(
+pub(in crate::head) fn agree<'a>(
     headers: &mut Fields,
-    stated: Option<Authority>,
+    stated: Option<Named<'a>>,
     needed: HostNeeded,
-    port_default: u16,
-) -> Result<Authority, Refusal> {
+    read: impl FnOnce(&str) -> Result<Named<'a>, &'static str>,
+) -> Result<Named<'a>, Refusal> {
     let mut lines = headers.get_all(HOST);
     let written = match (lines.next(), lines.next()) {
         (Some(value), None) => {
             let text = value.to_str().unwrap_or_default();
-            let read = Authority::read(text, port_default);
-            Some(read.map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?)
+            Some(read(text).map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?)
         }
         (None, _) => None,
         (Some(_), Some(_)) => {
@@ -99,14 +147,20 @@ pub(in crate::head) fn agree(
         headers.remove(HOST);
     }
     match (written, stated) {
-        (Some(written), Some(stated)) if written == stated => Ok(written),
+        (Some(written), Some(stated))
+            if written.host() == stated.host() && written.port() == stated.port() =>
+        {
+            Ok(written)
+        }
         (Some(_), Some(_)) => {
             Err(Refusal::new(Reason::HostMalformed)
                 .because("Host and the target's authority disagree"))
         }
         (Some(written), None) => Ok(written),
         (None, Some(stated)) if needed != HostNeeded::InHost => Ok(stated),
-        (None, None) if needed == HostNeeded::No => Ok(Authority { host: "".into(), port: None }),
+        (None, None) if needed == HostNeeded::No => {
+            Ok(Named::Read(Authority { host: "".into(), port: None }))
+        }
         (None, _) => Err(Refusal::new(Reason::HostMissing).because("there is no Host")),
     }
 }

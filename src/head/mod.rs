@@ -16,7 +16,6 @@ mod random;
 mod tests;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Version};
@@ -24,11 +23,11 @@ use http::{HeaderName, HeaderValue, Method, Version};
 use crate::clock::Now;
 use crate::fields::Fields;
 use crate::fields::value::Value;
-use crate::head::host::{HostNeeded, port_default};
+use crate::head::host::{HostNeeded, Named, port_default};
 use crate::listen::{Length, Peer, RawHead};
+use crate::parties::Parties;
 use crate::refusal::extra::Extra;
 use crate::refusal::{Reason, Refusal};
-use crate::text::AddressText;
 use crate::units::Network;
 
 /// The methods that are served at all. CONNECT would tunnel, TRACE would echo credentials.
@@ -53,13 +52,8 @@ pub struct Head {
     pub path: Box<str>,
     /// The query without its `?`, as sent; nothing when there was no `?`.
     pub query: Option<Box<str>>,
-    /// The host in lower case, without port and without a trailing dot; IPv6 in brackets. Empty where
-    /// HTTP/1.0 named none: then only routes match that are for all hosts.
-    pub host: Box<str>,
-    /// The port that the caller named, if it named one other than the scheme's own.
-    pub port: Option<u16>,
-    /// `https` or `http`: what the caller's connection is, also where a trusted proxy ends its TLS.
-    pub scheme: &'static str,
+    /// Who asks, and which host.
+    pub parties: Arc<Parties>,
     /// The request target byte for byte as sent, for signatures.
     pub target: Box<str>,
     /// HTTP/1.0, 1.1 or 2.
@@ -71,10 +65,6 @@ pub struct Head {
     pub length: Length,
     /// The protocol that the caller wants to upgrade to; only `websocket` gets this far.
     pub upgrade: Option<HeaderValue>,
-    /// The address of the caller, found from right to left through trusted proxies.
-    pub client: IpAddr,
-    /// The same as text.
-    pub address: AddressText,
     /// The connection's other end.
     pub peer: Arc<Peer>,
     /// The name of this request everywhere: answer, log, upstream.
@@ -122,12 +112,13 @@ pub fn read(
     let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
     let scheme = client::scheme(own_scheme, peer_is_trusted, &headers);
     let parts = target::split(&target, &method, version)?;
+    let kept = peer.parties.get().filter(|kept| kept.scheme == scheme);
     let stated = match authority {
         Some(text) => Some(
-            host::Authority::read(&text, port_default(scheme))
+            Named::read(&text, kept, scheme)
                 .map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?,
         ),
-        None => parts.authority,
+        None => parts.authority.map(Named::Read),
     };
     // A listener that only redirects has to know where to.
     let may_be_unknown = version == Version::HTTP_10 && peer.redirect_port.is_none();
@@ -136,11 +127,11 @@ pub fn read(
         Version::HTTP_10 if may_be_unknown => HostNeeded::No,
         _ => HostNeeded::InHost,
     };
-    let authority = host::agree(&mut headers, stated, needed, port_default(scheme))?;
+    let named = host::agree(&mut headers, stated, needed, |text| Named::read(text, kept, scheme))?;
     let name_binds = peer.tls.as_ref().is_some_and(|tls| tls.name_binds);
-    let is_unknown = authority.host.is_empty() && !name_binds;
+    let is_unknown = named.host().is_empty() && !name_binds;
     let is_bound = (name_binds || !peer_is_trusted) && !is_unknown;
-    if is_bound && !is_asked_for(peer, &authority.host) {
+    if is_bound && !is_asked_for(peer, named.host()) {
         return Err(Reason::HostMismatch.into());
     }
     let path = match parts.path {
@@ -161,6 +152,11 @@ pub fn read(
     headers::expectation(&mut headers)?;
     let upgrade = headers::upgrade(&headers, &method, version, (length, peer.tls.is_some()))?;
     let client = client::address(address, &headers, trusted);
+    let parties = named.parties(client, scheme);
+    if kept.is_none() {
+        // Another request over the connection may have been first; that is as good.
+        let _ = peer.parties.set(Arc::clone(&parties));
+    }
     let trace = Trace::carry_on(&headers);
     headers::strip(&mut headers)?;
 
@@ -168,16 +164,12 @@ pub fn read(
         method,
         path,
         query,
-        host: authority.host,
-        port: authority.port,
-        scheme,
+        parties,
         target,
         version,
         headers,
         length,
         upgrade,
-        address: AddressText::of(client.to_canonical()),
-        client,
         peer: Arc::clone(peer),
         id: RequestId::new(now),
         trace,
@@ -209,12 +201,12 @@ impl Head {
 
     /// The port that the caller means: the one it named, or the scheme's own.
     pub fn effective_port(&self) -> u16 {
-        self.port.unwrap_or_else(|| port_default(self.scheme))
+        self.parties.port.unwrap_or_else(|| port_default(self.parties.scheme))
     }
 
     /// Where a listener that only redirects sends this request: the same target over TLS.
     pub fn redirect(&self) -> Option<HeaderValue> {
-        let (host, path) = (&self.host, if &*self.path == "*" { "/" } else { &self.path });
+        let (host, path) = (self.parties.host(), if &*self.path == "*" { "/" } else { &self.path });
         let mut location = match self.peer.redirect_port? {
             443 => format!("https://{host}{path}"),
             port => format!("https://{host}:{port}{path}"),
@@ -224,15 +216,6 @@ impl Head {
             location.push_str(query);
         }
         HeaderValue::try_from(location).ok()
-    }
-
-    /// Host and port as one text; a port that is the scheme's own is left out (RFC 9421, section
-    /// 2.2.3, has the same form for `@authority`).
-    pub fn authority(&self) -> Cow<'_, str> {
-        match self.port {
-            Some(port) => Cow::Owned(format!("{}:{port}", self.host)),
-            None => Cow::Borrowed(&self.host),
-        }
     }
 
     /// The parameters of the query, decoded; at most 256. See [`query::pairs`].

@@ -212,8 +212,13 @@ impl Budgets {
 
     fn share<'a>(&'a self, limit: &'a Limit, principal: &Principal, head: &Head) -> Share<'a> {
         let bucket = limit.bucket(principal.grant().and_then(|grant| grant.tier));
-        let owner =
-            Owner { limit, bucket, principal, client: head.client, route_hash: self.route_hash };
+        let owner = Owner {
+            limit,
+            bucket,
+            principal,
+            client: head.parties.client,
+            route_hash: self.route_hash,
+        };
         Share { limit, bucket, key: self.buckets.key(owner) }
     }
 

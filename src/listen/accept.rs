@@ -142,6 +142,7 @@ impl<H: Handler> Accept<H> {
             tls: None,
             trusted: Arc::clone(&shared.settings.trusted),
             redirect_port: shared.settings.redirect_port,
+            parties: Default::default(),
         };
         self.start(self.connection(Arc::new(peer)).run(stream), (seat, drain.token()));
     }

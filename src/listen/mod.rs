@@ -40,6 +40,7 @@ use crate::listen::clients::Clients;
 use crate::listen::counters::{Counters, Seats};
 use crate::listen::drain::Drain;
 use crate::listen::settings::Settings;
+use crate::parties::Parties;
 use crate::refusal::Reason;
 use crate::units::Network;
 
@@ -101,6 +102,8 @@ pub struct Peer {
     pub trusted: Arc<[Network]>,
     /// On a plaintext listener that redirects: the port of `https`.
     pub redirect_port: Option<u16>,
+    /// The parties of its first request, which are nearly always those of all.
+    pub parties: OnceLock<Arc<Parties>>,
 }
 
 /// What a completed TLS handshake told.

@@ -171,6 +171,7 @@ pub(super) fn service(settings: Settings, player: &Player, drain: &Drain) -> Ser
         tls: None,
         trusted: Arc::clone(&settings.trusted),
         redirect_port: None,
+        parties: Default::default(),
     };
     Service {
         peer: Arc::new(peer),

@@ -127,7 +127,7 @@ impl Policy {
     /// they are first, by [`unmatched`](Self::unmatched), so that the map of routes shows to nobody
     /// who has no business here: strangers get 401.
     pub fn find(&self, head: &Head) -> Result<(&Route, Parameters), Refusal> {
-        match self.table.find(&head.method, &head.host, &head.path) {
+        match self.table.find(&head.method, head.parties.host(), &head.path) {
             Found::Route(number, parameters) => match self.routes.get(number) {
                 Some(route) => Ok((route, parameters)),
                 None => Err(Reason::GatewayFault.into()),
@@ -147,7 +147,7 @@ impl Policy {
     /// The route that matches a head, whoever asks; for explanations. Requests take
     /// [`find`](Self::find), which tells strangers nothing.
     pub fn route_of(&self, head: &Head) -> Option<(&Route, Parameters)> {
-        match self.table.find(&head.method, &head.host, &head.path) {
+        match self.table.find(&head.method, head.parties.host(), &head.path) {
             Found::Route(number, parameters) => {
                 self.routes.get(number).map(|route| (route, parameters))
             }
@@ -177,7 +177,8 @@ impl Policy {
     /// other requests, and for what the route does not allow: those go the way of all requests.
     pub fn preflight(&self, head: &Head) -> Option<(&Route, Fields)> {
         let method = cors::asked_method(&head.method, &head.headers)?;
-        let asks = |method: &Method| match self.table.find(method, &head.host, &head.path) {
+        let asks = |method: &Method| match self.table.find(method, head.parties.host(), &head.path)
+        {
             Found::Route(number, _) => self.routes.get(number),
             Found::OtherMethods(_) | Found::Nothing => None,
         };
@@ -196,7 +197,7 @@ impl Policy {
         if refusal.reason.status() != http::StatusCode::UNAUTHORIZED {
             return refusal;
         }
-        self.address.failed(head.client, now).err().unwrap_or(refusal)
+        self.address.failed(head.parties.client, now).err().unwrap_or(refusal)
     }
 
     /// What a 401 to a request with or without a body asks for.

@@ -13,9 +13,9 @@ use crate::clock::Now;
 use crate::head::{Head, RequestId};
 use crate::listen::Peer;
 use crate::mistake::source::Origin;
+use crate::parties::Parties;
 use crate::record::meters::{AnsweredBy, RouteMeters};
 use crate::refusal::{Reason, Refusal, Stage};
-use crate::text::AddressText;
 
 const PATH_BYTES_MAX: usize = 2048;
 const USER_AGENT_CHARS_MAX: usize = 200;
@@ -97,8 +97,7 @@ pub(in crate::record) struct Answered {
 /// What was asked. The texts share one allocation.
 #[derive(Debug)]
 pub(in crate::record) struct Asked {
-    pub(in crate::record) client: IpAddr,
-    pub(in crate::record) address: AddressText,
+    pub(in crate::record) parties: Arc<Parties>,
     pub(in crate::record) method: Method,
     pub(in crate::record) trace: Option<[u8; 32]>,
     texts: String,
@@ -155,7 +154,7 @@ impl Account {
 
     /// The caller's address: as `head` found it, or else the peer's.
     pub(in crate::record) fn client(&self) -> IpAddr {
-        self.asked.as_ref().map_or_else(|| self.peer.address.ip(), |asked| asked.client)
+        self.asked.as_ref().map_or_else(|| self.peer.address.ip(), |asked| asked.parties.client)
     }
 
     /// Whether the answer has no body whatever its headers say: to HEAD, and with 204 or 304
@@ -205,8 +204,7 @@ impl Asked {
         }
         let trace = head.trace.parent.get(3..35).and_then(|id| id.try_into().ok());
         Self {
-            client: head.client,
-            address: head.address,
+            parties: Arc::clone(&head.parties),
             method: head.method.clone(),
             trace,
             texts,

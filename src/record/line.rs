@@ -60,7 +60,7 @@ pub(in crate::record) fn text(account: &Account, line: &mut Vec<u8>) {
     let answer = account.answer.as_ref().map_or(0, |answer| answer.status.as_u16());
     match &account.asked {
         Some(asked) => {
-            let _ = write!(line, " {} {} ", asked.client, asked.method);
+            let _ = write!(line, " {} {} ", asked.parties.client, asked.method);
             quoted(asked.path(), line);
             let _ = write!(line, " {answer}");
         }
@@ -123,7 +123,7 @@ fn facts(account: &Account, object: &mut Object<'_>) {
         object.ascii(key!("id"), id.as_bytes());
     }
     match &account.asked {
-        Some(asked) => object.ascii(key!("client"), asked.address.as_bytes()),
+        Some(asked) => object.ascii(key!("client"), asked.parties.address.as_bytes()),
         None => object.ascii(key!("client"), AddressText::of(account.client()).as_bytes()),
     }
     object.text(key!("listener"), &account.peer.listener);

@@ -251,6 +251,7 @@ pub(in crate::rehearse) fn peer(case: &Case) -> Arc<Peer> {
         }),
         trusted: Arc::new([]),
         redirect_port: None,
+        parties: Default::default(),
     })
 }
 

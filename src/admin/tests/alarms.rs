@@ -14,6 +14,7 @@ fn from(address: &str) -> Peer {
         tls: None,
         trusted: Arc::new([]),
         redirect_port: None,
+        parties: Default::default(),
     }
 }
 

@@ -54,7 +54,9 @@ impl ApiKeyScheme {
         if entry.is_trap(now) {
             return Err(self.trapped(&entry.grant, head));
         }
-        if let Err(reason) = entry.check(self.directory.environment_name(), head.client, now) {
+        if let Err(reason) =
+            entry.check(self.directory.environment_name(), head.parties.client, now)
+        {
             return Err(Refusal::new(reason).because(format!("key {}", entry.grant.credential)));
         }
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.directory) as _;
@@ -66,7 +68,7 @@ impl ApiKeyScheme {
     /// Tells those who act behind the request that somebody holds what nobody may use.
     fn trapped(&self, grant: &Grant, head: &Head) -> Refusal {
         if let Some(id) = KeyId::parse(&grant.credential) {
-            let client = stranger(head.client, &head.peer);
+            let client = stranger(head.parties.client, &head.peer);
             self.directory.alarms().raise(Alarm { id, cause: Cause::Canary, client });
         }
         Refusal::new(Reason::CredentialCanary).because(format!("key {}", grant.credential))

@@ -157,7 +157,7 @@ fn claim(
 /// writes scheme, host, port and path (RFC 9449, section 4.3).
 fn is_target(target: &str, head: &Head) -> bool {
     let Some((scheme, rest)) = target.split_once("://") else { return false };
-    if !scheme.eq_ignore_ascii_case(head.scheme) {
+    if !scheme.eq_ignore_ascii_case(head.parties.scheme) {
         return false;
     }
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -165,9 +165,12 @@ fn is_target(target: &str, head: &Head) -> bool {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
-    let Ok(authority) = Authority::read(authority, port_default(head.scheme)) else { return false };
-    authority.host == head.host
-        && authority.port.unwrap_or_else(|| port_default(head.scheme)) == head.effective_port()
+    let Ok(authority) = Authority::read(authority, port_default(head.parties.scheme)) else {
+        return false;
+    };
+    *authority.host == *head.parties.host()
+        && authority.port.unwrap_or_else(|| port_default(head.parties.scheme))
+            == head.effective_port()
         && path::canonical(path).is_ok_and(|path| path == head.path)
 }
 

@@ -45,9 +45,9 @@ impl<'a> Message<'a> {
     pub fn of(head: &'a Head) -> Self {
         Self {
             method: head.method.as_str(),
-            scheme: head.scheme,
-            host: &head.host,
-            port: head.port,
+            scheme: head.parties.scheme,
+            host: head.parties.host(),
+            port: head.parties.port,
             target: &head.target,
             headers: &head.headers,
         }

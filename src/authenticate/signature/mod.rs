@@ -176,7 +176,7 @@ impl SignatureScheme {
             return Err(Refusal::new(Reason::SignatureWrong));
         }
         // A key that no longer holds must not fill the store of nonces either.
-        key.bounds.check(head.client, now)?;
+        key.bounds.check(head.parties.client, now)?;
         self.claim_nonce(input, key, now)?;
 
         let digest_covered = input.coverage.covers_digest();

@@ -16,6 +16,7 @@ use crate::listen::{Length, Peer};
 use crate::mistake::Mistakes;
 use crate::mistake::source::Source;
 use crate::name::Name;
+use crate::parties::Parties;
 use crate::refusal::Reason;
 
 const NOW: crate::clock::Now = crate::clock::Now { steady_ns: 0, unix_ms: 1_764_000_000_000 };
@@ -26,16 +27,12 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
         method: Method::GET,
         path: "/v1/users/u-7".into(),
         query: query.map(Into::into),
-        host: "api.example.com".into(),
-        port: None,
-        scheme: "https",
         target: "/v1/users/u-7".into(),
         version: Version::HTTP_11,
         headers: Fields::new(),
         length: Length::None,
         upgrade: None,
-        address: crate::text::AddressText::of(client.parse().unwrap()),
-        client: client.parse().unwrap(),
+        parties: Arc::new(Parties::new(client.parse().unwrap(), "https", "api.example.com", None)),
         peer: Arc::new(Peer {
             address: "192.0.2.1:5000".parse().unwrap(),
             local: "192.0.2.2:8443".parse().unwrap(),
@@ -43,6 +40,7 @@ pub(crate) fn head(client: &str, query: Option<&str>) -> Head {
             tls: None,
             trusted: Arc::default(),
             redirect_port: None,
+            parties: Default::default(),
         }),
         id: RequestId(*b"01JDBZ8Q3M5V7X9K2N4P6R8T0W"),
         trace: Trace::begin(),

@@ -124,6 +124,7 @@ fn received(file: &Path, plain: bool) -> Result<(Head, Vec<u8>), Exit> {
         tls: (!plain).then_some(tls),
         trusted: Arc::new([]),
         redirect_port: None,
+        parties: Default::default(),
     });
     let head = head::read(raw, &peer, &[], Clock::system().now());
     let head = head.map_err(|refusal| early(refusal.reason, &refusal.private))?;

@@ -99,7 +99,7 @@ impl Endpoint {
             method: &Method::POST,
             path: self.path.path(),
             query: self.path.query(),
-            host: target.address().host_value(),
+            host: target.address().authority().as_str(),
             headers: Outgoing::of_our_own(&headers),
         };
         let body = Body::Whole(Bytes::copy_from_slice(&form.body));

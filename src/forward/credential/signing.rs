@@ -40,7 +40,7 @@ pub(in crate::forward) struct Outgoing<'a> {
     /// Path and query.
     pub(in crate::forward) path: &'a PathAndQuery,
     /// What `Host` or `:authority` will say.
-    pub(in crate::forward) host: &'a HeaderValue,
+    pub(in crate::forward) host: &'a str,
     /// Whether it goes over TLS.
     pub(in crate::forward) secure: bool,
     /// The body.
@@ -63,11 +63,10 @@ impl Signing {
         }
         let mut components: Vec<&str> = self.components.iter().map(|name| &**name).collect();
         self.digest(&mut components, outgoing.body, headers)?;
-        let host = outgoing.host.to_str().map_err(|_| unwritable())?;
         // The brackets of an IPv6 address hold colons, too.
-        let (host, port) = match host.rsplit_once(':') {
+        let (host, port) = match outgoing.host.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
-            _ => (host, None),
+            _ => (outgoing.host, None),
         };
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce).map_err(|_| unwritable())?;

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::Method;
 use http::header::HOST;
-use http::{HeaderValue, Method};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
@@ -29,7 +29,7 @@ pub(in crate::forward) struct Request<'a> {
     pub(in crate::forward) method: &'a Method,
     pub(in crate::forward) path: &'a str,
     pub(in crate::forward) query: Option<&'a str>,
-    pub(in crate::forward) host: &'a HeaderValue,
+    pub(in crate::forward) host: &'a str,
     pub(in crate::forward) headers: Outgoing<'a>,
 }
 
@@ -49,9 +49,9 @@ impl Request<'_> {
         let start = out.len();
         // The host, and how the body is framed.
         let mut lines = 2;
-        line(out, HOST.as_str(), &[self.host.as_bytes()]);
+        line(out, HOST.as_str(), self.host.as_bytes());
         for (name, value) in self.headers.passing() {
-            line(out, name.as_str(), &[value.as_bytes()]);
+            line(out, name.as_str(), value.as_bytes());
             lines += 1;
         }
         if let Some(told) = self.headers.told {
@@ -61,15 +61,19 @@ impl Request<'_> {
             });
         }
         match (length, told_length(self.method, length)) {
-            (None, _) => line(out, "transfer-encoding", &[b"chunked"]),
+            (None, _) => line(out, "transfer-encoding", b"chunked"),
             (_, Some(length)) => {
-                line(out, "content-length", &[itoa::Buffer::new().format(length).as_bytes()]);
+                line(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
             }
             (Some(_), None) => lines -= 1,
         }
         // Each line has the end that was written here, and nothing else that could end one.
         let written = out.get(start..).unwrap_or_default();
         let is_whole = ends(written) == 2 * lines;
+        // These were written once for many requests, of nothing that could end a line.
+        if let Some(told) = self.headers.told {
+            out.extend_from_slice(told.parties.lines().as_bytes());
+        }
         out.extend_from_slice(b"\r\n");
         is_whole
     }
@@ -84,10 +88,10 @@ fn ends(written: &[u8]) -> usize {
 }
 
 #[inline]
-fn line(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
+fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    value.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 

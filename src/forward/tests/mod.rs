@@ -41,6 +41,7 @@ use crate::mistake::read;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, Reading};
 use crate::name::Names;
+use crate::parties::Parties;
 use crate::refusal::{Reason, Refusal};
 
 pub(super) const NOW: Now = Now { steady_ns: 0, unix_ms: 1_764_000_000_000 };
@@ -131,21 +132,23 @@ pub(super) fn head(method: Method, path: &str, length: Length) -> Head {
         tls: None,
         trusted: Arc::default(),
         redirect_port: None,
+        parties: Default::default(),
     };
     Head {
         method,
         path: path.into(),
         query: None,
-        host: "api.example.com".into(),
-        port: None,
-        scheme: "https",
         target: path.into(),
         version: Version::HTTP_11,
         headers: Fields::new(),
         length,
         upgrade: None,
-        address: crate::text::AddressText::of("192.0.2.60".parse().unwrap()),
-        client: "192.0.2.60".parse().unwrap(),
+        parties: Arc::new(Parties::new(
+            "192.0.2.60".parse().unwrap(),
+            "https",
+            "api.example.com",
+            None,
+        )),
         peer: Arc::new(peer),
         id: RequestId(*b"01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         trace: Trace {

@@ -147,7 +147,8 @@ async fn a_target_sees_what_the_gateway_knows_and_no_credential() {
     let rig = Rig::new(&[address], "");
     let mut head = head(Method::GET, "/v1/tasks", Length::None);
     head.query = Some("dueDate[lt]=2026".into());
-    head.port = Some(8443);
+    let client = head.parties.client;
+    head.parties = Arc::new(Parties::new(client, "https", "api.example.com", Some(8443)));
     for (name, value) in [
         ("authorization", "Bearer pcl_live_x"),
         ("x-api-key", "pcl_live_y"),

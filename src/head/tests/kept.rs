@@ -152,7 +152,7 @@ fn connection_takes_away_only_what_is_the_callers() {
         .with("x-forwarded-for", "198.51.100.7")
         .from("10.0.0.1:1");
     let head = sent.read().unwrap();
-    assert_eq!(head.client.to_string(), "198.51.100.7");
+    assert_eq!(head.parties.client.to_string(), "198.51.100.7");
     let mut kept: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
     kept.sort_unstable();
     assert_eq!(kept, ["authorization", "content-length", "content-type", "x-api-key", "x-other"]);

@@ -96,6 +96,7 @@ impl Sent {
             }),
             trusted: Arc::default(),
             redirect_port: self.redirects.then_some(443),
+            parties: Default::default(),
         });
         let raw = RawHead {
             method: Method::from_bytes(self.method.as_bytes()).unwrap(),
@@ -227,10 +228,16 @@ fn a_request_has_exactly_one_host() {
         ("[::1]:8443", "[::1]", Some(8443), 8443),
     ] {
         let head = get("/").host(written).read().unwrap();
-        assert_eq!((&*head.host, head.port, head.effective_port()), (host, port, effective));
+        assert_eq!(
+            (head.parties.host(), head.parties.port, head.effective_port()),
+            (host, port, effective)
+        );
         assert!(head.header(&http::header::HOST).is_none());
     }
-    assert_eq!(get("/").host("example.com:8443").read().unwrap().authority(), "example.com:8443");
+    assert_eq!(
+        get("/").host("example.com:8443").read().unwrap().parties.authority(),
+        "example.com:8443"
+    );
 }
 
 #[test]
@@ -245,8 +252,8 @@ fn a_host_is_the_one_that_the_connection_was_made_for() {
 #[test]
 fn a_request_without_a_host_gets_nowhere_that_a_host_decides() {
     let old = || get("/").hostless().version(Version::HTTP_10);
-    assert_eq!(&*old().read().unwrap().host, "");
-    assert_eq!(&*Sent { target: "https://a/".into(), ..old() }.read().unwrap().host, "a");
+    assert_eq!(old().read().unwrap().parties.host(), "");
+    assert_eq!(Sent { target: "https://a/".into(), ..old() }.read().unwrap().parties.host(), "a");
     let named = || Sent { server_name: Some("example.com"), ..old() };
     assert_eq!(named().refused(), None);
     assert_eq!(Sent { name_binds: true, ..named() }.refused(), Some(Reason::HostMismatch));
@@ -271,11 +278,11 @@ fn a_trusted_proxy_alone_says_how_its_caller_came() {
         ("a stranger over TLS", get("/").with(PROTO, "http"), "https"),
     ] {
         let head = sent.read().unwrap();
-        assert_eq!(head.scheme, scheme, "{name}");
+        assert_eq!(head.parties.scheme, scheme, "{name}");
         assert!(head.headers.is_empty(), "{name}: it is the gateway that tells the service");
     }
     let head = proxied().host("example.com:443").with(PROTO, "https").read().unwrap();
-    assert_eq!((&*head.authority(), head.effective_port()), ("example.com", 443));
+    assert_eq!((head.parties.authority(), head.effective_port()), ("example.com", 443));
 }
 
 #[test]
@@ -296,7 +303,10 @@ fn only_known_methods_are_served() {
 fn the_rest_of_a_head_comes_from_the_connection() {
     let head = get("/?a=1").with("x-forwarded-proto", "http").with("x-forwarded-for", "6.6.6.6");
     let head = head.read().unwrap();
-    assert_eq!((head.scheme, head.client.to_string()), ("https", "203.0.113.5".to_owned()));
+    assert_eq!(
+        (head.parties.scheme, head.parties.client.to_string()),
+        ("https", "203.0.113.5".to_owned())
+    );
     assert_eq!(head.id.as_str().len(), 26);
     assert_eq!(head.trace.parent.len(), 55);
     assert_eq!(head.query_pairs().collect::<Vec<_>>(), [("a".into(), "1".into())]);

@@ -23,6 +23,7 @@ use crate::listen::Peer;
 use crate::listen::body::Broken;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, read};
+use crate::parties::Parties;
 use crate::refusal::extra::Extra;
 use crate::units::Size;
 
@@ -75,16 +76,17 @@ fn head(method: Method, length: Length, headers: &[(&'static str, &str)]) -> Hea
         method,
         path: "/v1/tasks/a%20b".into(),
         query: None,
-        host: "localhost".into(),
-        port: None,
-        scheme: "https",
         target: "/v1/tasks/a%20b".into(),
         version: Version::HTTP_11,
         headers,
         length,
         upgrade: None,
-        address: crate::text::AddressText::of(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        parties: Arc::new(Parties::new(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            "https",
+            "localhost",
+            None,
+        )),
         peer: Arc::new(Peer {
             address: "127.0.0.1:1".parse().unwrap(),
             local: "127.0.0.1:2".parse().unwrap(),
@@ -92,6 +94,7 @@ fn head(method: Method, length: Length, headers: &[(&'static str, &str)]) -> Hea
             tls: None,
             trusted: Arc::default(),
             redirect_port: None,
+            parties: Default::default(),
         }),
         id: RequestId([b'0'; 26]),
         trace: Trace::begin(),

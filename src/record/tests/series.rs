@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 use super::*;
+use crate::parties::Parties;
 
 #[test]
 fn no_caller_can_make_a_series() {
@@ -13,7 +14,8 @@ fn no_caller_can_make_a_series() {
     let statuses = [200, 201, 404, 418, 499, 777];
     let request = |number: u32| {
         let mut head = head("192.0.2.9", Some(&format!("p{number}={number}")));
-        head.client = std::net::Ipv4Addr::from_bits(number).into();
+        let client = std::net::Ipv4Addr::from_bits(number).into();
+        head.parties = Arc::new(Parties::new(client, "https", "api.example.com", None));
         head.path = format!("/v1/{number}").into();
         head.method = Method::from_bytes(format!("M{number}").as_bytes()).unwrap();
         let mut entry = bench.open(&head);

@@ -56,7 +56,8 @@ fn the_authority_has_no_default_port() {
         ("http", Some(8080), "www.example.com:8080"),
     ] {
         let mut head = head("GET", "www.example.com", port, "/", &[], b"");
-        head.scheme = scheme;
+        let client = head.parties.client;
+        head.parties = Arc::new(Parties::new(client, scheme, "www.example.com", port));
         put(&mut head, "signature-input", "s=(\"@authority\")");
         let base = explain(&Message::of(&head), &Choice::default()).unwrap().text();
         assert_eq!(base.split('\n').next().unwrap(), format!("\"@authority\": {authority}"));

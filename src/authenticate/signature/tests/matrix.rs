@@ -1,7 +1,5 @@
 //! Every reason for which a signature is refused, and that nothing else is.
 
-use std::net::IpAddr;
-
 use super::*;
 
 #[test]
@@ -88,13 +86,20 @@ fn a_covered_digest_must_be_there() {
     assert_eq!(refusal.private, "a covered field is missing");
 }
 
+const HOST: &str = "api.example.com";
+
+/// A caller with this address, and what it asks.
+fn between(client: [u8; 4], host: &str, port: Option<u16>) -> Arc<Parties> {
+    Arc::new(Parties::new(client.into(), "https", host, port))
+}
+
 #[test]
 fn what_is_covered_cannot_be_changed() {
     type Change = fn(&mut Head);
     let changes: [(&str, Change); 10] = [
         ("method", |head| head.method = Method::PUT),
-        ("host", |head| head.host = "api.example.org".into()),
-        ("port", |head| head.port = Some(8443)),
+        ("host", |head| head.parties = between([192, 0, 2, 7], "api.example.org", None)),
+        ("port", |head| head.parties = between([192, 0, 2, 7], HOST, Some(8443))),
         ("path", |head| head.target = "/v1/tasks/?notify=1".into()),
         ("path in another spelling", |head| head.target = "/v1/t%61sks?notify=1".into()),
         ("query", |head| head.target = "/v1/tasks?notify=2".into()),
@@ -114,7 +119,7 @@ fn what_is_covered_cannot_be_changed() {
     }
     // And what says the same is the same: the scheme's own port, aloud.
     let mut head = Draft::default().head();
-    head.port = Some(443);
+    head.parties = between([192, 0, 2, 7], HOST, Some(443));
     accepted(scheme("").attempt(&head, at(CREATED)));
 }
 
@@ -299,7 +304,7 @@ fn a_key_out_of_its_bounds_is_refused_and_fills_no_store() {
     let mut head = Draft::default().head();
     let refusal = rejected(scheme.attempt(&head, at(CREATED)));
     assert_eq!(refusal.reason, Reason::CredentialNetwork);
-    head.client = IpAddr::from([10, 1, 2, 3]);
+    head.parties = between([10, 1, 2, 3], HOST, None);
     accepted(scheme.attempt(&head, at(CREATED)));
 }
 

@@ -32,6 +32,7 @@ use crate::head::{Head, RequestId, Trace};
 use crate::listen::{Length, Peer};
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, Reading, read};
+use crate::parties::Parties;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 
@@ -212,21 +213,18 @@ fn head(
         tls: None,
         trusted: Arc::default(),
         redirect_port: None,
+        parties: Default::default(),
     };
     Head {
         method: method.parse().unwrap(),
         path: "/".into(),
         query: None,
-        host: host.into(),
-        port,
-        scheme: "https",
         target: target.into(),
         version: Version::HTTP_11,
         headers,
         length,
         upgrade: None,
-        address: crate::text::AddressText::of([192, 0, 2, 7].into()),
-        client: [192, 0, 2, 7].into(),
+        parties: Arc::new(Parties::new([192, 0, 2, 7].into(), "https", host, port)),
         peer: Arc::new(peer),
         id: RequestId([b'0'; 26]),
         trace: Trace::begin(),

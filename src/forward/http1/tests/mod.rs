@@ -41,7 +41,7 @@ fn patience() -> Patience {
     Patience::new(now, Duration::from_secs(5), now + Duration::from_secs(5))
 }
 
-fn request<'a>(method: &'a Method, host: &'a HeaderValue, headers: &'a Fields) -> Request<'a> {
+fn request<'a>(method: &'a Method, host: &'a str, headers: &'a Fields) -> Request<'a> {
     let headers = Outgoing::of_our_own(headers);
     Request { method, path: "/v1/tasks", query: Some("limit=5"), host, headers }
 }
@@ -51,7 +51,7 @@ async fn ask(
     method: &Method,
     body: &mut Outbound,
 ) -> Result<(AnswerHead, bool), Fault> {
-    let (host, headers) = (HeaderValue::from_static("a"), Fields::new());
+    let (host, headers) = ("a", Fields::new());
     let request = request(method, &host, &headers);
     let answered = link.ask(request, body, patience()).await?;
     Ok((answered.head, answered.sent))
@@ -238,8 +238,8 @@ fn each_framing_ends_where_it_says() {
 async fn written(method: Method, headers: Fields, mut body: Outbound) -> Vec<u8> {
     let (near, mut far) = duplex(1 << 20);
     let mut link = Link::new(near, Duration::from_secs(5));
-    let host = HeaderValue::from_static("api.example.com");
-    let request = request(&method, &host, &headers);
+    let host = "api.example.com";
+    let request = request(&method, host, &headers);
     let asked =
         tokio::time::timeout(Duration::from_millis(20), link.ask(request, &mut body, patience()));
     assert!(asked.await.is_err(), "nobody answers");
