@@ -249,7 +249,7 @@ impl Bed {
             headers,
             length: Length::None,
         };
-        head::read(raw, &self.peer, &[], self.now()).unwrap()
+        *head::read(raw, &self.peer, &[], self.now()).unwrap()
     }
 
     /// Counts one failure, which must be one for this reason.

@@ -331,7 +331,7 @@ impl Bed {
     }
 
     fn head(&self, raw: RawHead) -> Head {
-        head::read(raw, &self.peer, &[], self.now()).unwrap()
+        *head::read(raw, &self.peer, &[], self.now()).unwrap()
     }
 
     fn find(&self, head: &Head) -> (&Route, Parameters) {

@@ -53,18 +53,27 @@ impl Clock {
     }
 
     /// What time it is.
+    #[expect(clippy::disallowed_methods, reason = "this module is where time is taken")]
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System { started } => {
-                let steady_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                Now { steady_ns, unix_ms: calendar(steady_ns) }
-            }
-            Source::Set(hand) => {
-                let passed_ns = hand.passed_ns.load(Ordering::Acquire);
-                Now { steady_ns: passed_ns, unix_ms: hand.start_ms + passed_ns / 1_000_000 }
-            }
+            Source::System { started } => since(*started, Instant::now()),
+            Source::Set(hand) => hand.now(),
         }
     }
+
+    /// What time it was at a moment that somebody took for a deadline, and that has just passed.
+    pub fn at(&self, moment: Instant) -> Now {
+        match &self.0 {
+            Source::System { started } => since(*started, moment),
+            Source::Set(hand) => hand.now(),
+        }
+    }
+}
+
+fn since(started: Instant, moment: Instant) -> Now {
+    let passed = moment.saturating_duration_since(started);
+    let steady_ns = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+    Now { steady_ns, unix_ms: calendar(steady_ns) }
 }
 
 /// How long the calendar may be reckoned from the steady clock before it is asked again. So late,
@@ -100,6 +109,11 @@ pub struct Hand {
 }
 
 impl Hand {
+    fn now(&self) -> Now {
+        let passed_ns = self.passed_ns.load(Ordering::Acquire);
+        Now { steady_ns: passed_ns, unix_ms: self.start_ms + passed_ns / 1_000_000 }
+    }
+
     /// Lets `span` pass at once.
     pub fn advance(&self, span: Duration) {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);

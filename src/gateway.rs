@@ -112,8 +112,6 @@ impl Gateway {
         let (raw, body) = arrival.request()?;
         let head = head::read(raw, peer, &peer.trusted, now)
             .map_err(|refusal| policy.keys().found(refusal, peer, now))?;
-        // In a box, because it goes through many hands.
-        let head = Box::new(head);
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
         seen.origin = head.header(&ORIGIN).and_then(Value::to_header_value);
         seen.with_body = head.length != Length::None;
@@ -214,7 +212,10 @@ impl Handler for Gateway {
         };
         entry.named(facts.id);
         let rules = seen.route.map_or_else(|| policy.unmatched_rules(), |route| &route.rules);
-        let ended = self.shared.clock.now();
+        let ended = match &passed {
+            Ok(Passed::Answered(answer)) => self.shared.clock.at(answer.at),
+            Ok(Passed::Redirected(_) | Passed::Preflight(_)) | Err(_) => self.shared.clock.now(),
+        };
         let mut upgraded = None;
         let response = match passed {
             Ok(Passed::Answered(mut answer)) => {
@@ -241,7 +242,10 @@ impl Handler for Gateway {
         };
         match upgraded {
             None => {
-                let response = response.map(|body| entry.with(body));
+                let response = response.map(|body| match body {
+                    Body::Streaming(_) => entry.with(body),
+                    Body::Empty | Body::Whole(_) => entry.with(body).in_memory(ended),
+                });
                 Outgoing { response, tunnel: None, close, at: ended }
             }
             Some(upstream) => {

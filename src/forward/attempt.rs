@@ -88,7 +88,8 @@ pub(in crate::forward) async fn exchange(
         }
     };
     let Accepted { status, headers, body, upgraded } = accepted.map_err(Lost::Final)?;
-    Ok(Answer { status, headers, body, upgraded, first_byte, target })
+    let at = now.into_std();
+    Ok(Answer { status, headers, body, upgraded, first_byte, at, target })
 }
 
 /// What came in answer, whichever version of HTTP brought it.

@@ -70,6 +70,7 @@ pub(in crate::forward) async fn keys(
         body: Body::Whole(Bytes::from(told.to_string())),
         upgraded: None,
         first_byte: Duration::ZERO,
+        at: tokio::time::Instant::now().into_std(),
         target: 0,
     })
 }

@@ -60,6 +60,8 @@ pub struct Answer {
     pub upgraded: Option<Box<dyn Stream>>,
     /// From the first byte sent to the head of the answer; for metrics.
     pub first_byte: Duration,
+    /// When the head of the answer had come.
+    pub at: std::time::Instant,
     /// The target that answered, for metrics and the record; an index into the upstream's targets.
     pub target: usize,
 }

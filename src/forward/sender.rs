@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::time::Instant;
 
 use crate::fields::Fields;
 use crate::forward::destination::{Destination, keys};
@@ -68,6 +69,7 @@ impl Sender {
                 body: Body::Whole(canned.body.clone()),
                 upgraded: None,
                 first_byte: Duration::ZERO,
+                at: Instant::now().into_std(),
                 target: 0,
             }),
         }

@@ -100,7 +100,7 @@ pub fn read(
     peer: &Arc<Peer>,
     trusted: &[Network],
     now: Now,
-) -> Result<Head, Refusal> {
+) -> Result<Box<Head>, Refusal> {
     let RawHead { method, target, version, authority, mut headers, length } = raw;
     if !METHODS.contains(&method) {
         return Err(
@@ -160,7 +160,9 @@ pub fn read(
     let trace = Trace::carry_on(&headers);
     headers::strip(&mut headers)?;
 
-    Ok(Head {
+    // The box comes first, so that the head is made in it and not moved there.
+    let place = Box::new_uninit();
+    let head = Head {
         method,
         path,
         query,
@@ -173,7 +175,8 @@ pub fn read(
         peer: Arc::clone(peer),
         id: RequestId::new(now),
         trace,
-    })
+    };
+    Ok(Box::write(place, head))
 }
 
 /// Whether the connection was made for this host: TLS settings and certificates go by the name in

@@ -111,8 +111,10 @@ impl Account {
         policy: &Arc<str>,
         meters: &Arc<RouteMeters>,
         now: Now,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        // The box comes first, so that the account is made in it and not moved there.
+        let place = Box::new_uninit();
+        let account = Self {
             started: now,
             peer: Arc::clone(peer),
             policy: Arc::clone(policy),
@@ -132,7 +134,8 @@ impl Account {
             took: Duration::ZERO,
             end: End::CallerLeft,
             cut: None,
-        }
+        };
+        Box::write(place, account)
     }
 
     pub(in crate::record) fn identify(&mut self, principal: &Principal) {

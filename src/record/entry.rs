@@ -39,7 +39,7 @@ pub struct Entry {
 
 impl Entry {
     pub(in crate::record) fn open(
-        account: Account,
+        account: Box<Account>,
         record: &Arc<Record>,
         listener: &Arc<ListenerMeters>,
     ) -> Self {
@@ -48,7 +48,7 @@ impl Entry {
         let timed = account.started.steady_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57 == 0;
         Self {
             mark: timed.then_some(account.started),
-            account: Some(Box::new(account)),
+            account: Some(account),
             watch: None,
             record: Arc::clone(record),
             listener: Arc::clone(listener),
@@ -138,7 +138,8 @@ impl Entry {
     /// Puts the entry into the keeping of the answer's body.
     pub fn with<B: http_body::Body>(self, body: B) -> Recorded<B> {
         let bare = self.account.as_ref().is_some_and(|account| account.has_bare_answer());
-        Recorded { whole: bare || body.is_end_stream(), body, entry: Some(self), passed: 0 }
+        let whole = bare || body.is_end_stream();
+        Recorded { whole, body, entry: Some(self), passed: 0, ends_at: None }
     }
 
     fn write(&mut self, tell: impl FnOnce(&mut Account)) {
@@ -165,9 +166,10 @@ impl Entry {
         over
     }
 
-    fn close(&mut self, end: End) {
+    /// Closes the entry, at a time that is known already or now.
+    fn close(&mut self, end: End, at: Option<Now>) {
         let Some(mut account) = self.account.take() else { return };
-        let now = self.record.clock().now();
+        let now = at.unwrap_or_else(|| self.record.clock().now());
         account.took = now.since(account.started);
         account.end = if account.cut.is_some() { End::RevokedMeanwhile } else { end };
         if account.answer.is_none() {
@@ -191,7 +193,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.close(End::CallerLeft);
+        self.close(End::CallerLeft, None);
     }
 }
 
@@ -205,7 +207,7 @@ impl TunnelGuard for Entry {
             account.bytes_in = from_caller;
             account.bytes_out = to_caller;
         });
-        self.close(End::Complete);
+        self.close(End::Complete, None);
     }
 }
 
@@ -217,19 +219,28 @@ pub struct Recorded<B> {
     /// Whether nothing more is to come. Who sees that stops asking, and never sees the end itself.
     whole: bool,
     passed: u64,
+    /// When it ends, where that is known.
+    ends_at: Option<Now>,
 }
 
 impl<B> Recorded<B> {
     /// A body that closes nothing: that of a 101, whose entry goes with its tunnel.
     pub fn untold(body: B) -> Self {
-        Self { whole: true, body, entry: None, passed: 0 }
+        Self { whole: true, body, entry: None, passed: 0, ends_at: None }
+    }
+
+    /// Tells that the body lies in memory at this time, so that no time passes until its end.
+    #[must_use]
+    pub fn in_memory(mut self, at: Now) -> Self {
+        self.ends_at = Some(at);
+        self
     }
 
     fn close(&mut self, end: End) {
         if let Some(mut entry) = self.entry.take() {
             let passed = self.passed;
             entry.write(|account| account.bytes_out = passed);
-            entry.close(end);
+            entry.close(end, self.ends_at);
         }
     }
 }

@@ -128,7 +128,7 @@ fn received(file: &Path, plain: bool) -> Result<(Head, Vec<u8>), Exit> {
     });
     let head = head::read(raw, &peer, &[], Clock::system().now());
     let head = head.map_err(|refusal| early(refusal.reason, &refusal.private))?;
-    Ok((head, bytes.get(end..).unwrap_or_default().to_vec()))
+    Ok((*head, bytes.get(end..).unwrap_or_default().to_vec()))
 }
 
 /// Lines as they are sent, up to the end of the head.

@@ -107,7 +107,7 @@ impl Sent {
             length: self.length,
         };
         let (clock, _) = Clock::set_at(1_764_000_000_000);
-        read(raw, &peer, &["10.0.0.0/8".parse().unwrap()], clock.now())
+        read(raw, &peer, &["10.0.0.0/8".parse().unwrap()], clock.now()).map(|head| *head)
     }
 
     fn refused(self) -> Option<Reason> {

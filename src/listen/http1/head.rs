@@ -129,15 +129,16 @@ impl Scan {
             Fields::read(head, (line.end, &self.fields), 0, Reason::HeaderMalformed, see)?;
         let length = framing.length(line.version)?;
         let is_1_1 = line.version == Version::HTTP_11;
+        let raw = RawHead {
+            method,
+            target: target.into(),
+            version: line.version,
+            authority: None,
+            headers,
+            length,
+        };
         Ok(Parsed {
-            raw: Box::new(RawHead {
-                method,
-                target: target.into(),
-                version: line.version,
-                authority: None,
-                headers,
-                length,
-            }),
+            raw: Box::new(raw),
             persistent: !framing.close && (is_1_1 || framing.keep_alive),
             expects_continue: framing.expects_continue && is_1_1 && length != Length::None,
         })

@@ -134,7 +134,10 @@ impl<S: Socket, H: Handler> Connection<S, H> {
         };
         let _flight = Held::new(&self.service.shared, |counters| &counters.in_flight);
         // In a box, so that a connection that waits does not hold the room of a request at work.
-        let work = Box::pin(self.service.handler.handle(&self.service.peer, arrival));
+        // The box comes first, so that the future is made in it and not moved there.
+        let place = Box::new_uninit();
+        let work = Box::write(place, self.service.handler.handle(&self.service.peer, arrival));
+        let work = Box::into_pin(work);
         let Some(outgoing) = self.line.while_present(work).await else { return After::Drop };
         self.answer(asked, is_connect, outgoing).await
     }

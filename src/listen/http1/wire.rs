@@ -30,11 +30,20 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A stream that can be given up in a way that the other end cannot take for a clean end.
 pub(in crate::listen) trait Socket: Stream + 'static {
+    /// Ready when there is something to read that has not come yet, or the stream has ended; may be
+    /// ready for nothing.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()>;
+
     /// Makes the coming drop reset the connection.
     fn abort(&mut self) {}
 }
 
 impl Socket for TcpStream {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        // A fault is seen by whoever reads then.
+        self.poll_read_ready(context).map(drop)
+    }
+
     fn abort(&mut self) {
         // Without lingering, closing resets. Where that fails, the caller still sees bytes missing.
         let _ = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO));
@@ -42,13 +51,21 @@ impl Socket for TcpStream {
 }
 
 impl Socket for TlsStream<TcpStream> {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.get_ref().0.poll_readable(context)
+    }
+
     fn abort(&mut self) {
         self.get_mut().0.abort();
     }
 }
 
 #[cfg(test)]
-impl Socket for tokio::io::DuplexStream {}
+impl Socket for tokio::io::DuplexStream {
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
 
 /// The parts of a connection that the connection's task shares with the body of its request, which
 /// may be read in another task. The lock is never held while anything is awaited.
@@ -144,7 +161,13 @@ impl<S: Socket> Wire<S> {
         if self.decoder != Decoder::Ended {
             return false;
         }
+        // Nearly always nothing has come, and asking for that alone is less than reading.
+        let comes =
+            |socket: &S, context: &mut Context<'_>| socket.poll_readable(context).is_ready();
         while self.input.len() < bytes_max {
+            if self.socket.as_ref().is_some_and(|socket| !comes(socket, context)) {
+                return false;
+            }
             match self.poll_read(context) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return true,

@@ -123,7 +123,9 @@ async fn respond<H: Handler>(
         Err(reason) => Arrival::Malformed(reason),
     };
     // In a box, because hyper moves what serves a stream through several hands.
-    let outgoing = Box::pin(service.handler.handle(&service.peer, arrival)).await;
+    let place = Box::new_uninit();
+    let work = Box::write(place, service.handler.handle(&service.peer, arrival));
+    let outgoing = Box::into_pin(work).await;
     if outgoing.close {
         flight.streams.must_close.store(true, Ordering::Release);
     }
