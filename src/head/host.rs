@@ -70,14 +70,18 @@ impl<'a> Named<'a> {
     /// # Errors
     /// As [`Authority::read`].
     pub(in crate::head) fn read(
-        text: &str,
+        text: &[u8],
         kept: Option<&'a Arc<Parties>>,
         scheme: &str,
     ) -> Result<Self, &'static str> {
-        match kept.filter(|kept| !text.is_empty() && kept.authority() == text) {
-            Some(kept) => Ok(Self::Kept(kept)),
-            None => Authority::read(text, port_default(scheme)).map(Self::Read),
+        if let Some(kept) = kept.filter(|kept| kept.authority().as_bytes() == text)
+            && !text.is_empty()
+        {
+            return Ok(Self::Kept(kept));
         }
+        // What is no text is no host, as nothing is.
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        Authority::read(text, port_default(scheme)).map(Self::Read)
     }
 
     pub(in crate::head) fn host(&self) -> &str {
@@ -129,14 +133,14 @@ pub(in crate::head) fn agree<'a>(
     headers: &mut Fields,
     stated: Option<Named<'a>>,
     needed: HostNeeded,
-    read: impl FnOnce(&str) -> Result<Named<'a>, &'static str>,
+    read: impl FnOnce(&[u8]) -> Result<Named<'a>, &'static str>,
 ) -> Result<Named<'a>, Refusal> {
     let mut lines = headers.get_all(HOST);
     let written = match (lines.next(), lines.next()) {
-        (Some(value), None) => {
-            let text = value.to_str().unwrap_or_default();
-            Some(read(text).map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?)
-        }
+        (Some(value), None) => Some(
+            read(value.as_bytes())
+                .map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?,
+        ),
         (None, _) => None,
         (Some(_), Some(_)) => {
             return Err(Refusal::new(Reason::HostMissing).because("Host stands more than once"));

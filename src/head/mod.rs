@@ -115,7 +115,7 @@ pub fn read(
     let kept = peer.parties.get().filter(|kept| kept.scheme == scheme);
     let stated = match authority {
         Some(text) => Some(
-            Named::read(&text, kept, scheme)
+            Named::read(text.as_bytes(), kept, scheme)
                 .map_err(|why| Refusal::new(Reason::HostMalformed).because(why))?,
         ),
         None => parts.authority.map(Named::Read),

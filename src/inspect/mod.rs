@@ -28,7 +28,6 @@ use crate::inspect::body::rule::BodyChoice;
 use crate::inspect::content::{Kind, Media};
 use crate::inspect::field::{Examine, Objection, PlaceKind};
 use crate::inspect::headers::{HeaderFilter, HeadersRule};
-use crate::inspect::json::rule::Limits;
 use crate::inspect::look::Look;
 use crate::inspect::query::{QueryFilter, QueryRule};
 use crate::inspect::room::{Held, Room};
@@ -360,14 +359,11 @@ impl Filters {
         let examine = self.examine.as_ref().filter(|_| self.examine_body);
         let mut look = examine.map(|examine| Look { examine: &**examine, observed: watch });
         if media.kind() == Kind::Json {
-            let usual = Limits::default();
-            let checked = match (&mut look, self.body.json()) {
-                (Some(look), limits) => json::check(body, limits.unwrap_or(&usual), look),
-                (None, Some(limits)) => json::check(body, limits, &mut ()),
-                (None, None) => Ok(()),
+            return match &mut look {
+                Some(look) => self.body.check_json(body, look),
+                None if self.body.json().is_some() => self.body.check_json(body, &mut ()),
+                None => Ok(()),
             };
-            checked.map_err(|refusal| self.body.by_rule(refusal))?;
-            return self.body.check_form(body);
         }
         match &mut look {
             Some(look) => look.body(media, body).map_err(|refusal| self.body.by_rule(refusal)),

@@ -80,11 +80,12 @@ impl Sent {
     }
 
     pub(in crate::head) fn read(self) -> Result<Head, Refusal> {
-        let mut headers = Fields::new();
-        for (name, value) in &self.headers {
-            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        let peer = Arc::new(Peer {
+        let peer = self.peer();
+        self.over(&peer)
+    }
+
+    fn peer(&self) -> Arc<Peer> {
+        Arc::new(Peer {
             address: self.peer.parse::<SocketAddr>().unwrap(),
             local: "192.0.2.1:8443".parse().unwrap(),
             listener: "public".into(),
@@ -97,7 +98,15 @@ impl Sent {
             trusted: Arc::default(),
             redirect_port: self.redirects.then_some(443),
             parties: Default::default(),
-        });
+        })
+    }
+
+    /// Reads it as it came over this connection.
+    fn over(self, peer: &Arc<Peer>) -> Result<Head, Refusal> {
+        let mut headers = Fields::new();
+        for (name, value) in &self.headers {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
         let raw = RawHead {
             method: Method::from_bytes(self.method.as_bytes()).unwrap(),
             target: self.target.into(),
@@ -107,12 +116,41 @@ impl Sent {
             length: self.length,
         };
         let (clock, _) = Clock::set_at(1_764_000_000_000);
-        read(raw, &peer, &["10.0.0.0/8".parse().unwrap()], clock.now()).map(|head| *head)
+        read(raw, peer, &["10.0.0.0/8".parse().unwrap()], clock.now()).map(|head| *head)
     }
 
     fn refused(self) -> Option<Reason> {
         self.read().err().map(|refusal| refusal.reason)
     }
+}
+
+#[test]
+fn what_a_connection_keeps_of_its_first_request_holds_for_no_other() {
+    let first = || get("/").from("10.0.0.1:1").with("x-forwarded-for", "192.0.2.7");
+    let peer = first().peer();
+    let is = |sent: Sent| {
+        let parties = sent.over(&peer).unwrap().parties;
+        let told: Vec<String> = parties.told().map(|(_, value)| value.to_owned()).collect();
+        (parties.host().to_owned(), parties.port, told.join(" "))
+    };
+    let example = ("example.com".to_owned(), None);
+    let told = "for=192.0.2.7;proto=https;host=example.com example.com 192.0.2.7 https";
+    let (host, port, lines) = is(first());
+    assert_eq!(((host, port), &*lines), (example, told));
+    assert_eq!(is(first()), is(first().host("EXAMPLE.com.:443")));
+    let (host, port, lines) = is(first().host("evil.example:8443"));
+    assert_eq!((&*host, port), ("evil.example", Some(8443)));
+    assert!(lines.starts_with("for=192.0.2.7;proto=https;host=\"evil.example:8443\" evil"));
+    let others = get("/").from("10.0.0.1:1").with("x-forwarded-for", "198.51.100.9");
+    assert!(is(others).2.starts_with("for=198.51.100.9;"));
+    assert!(is(first().with("x-forwarded-proto", "http")).2.ends_with(" http"));
+    for host in ["", "example.com,evil.example", "example.com "] {
+        let refused = first().host(host).over(&peer).err().map(|refusal| refusal.reason);
+        assert_eq!(refused, Some(Reason::HostMalformed), "{host}");
+    }
+    let twice = first().with("host", "example.com").over(&peer);
+    assert_eq!(twice.err().map(|refusal| refusal.reason), Some(Reason::HostMissing));
+    assert_eq!(is(first()).2, told, "and it holds for those like it, still");
 }
 
 #[test]

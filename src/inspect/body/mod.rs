@@ -10,6 +10,7 @@ use crate::head::Head;
 use crate::inspect::body::rule::{BodyChoice, BodyRule, DigestChoice};
 use crate::inspect::content::{self, Kind, Media};
 use crate::inspect::json::rule::Limits;
+use crate::inspect::json::{self, Fields};
 use crate::inspect::read::too_large;
 use crate::inspect::schema::{ExtraFields, Files, Schema};
 use crate::listen::Length;
@@ -194,15 +195,23 @@ impl BodyFilter {
         if self.required { Err(self.refuse(Reason::BodyRequired)) } else { Ok(()) }
     }
 
-    /// Looks at the form of a JSON body that has passed the strict check.
+    /// Checks a JSON body: its text, showing it to `fields`, and its form where there is a schema.
     ///
     /// # Errors
-    /// `field-unknown`, `schema-mismatch`.
-    pub(in crate::inspect) fn check_form(&self, body: &[u8]) -> Result<(), Refusal> {
-        match &self.schema {
-            Some(schema) => schema.check(body).map_err(|refusal| self.by_rule(refusal)),
-            None => Ok(()),
-        }
+    /// As [`json::check`], `field-unknown` and `schema-mismatch`.
+    pub(in crate::inspect) fn check_json<F: Fields>(
+        &self,
+        body: &[u8],
+        fields: &mut F,
+    ) -> Result<(), Refusal> {
+        let limits = self.json.unwrap_or_default();
+        let checked = match &self.schema {
+            None => json::check(body, &limits, fields),
+            Some(schema) => {
+                json::read(body, &limits, fields).and_then(|value| schema.check(&value))
+            }
+        };
+        checked.map_err(|refusal| self.by_rule(refusal))
     }
 
     /// A refusal of this rule.

@@ -10,15 +10,19 @@ mod names;
 mod number;
 mod reader;
 mod text;
+mod tree;
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
 
+use serde_json::Value;
+
 use crate::inspect::json::names::Names;
 use crate::inspect::json::pointer::{Frame, Pointer};
 use crate::inspect::json::reader::Reader;
 use crate::inspect::json::rule::Limits;
+use crate::inspect::json::tree::{Builder, Tree};
 use crate::refusal::{Reason, Refusal};
 
 /// What a text is: the name of a member, or a value.
@@ -79,6 +83,25 @@ thread_local! {
 /// # Errors
 /// The refusal, whose private detail names the byte and the member; or whatever `fields` refused.
 pub fn check<F: Fields>(bytes: &[u8], limits: &Limits, fields: &mut F) -> Result<(), Refusal> {
+    walk(bytes, limits, fields, &mut ())
+}
+
+/// The same, and gives the value that the text means.
+///
+/// # Errors
+/// As [`check`], and `json-malformed` for a number that no double comes near.
+pub fn read<F: Fields>(bytes: &[u8], limits: &Limits, fields: &mut F) -> Result<Value, Refusal> {
+    let mut tree = Tree::default();
+    walk(bytes, limits, fields, &mut tree)?;
+    Ok(tree.whole)
+}
+
+fn walk<F: Fields, B: Builder>(
+    bytes: &[u8],
+    limits: &Limits,
+    fields: &mut F,
+    builder: &mut B,
+) -> Result<(), Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         Refusal::new(Reason::JsonText).because(format!("not UTF-8 at byte {at}"))
@@ -89,7 +112,7 @@ pub fn check<F: Fields>(bytes: &[u8], limits: &Limits, fields: &mut F) -> Result
     let mut scratch = SCRATCH.take();
     scratch.frames.clear();
     scratch.names.begin();
-    let mut reader = Reader::new(text, limits, &mut scratch, fields);
+    let mut reader = Reader::new(text, limits, &mut scratch, (fields, builder));
     let result = reader.document().map_err(|stop| match stop {
         Stop::Refused(refusal) => *refusal,
         Stop::Flaw(reason, says) => Refusal::new(reason).because(format!(

@@ -1,8 +1,11 @@
 //! The grammar of RFC 8259 as a loop over what is expected next.
 
+use serde_json::Value;
+
 use crate::inspect::json::pointer::{Frame, Pointer, Span};
 use crate::inspect::json::rule::Limits;
 use crate::inspect::json::text::{Literal, literal, unescape};
+use crate::inspect::json::tree::{self, Builder};
 use crate::inspect::json::{Fields, Part, Scratch, Stop, number};
 use crate::refusal::{Reason, Refusal};
 
@@ -22,24 +25,25 @@ enum Expect {
 }
 
 /// Reads one JSON text from its beginning to its end.
-pub(in crate::inspect::json) struct Reader<'t, F> {
+pub(in crate::inspect::json) struct Reader<'t, F, B> {
     text: &'t str,
     at: usize,
     limits: &'t Limits,
     scratch: &'t mut Scratch,
     fields: &'t mut F,
+    builder: &'t mut B,
     members: u32,
     elements: u32,
 }
 
-impl<'t, F: Fields> Reader<'t, F> {
+impl<'t, F: Fields, B: Builder> Reader<'t, F, B> {
     pub(in crate::inspect::json) fn new(
         text: &'t str,
         limits: &'t Limits,
         scratch: &'t mut Scratch,
-        fields: &'t mut F,
+        (fields, builder): (&'t mut F, &'t mut B),
     ) -> Self {
-        Self { text, at: 0, limits, scratch, fields, members: 0, elements: 0 }
+        Self { text, at: 0, limits, scratch, fields, builder, members: 0, elements: 0 }
     }
 
     /// The byte that was looked at last.
@@ -103,42 +107,57 @@ impl<'t, F: Fields> Reader<'t, F> {
             }
             b'{' => {
                 let number = self.scratch.names.object();
-                return self.open(Frame::Object(number, None), Expect::FirstMember);
+                self.open(Frame::Object(number, None))?;
+                self.builder.open(tree::object());
+                return Ok(Expect::FirstMember);
             }
-            b'[' => return self.open(Frame::Array(0), Expect::FirstElement),
-            b'-' | b'0'..=b'9' => {
-                let rest = self.text.get(self.at..).unwrap_or_default();
-                self.at += number::length(rest, self.limits.numbers)?;
+            b'[' => {
+                self.open(Frame::Array(0))?;
+                self.builder.open(Value::Array(Vec::new()));
+                return Ok(Expect::FirstElement);
             }
-            b't' => self.word("true")?,
-            b'f' => self.word("false")?,
-            b'n' => self.word("null")?,
+            b'-' | b'0'..=b'9' => self.number()?,
+            b't' => self.word("true", Value::Bool(true))?,
+            b'f' => self.word("false", Value::Bool(false))?,
+            b'n' => self.word("null", Value::Null)?,
             _ => return Err(malformed("no value where one must stand")),
         }
         Ok(self.after_value())
     }
 
-    fn word(&mut self, word: &str) -> Result<(), Stop> {
+    fn number(&mut self) -> Result<(), Stop> {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let length = number::length(rest, self.limits.numbers)?;
+        if B::BUILDS {
+            self.builder.put(tree::number(rest.get(..length).unwrap_or_default())?);
+        }
+        self.at += length;
+        Ok(())
+    }
+
+    fn word(&mut self, word: &str, means: Value) -> Result<(), Stop> {
         if self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes()))
         {
             self.at += word.len();
+            self.builder.put(means);
             return Ok(());
         }
         Err(malformed("a word that JSON does not have"))
     }
 
-    fn open(&mut self, frame: Frame, expect: Expect) -> Result<Expect, Stop> {
+    fn open(&mut self, frame: Frame) -> Result<(), Stop> {
         if self.scratch.frames.len() >= self.limits.depth_max {
             return Err(Stop::Flaw(Reason::JsonDepth, "nested too deeply"));
         }
         self.at += 1;
         self.scratch.frames.push(frame);
-        Ok(expect)
+        Ok(())
     }
 
     fn close(&mut self) -> Expect {
         self.at += 1;
         self.scratch.frames.pop();
+        self.builder.close();
         self.after_value()
     }
 
@@ -192,9 +211,10 @@ impl<'t, F: Fields> Reader<'t, F> {
             self.at = begins;
             return Err(Stop::Flaw(Reason::JsonDuplicate, "a member that stood before"));
         }
+        let Scratch { frames, names, .. } = &*self.scratch;
+        let text = name.of(self.text, names.decoded());
+        self.builder.name(text);
         if F::READS {
-            let Scratch { frames, names, .. } = &*self.scratch;
-            let text = name.of(self.text, names.decoded());
             let pointer = Pointer { text: self.text, decoded: names.decoded(), frames };
             self.fields.text(&pointer, Part::Name, text).map_err(refused)?;
         }
@@ -231,7 +251,7 @@ impl<'t, F: Fields> Reader<'t, F> {
     }
 
     fn show_value(&mut self, literal: Literal) -> Result<(), Stop> {
-        if !F::READS {
+        if !F::READS && !B::BUILDS {
             return Ok(());
         }
         let written = self.text.get(literal.start..literal.end).unwrap_or_default();
@@ -244,6 +264,9 @@ impl<'t, F: Fields> Reader<'t, F> {
         } else {
             written
         };
+        if B::BUILDS {
+            self.builder.put(Value::String(text.to_owned()));
+        }
         self.fields.text(&pointer, Part::Value, text).map_err(refused)
     }
 }

@@ -89,22 +89,17 @@ impl Schema {
         }
     }
 
-    /// Looks at a body that has passed the strict check of its JSON.
+    /// Looks at the value of a body that has passed the strict check of its JSON.
     ///
     /// # Errors
     /// `field-unknown` or `schema-mismatch`, with the fields that are wrong, at most ten.
-    pub fn check(&self, body: &[u8]) -> Result<(), Refusal> {
-        let value: Json = serde_json::from_slice(body).map_err(|error| {
-            let says =
-                format!("beyond what can be compared with a schema, column {}", error.column());
-            Refusal::new(Reason::JsonMalformed).because(says)
-        })?;
-        if self.validator.is_valid(&value) {
+    pub fn check(&self, value: &Json) -> Result<(), Refusal> {
+        if self.validator.is_valid(value) {
             return Ok(());
         }
         let mut fields: Vec<(Box<str>, Box<str>)> = Vec::new();
         let mut unknown = false;
-        for error in self.validator.iter_errors(&value).take(FIELDS_MAX) {
+        for error in self.validator.iter_errors(value).take(FIELDS_MAX) {
             for complaint in complaints(&error) {
                 unknown |= complaint.unknown;
                 let named = fields.iter().any(|(field, _)| *field == complaint.field);

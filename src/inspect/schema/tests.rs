@@ -1,6 +1,7 @@
 //! Schemas: what they complain of, what they are closed against, and which are mistakes.
 
 use super::*;
+use crate::inspect::json::{self, rule::Limits};
 use crate::mistake::Mistakes;
 use crate::mistake::source::Source;
 
@@ -15,7 +16,9 @@ fn compile(text: &str, extra: ExtraFields) -> Result<Schema, String> {
 }
 
 fn refusal(schema: &Schema, body: &str) -> Option<Refusal> {
-    schema.check(body.as_bytes()).err()
+    json::read(body.as_bytes(), &Limits::default(), &mut ())
+        .and_then(|value| schema.check(&value))
+        .err()
 }
 
 fn fields(schema: &Schema, body: &str) -> Vec<(String, String)> {
