@@ -40,6 +40,7 @@ use crate::forward::upstream::Upstream;
 use crate::inspect::Cleared;
 use crate::listen::Stream;
 use crate::listen::body::Body;
+use crate::listen::turn::turn;
 use crate::refusal::Refusal;
 
 /// The longest that anybody waits for the head of an answer.
@@ -100,6 +101,7 @@ pub async fn send(
     let (head, body, admission, _held) = cleared.into_parts();
     let departure = Departure::new(head, body, admission.permit(), upstream, options)?;
     drop(admission);
+    turn().await;
     let total = options.total.unwrap_or(upstream.settings.timeout.total).min(TOTAL_MAX);
     let now = Instant::now();
     travel(departure, pool, upstream, (now, now + total)).await

@@ -14,6 +14,7 @@ pub mod bind;
 pub mod counters;
 pub mod drain;
 pub mod balance;
+pub mod turn;
 mod accept;
 pub(crate) mod http1;
 mod http2;

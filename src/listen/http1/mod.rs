@@ -22,6 +22,7 @@ use crate::listen::http1::reply::{Asked, Framing, write_head};
 use crate::listen::http1::send::{Sending, room};
 use crate::listen::http1::tunnel::through;
 use crate::listen::http1::wire::{Socket, Wire};
+use crate::listen::turn::{AtWork, turn};
 use crate::listen::{Arrival, Handler, Length, Outgoing, Response, Service, Tunnel};
 use crate::refusal::Reason;
 
@@ -132,6 +133,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
                 (asked, Arrival::Request(raw, body), is_connect)
             }
         };
+        let _work = AtWork::begin();
         let _flight = Held::new(&self.service.shared, |counters| &counters.in_flight);
         // In a box, so that a connection that waits does not hold the room of a request at work.
         // The box comes first, so that the future is made in it and not moved there.
@@ -177,6 +179,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
 
     /// Writes the answer, after which the connection may have to close.
     async fn answer(&mut self, asked: Asked, closes: bool, outgoing: Outgoing<H::Body>) -> After {
+        turn().await;
         let mut out = room();
         let closes = {
             let mut wire = self.line.wire.lock();

@@ -21,6 +21,7 @@ use crate::listen::counters::Held;
 use crate::listen::http1::wire::{Alarm, Socket};
 use crate::listen::http2::guard::Guarded;
 use crate::listen::http2::outgoing::Answering;
+use crate::listen::turn::AtWork;
 use crate::listen::{Arrival, Handler, Service, Shared};
 
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
@@ -136,13 +137,15 @@ async fn respond<H: Handler>(
 struct Flight {
     streams: Arc<Streams>,
     _held: Held,
+    _work: AtWork,
 }
 
 impl Flight {
     fn new(shared: &Arc<Shared>, streams: Arc<Streams>) -> Self {
         streams.open.fetch_add(1, Ordering::AcqRel);
         streams.served.fetch_add(1, Ordering::AcqRel);
-        Self { streams, _held: Held::new(shared, |counters| &counters.in_flight) }
+        let held = Held::new(shared, |counters| &counters.in_flight);
+        Self { streams, _held: held, _work: AtWork::begin() }
     }
 }
 
