@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::quality::FixedState;
 use zeroize::Zeroizing;
 
-use crate::authenticate::nonce::shard::{Fingerprint, Shard, Swept};
+use crate::authenticate::nonce::shard::{Fingerprint, Shard};
 use crate::clock::Now;
 use crate::store::{Batch, Store, StoreFault, Table};
 
@@ -173,8 +173,8 @@ impl Nonces {
         if self.reserve() {
             // Whose it was is not kept, so it counts for nobody's share.
             let steady_ms = started.steady_ns / 1_000_000;
-            let kept = locked(own).insert(fingerprint, (until, steady_ms), Share::default());
-            self.give_back(usize::from(kept.is_err()));
+            let is_new = locked(own).insert(fingerprint, (until, steady_ms), &Share::default());
+            self.give_back(usize::from(!is_new));
         }
     }
 
@@ -239,49 +239,31 @@ impl Nonces {
                 self.make_room(steady_ms);
             }
             let mut shard = locked(own);
-            let swept = shard.sweep(steady_ms);
-            match self.place(swept, share) {
-                Ok(place) => {
-                    let Err(place) = shard.insert(fingerprint, (until, steady_ms), place) else {
-                        return Claim::Claimed;
-                    };
-                    place.give_back();
-                    self.give_back(1);
+            self.give_back(shard.sweep(steady_ms));
+            // What was seen is told as such, whether there is room or not.
+            let lacking = if !share.reserve(self.share_max) {
+                Some(Claim::OverShare)
+            } else if !self.reserve() {
+                share.give_back();
+                Some(Claim::Full)
+            } else {
+                None
+            };
+            if let Some(lacking) = lacking {
+                if shard.holds(fingerprint, steady_ms) {
                     return Claim::Seen;
                 }
-                // What was seen is told as such, whether there is room or not.
-                Err(_) if shard.holds(fingerprint, steady_ms) => return Claim::Seen,
-                Err(lacking) => refused = lacking,
+                refused = lacking;
+                continue;
             }
+            if shard.insert(fingerprint, (until, steady_ms), share) {
+                return Claim::Claimed;
+            }
+            share.give_back();
+            self.give_back(1);
+            return Claim::Seen;
         }
         refused
-    }
-
-    /// Takes a place in the store and in a key's share; otherwise what is lacking.
-    ///
-    /// A place that was just left is taken over where it can be: counting it back and forth would cost
-    /// more than all else that a claim does, and all threads count on the same numbers.
-    fn place(&self, swept: Swept, share: &Share) -> Result<Share, Claim> {
-        let Swept { count, last } = swept;
-        let own = last.and_then(|last| {
-            let is_own = Arc::ptr_eq(&last.0, &share.0);
-            if !is_own {
-                last.give_back();
-            }
-            is_own.then_some(last)
-        });
-        if own.is_none() && !share.reserve(self.share_max) {
-            self.give_back(count);
-            return Err(Claim::OverShare);
-        }
-        let own = own.unwrap_or_else(|| share.clone());
-        if count > 0 {
-            self.give_back(count - 1);
-        } else if !self.reserve() {
-            own.give_back();
-            return Err(Claim::Full);
-        }
-        Ok(own)
     }
 
     /// A seeded hash of a nonce and whose it is.
@@ -321,10 +303,9 @@ impl Nonces {
     /// Sweeps shards until one had something to forget.
     fn make_room(&self, steady_ms: u64) {
         for shard in &self.shards {
-            let Swept { count, last } = locked(shard).sweep(steady_ms);
-            if let Some(last) = last {
-                last.give_back();
-                self.give_back(count);
+            let swept = locked(shard).sweep(steady_ms);
+            if swept > 0 {
+                self.give_back(swept);
                 return;
             }
         }

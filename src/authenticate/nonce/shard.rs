@@ -36,25 +36,16 @@ struct Claimed {
     share: Share,
 }
 
-/// What was forgotten.
-#[derive(Debug, Default)]
-pub(super) struct Swept {
-    /// How many nonces.
-    pub(super) count: usize,
-    /// Whose the last one was: it still counts for that share. Those before it do not any more.
-    pub(super) last: Option<Share>,
-}
-
 impl Shard {
     /// All of them, with their times, in the order in which they came.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Fingerprint, u64)> {
         self.claims.iter().map(|claimed| (claimed.fingerprint, claimed.until))
     }
 
-    /// Forgets a few whose time has come.
-    pub(super) fn sweep(&mut self, steady_ms: u64) -> Swept {
-        let mut swept = Swept::default();
-        while swept.count < SWEPT_PER_CLAIM
+    /// Forgets a few whose time has come, and says how many.
+    pub(super) fn sweep(&mut self, steady_ms: u64) -> usize {
+        let mut forgotten = 0;
+        while forgotten < SWEPT_PER_CLAIM
             && let Some(ended) = self.claims.pop_front_if(|claimed| claimed.until <= steady_ms)
         {
             // A nonce that was claimed anew after its time stays, under its later claim.
@@ -63,12 +54,10 @@ impl Shard {
             {
                 held.remove();
             }
-            swept.count += 1;
-            if let Some(before) = swept.last.replace(ended.share) {
-                before.give_back();
-            }
+            ended.share.give_back();
+            forgotten += 1;
         }
-        swept
+        forgotten
     }
 
     /// Whether it is remembered.
@@ -76,26 +65,23 @@ impl Shard {
         self.held.get(&fingerprint).is_some_and(|until| *until > steady_ms)
     }
 
-    /// Remembers one until a time, under a place of this share.
-    ///
-    /// # Errors
-    /// Gives the place back when it is remembered already.
+    /// Remembers one until a time, unless it is remembered. Says whether it does so from now on.
     pub(super) fn insert(
         &mut self,
         fingerprint: Fingerprint,
         (until, steady_ms): (u64, u64),
-        share: Share,
-    ) -> Result<(), Share> {
+        share: &Share,
+    ) -> bool {
         match self.held.entry(fingerprint) {
             Entry::Vacant(place) => {
                 place.insert(until);
             }
-            Entry::Occupied(earlier) if *earlier.get() > steady_ms => return Err(share),
+            Entry::Occupied(earlier) if *earlier.get() > steady_ms => return false,
             Entry::Occupied(mut earlier) => {
                 earlier.insert(until);
             }
         }
-        self.claims.push_back(Claimed { until, fingerprint, share });
-        Ok(())
+        self.claims.push_back(Claimed { until, fingerprint, share: share.clone() });
+        true
     }
 }
