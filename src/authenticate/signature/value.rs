@@ -7,10 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 
 /// How many groups of three bytes stand in place: 64 bytes, as signatures by curves have, and a bit.
 const GROUPS: usize = 22;
-/// How many characters those are, filled up to whole chunks of as many as are read together.
-const CHARACTERS: usize = 96;
-/// Marks what stands for no six bits.
-const NONE: u8 = 0x80;
+/// A character that stands for no six bits.
+const NONE: u32 = 1 << 31;
 
 /// The bytes of a signature.
 #[derive(Clone, Debug)]
@@ -25,30 +23,53 @@ impl Value {
     /// The bytes that this is the strict base64 of (RFC 4648, section 4): padded, and with no bit set
     /// that no byte has.
     pub(super) fn decode(encoded: &[u8]) -> Option<Self> {
-        let (digits, padding) = match encoded {
-            [digits @ .., b'=', b'='] => (digits, 2),
-            [digits @ .., b'='] => (digits, 1),
-            digits => (digits, 0),
-        };
-        let (groups, rest) = encoded.as_chunks::<4>();
-        if groups.is_empty() {
-            return None;
+        if let Some(value) = encoded.try_into().ok().and_then(Self::of_mac) {
+            return Some(value);
         }
-        if groups.len() > GROUPS || !rest.is_empty() {
+        let (whole, last) = encoded.split_last_chunk::<4>()?;
+        let (whole, rest) = whole.as_chunks::<4>();
+        if whole.len() >= GROUPS || !rest.is_empty() {
             return STANDARD.decode(encoded).ok().map(Self::from);
         }
-        // What fills up stands for zeros, so whoever set a bit that no byte has is found by the bytes
-        // behind the last.
-        let mut characters = [b'A'; CHARACTERS];
-        characters.get_mut(..digits.len())?.copy_from_slice(digits);
-        let sixes = sixes(characters, encoded.len())?;
-        let mut short = [[0; 3]; GROUPS];
-        for (place, [a, b, c, d]) in short.iter_mut().zip(sixes.as_chunks().0).take(groups.len()) {
-            *place = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+        let mut value = Self { short: [[0; 3]; GROUPS], length: 0, long: Vec::new() };
+        let (mut places, mut odd) = (value.short.iter_mut(), 0);
+        // What no base64 has is found at the end, so that the way there has no branch.
+        for (group, place) in whole.iter().zip(&mut places) {
+            *place = bytes(*group, &mut odd);
         }
-        let length = groups.len() * 3 - padding;
-        let spare = short.as_flattened().get(length..length + padding)?;
-        spare.iter().all(|byte| *byte == 0).then_some(Self { short, length, long: Vec::new() })
+        let (last, bytes_of_last, spare) = match *last {
+            [a, b, b'=', b'='] => ([a, b, b'A', b'A'], 1, 0xFFFF),
+            [a, b, c, b'='] => ([a, b, c, b'A'], 2, 0xFF),
+            whole => (whole, 3, 0),
+        };
+        let place = places.next()?;
+        *place = bytes(last, &mut odd);
+        let [high, middle, low] = place.map(u32::from);
+        let has_spare = (high << 16 | middle << 8 | low) & spare != 0;
+        value.length = whole.len() * 3 + bytes_of_last;
+        (odd & NONE == 0 && !has_spare).then_some(value)
+    }
+}
+
+impl Value {
+    /// The same of 32 bytes, as HMAC with SHA-256 makes: how many steps it takes is known when the
+    /// program is built, and each is a few instructions.
+    fn of_mac(encoded: &[u8; 44]) -> Option<Self> {
+        let (groups, _) = encoded.as_chunks::<4>();
+        let groups: [[u8; 4]; 11] = groups.try_into().ok()?;
+        let mut odd = 0;
+        let [.., [a, b, c, padding]] = groups;
+        let mut short = [[0; 3]; GROUPS];
+        for (group, place) in groups.iter().take(10).zip(&mut short) {
+            *place = bytes(*group, &mut odd);
+        }
+        let last = bytes([a, b, c, b'A'], &mut odd);
+        let [high, middle, spare] = last;
+        if let Some(place) = short.get_mut(10) {
+            *place = [high, middle, 0];
+        }
+        let is_whole = odd & NONE == 0 && padding == b'=' && spare == 0;
+        is_whole.then_some(Self { short, length: 32, long: Vec::new() })
     }
 }
 
@@ -70,28 +91,28 @@ impl Deref for Value {
     }
 }
 
-/// The six bits that each of the first `count` characters stands for, and of some behind them; nothing
-/// when one of them stands for none. Reckoned without a table and without a branch for each, so that
-/// the compiler does sixteen at once.
+/// The three bytes that four characters stand for. `odd` gets [`NONE`] when one of them stands for
+/// nothing.
 #[inline(always)]
-fn sixes(mut characters: [u8; CHARACTERS], count: usize) -> Option<[u8; CHARACTERS]> {
-    let mut odd = [0; 16];
-    let (chunks, _) = characters.as_chunks_mut::<16>();
-    for chunk in chunks.iter_mut().take(count.div_ceil(16)) {
-        for (character, odd) in chunk.iter_mut().zip(&mut odd) {
-            let byte = *character;
-            let mut six = if byte == b'+' { 62 } else { NONE };
-            six = if byte == b'/' { 63 } else { six };
-            for (first, count, six_of_first) in [(b'A', 26, 0), (b'a', 26, 26), (b'0', 10, 52)] {
-                let above = byte.wrapping_sub(first);
-                six = if above < count { above + six_of_first } else { six };
-            }
-            *character = six;
-            *odd |= six;
-        }
-    }
-    (odd.iter().fold(0, |any, odd| any | odd) & NONE == 0).then_some(characters)
+fn bytes(group: [u8; 4], odd: &mut u32) -> [u8; 3] {
+    let [a, b, c, d] = group.map(|byte| SIXES.get(usize::from(byte)).copied().unwrap_or(NONE));
+    *odd |= a | b | c | d;
+    let [_, high, middle, low] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
+    [high, middle, low]
 }
+
+/// What each character stands for, in as many bits as three bytes are put together in.
+static SIXES: [u32; 256] = {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut sixes = [NONE; 256];
+    let mut number = 0;
+    #[expect(clippy::indexing_slicing, reason = "it is computed when the program is built")]
+    while number < alphabet.len() {
+        sixes[alphabet[number] as usize] = number as u32;
+        number += 1;
+    }
+    sixes
+};
 
 #[cfg(test)]
 mod tests {
