@@ -67,7 +67,7 @@ const PROBE: (&str, &str) = ("probe", "0123456789abcdefghijklmnopqrstuvwxyz");
 impl Nonces {
     /// An empty store for at most `capacity` nonces, which knows nothing of what was used before
     /// `started`: see [`Nonces::remembers`]. One key gets at most a quarter of it. One nonce takes
-    /// some 50 bytes.
+    /// some 60 bytes.
     pub fn new(capacity: usize, started: Now) -> Self {
         // What was signed within the second of the start may have been used just before it.
         let history_from_s = AtomicU64::new(started.unix_ms.div_ceil(1000));
