@@ -67,7 +67,7 @@ const PROBE: (&str, &str) = ("probe", "0123456789abcdefghijklmnopqrstuvwxyz");
 impl Nonces {
     /// An empty store for at most `capacity` nonces, which knows nothing of what was used before
     /// `started`: see [`Nonces::remembers`]. One key gets at most a quarter of it. One nonce takes
-    /// some 50 bytes.
+    /// some 60 bytes.
     pub fn new(capacity: usize, started: Now) -> Self {
         // What was signed within the second of the start may have been used just before it.
         let history_from_s = AtomicU64::new(started.unix_ms.div_ceil(1000));
@@ -173,8 +173,8 @@ impl Nonces {
         if self.reserve() {
             // Whose it was is not kept, so it counts for nobody's share.
             let steady_ms = started.steady_ns / 1_000_000;
-            let fresh = locked(own).insert(fingerprint, (until, steady_ms), &Share::default());
-            self.give_back(usize::from(fresh != Some(false)));
+            let is_new = locked(own).insert(fingerprint, (until, steady_ms), &Share::default());
+            self.give_back(usize::from(!is_new));
         }
     }
 
@@ -256,17 +256,12 @@ impl Nonces {
                 refused = lacking;
                 continue;
             }
-            match shard.insert(fingerprint, (until, steady_ms), share) {
-                Some(is_anew) => {
-                    self.give_back(usize::from(is_anew));
-                    return Claim::Claimed;
-                }
-                None => {
-                    share.give_back();
-                    self.give_back(1);
-                    return Claim::Seen;
-                }
+            if shard.insert(fingerprint, (until, steady_ms), share) {
+                return Claim::Claimed;
             }
+            share.give_back();
+            self.give_back(1);
+            return Claim::Seen;
         }
         refused
     }

@@ -1,4 +1,4 @@
-//! One part of the nonces that are remembered, and in which second each may be forgotten.
+//! One part of the nonces that are remembered, and when each may be forgotten.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -13,95 +13,75 @@ const SWEPT_PER_CLAIM: usize = 8;
 pub(super) type Fingerprint = u64;
 
 /// Nonces, each until its time.
+///
+/// A new nonce goes where no cache has been, so what is touched is kept small: a slot of 16 bytes in
+/// the map, and the end of a queue.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// Until when each is remembered, in steady milliseconds, and for whom.
+    /// Until when each is remembered, in steady milliseconds.
     ///
     /// Fingerprints are hashes already, so a quick hash does.
-    held: HashMap<Fingerprint, (u64, Share), foldhash::fast::RandomState>,
-    /// In which steady second each may be forgotten, the soonest first. Those of one second stand in
-    /// no order, so that adding one is writing it behind the last.
-    soonest: VecDeque<(u64, Vec<Fingerprint>)>,
-    /// The memory of a second that is over, for one that begins.
-    spare: Vec<Fingerprint>,
+    held: HashMap<Fingerprint, u64, foldhash::fast::RandomState>,
+    /// All claims in the order in which they came, which is nearly that in which they end: signers
+    /// say when they signed, and sign when they send. One that ends later than those behind it keeps
+    /// them for longer than they need be, but never beyond the window after they came.
+    claims: VecDeque<Claimed>,
+}
+
+/// A claim, and whose share it counts for.
+#[derive(Debug)]
+struct Claimed {
+    until: u64,
+    fingerprint: Fingerprint,
+    share: Share,
 }
 
 impl Shard {
-    /// All of them, with their times.
+    /// All of them, with their times, in the order in which they came.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Fingerprint, u64)> {
-        self.held.iter().map(|(fingerprint, (until, _))| (*fingerprint, *until))
+        self.claims.iter().map(|claimed| (claimed.fingerprint, claimed.until))
     }
 
     /// Forgets a few whose time has come, and says how many.
     pub(super) fn sweep(&mut self, steady_ms: u64) -> usize {
         let mut forgotten = 0;
-        for _ in 0..SWEPT_PER_CLAIM {
-            let Some((second, due)) = self.soonest.front_mut() else { break };
-            if *second > second_of(steady_ms) {
-                break;
+        while forgotten < SWEPT_PER_CLAIM
+            && let Some(ended) = self.claims.pop_front_if(|claimed| claimed.until <= steady_ms)
+        {
+            // A nonce that was claimed anew after its time stays, under its later claim.
+            if let Entry::Occupied(held) = self.held.entry(ended.fingerprint)
+                && *held.get() <= steady_ms
+            {
+                held.remove();
             }
-            let Some(fingerprint) = due.pop() else {
-                self.spare = self.soonest.pop_front().map(|(_, due)| due).unwrap_or_default();
-                continue;
-            };
-            match self.held.get(&fingerprint) {
-                Some((until, _)) if *until <= steady_ms => {
-                    if let Some((_, share)) = self.held.remove(&fingerprint) {
-                        share.give_back();
-                        forgotten += 1;
-                    }
-                }
-                // Its second has begun, but not gone as far as that.
-                Some((until, _)) if second_of(*until) == *second => {
-                    due.push(fingerprint);
-                    break;
-                }
-                // A nonce that was claimed anew after its time is due later, and stays.
-                Some(_) | None => {}
-            }
+            ended.share.give_back();
+            forgotten += 1;
         }
         forgotten
     }
 
     /// Whether it is remembered.
     pub(super) fn holds(&self, fingerprint: Fingerprint, steady_ms: u64) -> bool {
-        self.held.get(&fingerprint).is_some_and(|(until, _)| *until > steady_ms)
+        self.held.get(&fingerprint).is_some_and(|until| *until > steady_ms)
     }
 
-    /// Remembers one until a time, unless it is remembered: then nothing. Otherwise it says whether it
-    /// took the place of its own earlier, expired claim.
+    /// Remembers one until a time, unless it is remembered. Says whether it does so from now on.
     pub(super) fn insert(
         &mut self,
         fingerprint: Fingerprint,
         (until, steady_ms): (u64, u64),
         share: &Share,
-    ) -> Option<bool> {
-        let is_anew = match self.held.entry(fingerprint) {
+    ) -> bool {
+        match self.held.entry(fingerprint) {
             Entry::Vacant(place) => {
-                place.insert((until, share.clone()));
-                false
+                place.insert(until);
             }
-            Entry::Occupied(earlier) if earlier.get().0 > steady_ms => return None,
+            Entry::Occupied(earlier) if *earlier.get() > steady_ms => return false,
             Entry::Occupied(mut earlier) => {
-                let (_, share) = earlier.insert((until, share.clone()));
-                share.give_back();
-                true
-            }
-        };
-        let second = second_of(until);
-        let place = self.soonest.partition_point(|(earlier, _)| *earlier < second);
-        match self.soonest.get_mut(place) {
-            Some((same, due)) if *same == second => due.push(fingerprint),
-            Some(_) | None => {
-                let mut due = std::mem::take(&mut self.spare);
-                due.push(fingerprint);
-                self.soonest.insert(place, (second, due));
+                earlier.insert(until);
             }
         }
-        Some(is_anew)
+        self.claims.push_back(Claimed { until, fingerprint, share: share.clone() });
+        true
     }
-}
-
-fn second_of(steady_ms: u64) -> u64 {
-    steady_ms / 1000
 }

@@ -66,8 +66,9 @@ pub fn write(message: &Message<'_>, input: &Input<'_>, out: &mut Vec<u8>) -> Res
             for (lead, component) in demanded.led() {
                 out.extend_from_slice(lead);
                 value(component, message, &target, out)?;
-                out.push(b'\n');
             }
+            // A policy that demands nothing is refused when it is compiled.
+            out.push(b'\n');
         }
         Coverage::Listed(components) => {
             for component in components {

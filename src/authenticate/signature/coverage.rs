@@ -17,7 +17,7 @@ pub enum Coverage<'a> {
 #[derive(Debug)]
 pub struct Demanded {
     components: Box<[Component<'static>]>,
-    /// What stands before the value of each in a signature base, in the same order.
+    /// What stands before the value of each in a signature base, from the end of the line before on.
     leads: Box<[Box<[u8]>]>,
     written: Box<str>,
     covers_digest: bool,
@@ -35,7 +35,8 @@ impl Demanded {
         let mut written = Vec::new();
         list(&once, &mut written);
         let written = String::from_utf8_lossy(&written).into();
-        let leads = once.iter().map(lead).collect();
+        let end = |number| if number > 0 { "\n" } else { "" };
+        let leads = once.iter().enumerate().map(|(number, one)| lead(end(number), one)).collect();
         let covers_digest = covers_digest(&once);
         Self { components: once.into(), leads, written, covers_digest }
     }
@@ -45,7 +46,8 @@ impl Demanded {
         &self.components
     }
 
-    /// The components, each with what stands before its value in a signature base.
+    /// The components, each with what stands before its value in a signature base: but for the first
+    /// that begins with the end of the line before.
     pub fn led(&self) -> impl Iterator<Item = (&[u8], &Component<'static>)> {
         self.leads.iter().map(|lead| &**lead).zip(&self.components)
     }
@@ -71,8 +73,8 @@ fn covers_digest(components: &[Component<'_>]) -> bool {
 }
 
 /// What stands before the value of a component in a signature base.
-fn lead(component: &Component<'_>) -> Box<[u8]> {
-    let mut lead = Vec::new();
+fn lead(end: &str, component: &Component<'_>) -> Box<[u8]> {
+    let mut lead = end.as_bytes().to_vec();
     identifier(component, &mut lead);
     lead.extend_from_slice(b": ");
     lead.into()

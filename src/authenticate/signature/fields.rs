@@ -18,11 +18,15 @@ pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input
 /// The header that holds them.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
-/// The texts of the two headers of a signed request.
+/// What is wrong where a structured field holds bytes that none holds.
+pub(super) const BEYOND_ASCII: Malformed = Malformed("a field holds bytes beyond ASCII");
+
+/// The texts of the two headers of a signed request, as the bytes that came: who reads them looks at
+/// every byte, and once is enough.
 #[derive(Debug)]
 pub struct Texts<'h> {
     /// `Signature-Input`.
-    pub inputs: Cow<'h, str>,
+    pub inputs: Cow<'h, [u8]>,
     /// `Signature`.
     pub signatures: Cow<'h, [u8]>,
 }
@@ -32,10 +36,17 @@ impl<'h> Texts<'h> {
     /// not an unsigned request.
     ///
     /// # Errors
-    /// Also as [`field_text`].
+    /// Also when one is longer than [`FIELD_BYTES_MAX`].
     pub fn of(headers: &'h Fields) -> Result<Option<Self>, Malformed> {
-        let inputs = field_text(headers, &SIGNATURE_INPUT)?;
-        let signatures = field_bytes(headers, &SIGNATURE)?;
+        let (mut inputs, mut signatures) = (None, None);
+        for (name, line) in headers.iter() {
+            // In one walk: most fields are told from both by what kind of name they have.
+            if *name == SIGNATURE {
+                join(&mut signatures, line.as_bytes())?;
+            } else if *name == SIGNATURE_INPUT {
+                join(&mut inputs, line.as_bytes())?;
+            }
+        }
         match (inputs, signatures) {
             (None, None) => Ok(None),
             (Some(inputs), Some(signatures)) => Ok(Some(Self { inputs, signatures })),
@@ -70,7 +81,7 @@ pub fn field_text<'h>(
         Some(Cow::Borrowed(bytes)) => ascii(bytes).map(Cow::Borrowed),
         Some(Cow::Owned(bytes)) => ascii(&bytes).map(|text| Cow::Owned(text.to_owned())),
     };
-    text.map(Some).ok_or(Malformed("a field holds bytes beyond ASCII"))
+    text.map(Some).ok_or(BEYOND_ASCII)
 }
 
 /// The same as the bytes that came, of which nothing is known yet.
@@ -78,22 +89,28 @@ fn field_bytes<'h>(
     headers: &'h Fields,
     name: impl Named,
 ) -> Result<Option<Cow<'h, [u8]>>, Malformed> {
-    let mut whole: Option<Cow<'h, [u8]>> = None;
+    let mut whole = None;
     for line in headers.get_all(name) {
-        let line = line.as_bytes();
-        let bytes = match whole.take() {
-            None => Cow::Borrowed(line),
-            Some(before) if before.len().saturating_add(line.len()) > FIELD_BYTES_MAX => {
-                return Err(Malformed("a field is too long"));
-            }
-            Some(before) => Cow::Owned([&*before, b", ", line].concat()),
-        };
-        if bytes.len() > FIELD_BYTES_MAX {
-            return Err(Malformed("a field is too long"));
-        }
-        whole = Some(bytes);
+        join(&mut whole, line.as_bytes())?;
     }
     Ok(whole)
+}
+
+/// Adds one more line to a field.
+fn join<'h>(whole: &mut Option<Cow<'h, [u8]>>, line: &'h [u8]) -> Result<(), Malformed> {
+    const TOO_LONG: Malformed = Malformed("a field is too long");
+    let bytes = match whole.take() {
+        None => Cow::Borrowed(line),
+        Some(before) if before.len().saturating_add(line.len()) > FIELD_BYTES_MAX => {
+            return Err(TOO_LONG);
+        }
+        Some(before) => Cow::Owned([&*before, b", ", line].concat()),
+    };
+    if bytes.len() > FIELD_BYTES_MAX {
+        return Err(TOO_LONG);
+    }
+    *whole = Some(bytes);
+    Ok(())
 }
 
 /// The text of bytes, if they are ASCII. What stands in a header is never a control character.

@@ -60,6 +60,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// When it is none or takes a text, or when it is there already.
+    #[inline]
     pub fn time(&mut self, key: &str, seconds: u64) -> Result<(), Malformed> {
         let (kind, place) = match key {
             "created" => (Kind::Created, &mut self.created),
@@ -76,6 +77,7 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// When it is none or takes a number, when the text is too short or too long for it, or when it
     /// is there already.
+    #[inline]
     pub fn text(&mut self, key: &str, text: Cow<'a, str>) -> Result<(), Malformed> {
         let (kind, bounds, place) = match key {
             "nonce" => (Kind::Nonce, NONCE_BYTES_MIN..=NONCE_BYTES_MAX, &mut self.nonce),

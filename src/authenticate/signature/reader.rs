@@ -2,7 +2,7 @@
 //! RFC 9651 lets them be written.
 
 use crate::authenticate::signature::coverage::Demanded;
-use crate::authenticate::signature::fields::{Malformed, ascii};
+use crate::authenticate::signature::fields::{BEYOND_ASCII, Malformed, ascii};
 use crate::authenticate::signature::input::Inputs;
 use crate::authenticate::signature::value::Value;
 use crate::authenticate::signature::{lenient, strict};
@@ -13,11 +13,14 @@ use crate::authenticate::signature::{lenient, strict};
 /// # Errors
 /// When it is no Dictionary, has too many members, or one label twice: of two members with one
 /// label RFC 9651 would keep the last, and another reader may not.
-pub fn inputs<'a>(text: &'a str, demanded: &'a [Demanded]) -> Result<Inputs<'a>, Malformed> {
-    let mut inputs = Inputs::default();
+pub fn inputs<'a>(
+    text: &'a (impl AsRef<[u8]> + ?Sized),
+    demanded: &'a [Demanded],
+) -> Result<Inputs<'a>, Malformed> {
+    let (text, mut inputs) = (text.as_ref(), Inputs::default());
     match strict::inputs(text, demanded, &mut inputs) {
         Some(()) => Ok(inputs),
-        None => lenient::inputs(text),
+        None => lenient::inputs(ascii(text).ok_or(BEYOND_ASCII)?),
     }
 }
 
@@ -30,7 +33,7 @@ pub fn signature(text: &[u8], label: &str) -> Result<Value, Malformed> {
     match strict::signature(text, label) {
         Some(value) => Ok(value),
         None => {
-            let text = ascii(text).ok_or(Malformed("a field holds bytes beyond ASCII"))?;
+            let text = ascii(text).ok_or(BEYOND_ASCII)?;
             lenient::signature(text, label).map(Value::from)
         }
     }

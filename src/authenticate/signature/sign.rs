@@ -147,7 +147,7 @@ pub fn sign_with(
 pub fn explain(message: &Message<'_>, choice: &Choice) -> Result<Examined, Refusal> {
     let text = field_text(message.headers, "signature-input")?
         .ok_or(Malformed("there is no Signature-Input"))?;
-    let inputs = inputs(&text, &[])?;
+    let inputs = inputs(&*text, &[])?;
     let input = choice.of(&inputs)?;
     if let Some(fault) = input.fault {
         return Err(fault.into());

@@ -23,15 +23,15 @@ const DIGITS_MAX: usize = 15;
 ///
 /// Each is read into its place: it is a few hundred bytes, and to hand it on would copy them.
 pub(super) fn inputs<'a>(
-    text: &'a str,
+    text: &'a [u8],
     demanded: &'a [Demanded],
     into: &mut Inputs<'a>,
 ) -> Option<()> {
     // Without a backslash no string has an escape, so each ends at the next quote.
-    if scan::any(text.as_bytes(), |byte| !matches!(byte, b' '..=b'~') | (byte == b'\\')) {
+    if scan::any(text, |byte| !matches!(byte, b' '..=b'~') | (byte == b'\\')) {
         return None;
     }
-    let mut rest = text;
+    let mut rest = str::from_utf8(text).ok()?;
     loop {
         let (label, value) = split_at(rest, b'=')?;
         if !is_key(label) || into.len() >= LABELS_MAX || into.iter().any(|i| i.label == label) {
@@ -66,23 +66,37 @@ fn member<'a>(value: &'a str, demanded: &'a [Demanded], input: &mut Input<'a>) -
 }
 
 /// Reads one signature parameter, and says what follows it.
+///
+/// Keys are few and short, so that to try each is quicker than to look for where one ends. Each call
+/// names a key that the compiler knows, and compares a word.
 fn parameter<'a>(text: &'a str, into: &mut Parameters<'a>) -> Option<&'a str> {
-    // Keys are few and short, so to try each is quicker than to look for where one ends.
-    for key in ["created", "expires"] {
-        if let Some(after) = text.strip_prefix(key).and_then(|after| after.strip_prefix('=')) {
-            let (seconds, after) = whole_number(after)?;
-            into.time(key, seconds).ok()?;
-            return Some(after);
-        }
+    if let Some(after) = text.strip_prefix("created=") {
+        time(after, "created", into)
+    } else if let Some(after) = text.strip_prefix("keyid=") {
+        quoted(after, "keyid", into)
+    } else if let Some(after) = text.strip_prefix("nonce=") {
+        quoted(after, "nonce", into)
+    } else if let Some(after) = text.strip_prefix("alg=") {
+        quoted(after, "alg", into)
+    } else if let Some(after) = text.strip_prefix("expires=") {
+        time(after, "expires", into)
+    } else {
+        quoted(text.strip_prefix("tag=")?, "tag", into)
     }
-    for key in ["nonce", "keyid", "alg", "tag"] {
-        if let Some(after) = text.strip_prefix(key).and_then(|after| after.strip_prefix('=')) {
-            let (text, after) = string(after)?;
-            into.text(key, Cow::Borrowed(text)).ok()?;
-            return Some(after);
-        }
-    }
-    None
+}
+
+#[inline(always)]
+fn time<'a>(text: &'a str, key: &str, into: &mut Parameters<'a>) -> Option<&'a str> {
+    let (seconds, after) = whole_number(text)?;
+    into.time(key, seconds).ok()?;
+    Some(after)
+}
+
+#[inline(always)]
+fn quoted<'a>(text: &'a str, key: &str, into: &mut Parameters<'a>) -> Option<&'a str> {
+    let (text, after) = string(text)?;
+    into.text(key, Cow::Borrowed(text)).ok()?;
+    Some(after)
 }
 
 /// An inner list of components, and what follows it.
