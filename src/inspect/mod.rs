@@ -1,11 +1,10 @@
 //! Runs the route's filters over head and body; makes a `Cleared` request.
 
 pub mod field;
-pub mod room;
 pub mod content;
 mod decode;
 mod pattern;
-mod read;
+mod pass;
 pub mod json;
 pub mod schema;
 pub mod body;
@@ -31,11 +30,12 @@ use crate::inspect::headers::{HeaderFilter, HeadersRule};
 use crate::inspect::json::rule::Limits;
 use crate::inspect::look::Look;
 use crate::inspect::query::{QueryFilter, QueryRule};
-use crate::inspect::room::{Held, Room};
 use crate::inspect::schema::Files;
 use crate::limit::Admission;
 use crate::listen::Length;
 use crate::listen::body::Body;
+use crate::listen::gather;
+use crate::listen::room::{Held, Room};
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
@@ -323,11 +323,11 @@ impl Filters {
         let looks = self.examine_body && kind != Kind::Opaque;
         let strict = self.body.json().is_some() && kind == Kind::Json;
         if !(covered || self.body.demands_digest() || looks || strict) {
-            let body = read::limited(body, self.body.bytes_max())
+            let body = pass::limited(body, self.body.bytes_max())
                 .map_err(|refusal| self.body.by_rule(refusal))?;
             return Ok((body, held));
         }
-        let bytes = read::whole(body, head.length, self.body.bytes_max(), &mut held)
+        let bytes = gather::whole(body, head.length, self.body.bytes_max(), &mut held)
             .await
             .map_err(|refusal| self.body.by_rule(refusal))?;
         self.check_digest(head, covered || self.body.demands_digest(), &bytes)?;
