@@ -828,10 +828,11 @@ fn introspected(bench: &Bench) {
     let first = head();
     let (route, _) = bed.find(&first);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let unread = (&mut Body::Empty, &mut bed.room.hold());
     runtime.block_on(async {
         let errands = outside.errands.clone().run(std::future::pending());
         tokio::select! {
-            asked = route.authenticate.identify(&first, now) => drop(asked.unwrap()),
+            asked = route.authenticate.identify(&first, unread, now) => drop(asked.unwrap()),
             () = errands => {}
         }
     });
@@ -928,7 +929,7 @@ fn inspections(bench: &Bench) {
                     body(),
                     admission,
                     &parameters,
-                    &bed.room,
+                    bed.room.hold(),
                     &mut watch,
                 ))
                 .unwrap()

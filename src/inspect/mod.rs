@@ -35,7 +35,7 @@ use crate::limit::Admission;
 use crate::listen::Length;
 use crate::listen::body::Body;
 use crate::listen::gather;
-use crate::listen::room::{Held, Room};
+use crate::listen::room::Held;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
@@ -261,7 +261,7 @@ impl Filters {
 
     /// Looks at a request, head first, and reads its body if something must look into it.
     ///
-    /// Waits for nothing but the body. What rules saw that only watch goes into `watch`, whatever
+    /// Waits for nothing but the body, which grows in what is `held`. What rules saw that only watch goes into `watch`, whatever
     /// the outcome.
     ///
     /// # Errors
@@ -273,12 +273,12 @@ impl Filters {
         body: Body,
         admission: Admission,
         parameters: &Parameters,
-        room: &Arc<Room>,
+        held: Held,
         watch: &mut Observed,
     ) -> Result<Cleared, Refusal> {
         self.look_at_head(&head, parameters, watch)?;
         let covered = admission.permit().principal().digest_covered();
-        let (body, held) = self.take_body(&head, body, covered, room.hold(), watch).await?;
+        let (body, held) = self.take_body(&head, body, covered, held, watch).await?;
         Ok(Cleared { head, body, admission, held })
     }
 
@@ -327,7 +327,7 @@ impl Filters {
                 .map_err(|refusal| self.body.by_rule(refusal))?;
             return Ok((body, held));
         }
-        let bytes = gather::whole(body, head.length, self.body.bytes_max(), &mut held)
+        let bytes = gather::whole(body, head.length, self.body.bytes_max(), &mut held, drop)
             .await
             .map_err(|refusal| self.body.by_rule(refusal))?;
         self.check_digest(head, covered || self.body.demands_digest(), &bytes)?;
@@ -380,7 +380,7 @@ impl Filters {
 impl Cleared {
     /// A cleared request for tests of later stages.
     pub(crate) fn for_tests(head: Head, body: Body, admission: Admission) -> Self {
-        let held = Room::new(crate::units::Size(0)).hold();
+        let held = crate::listen::room::Room::new(crate::units::Size(0)).hold();
         Self { head: Box::new(head), body, admission, held }
     }
 }

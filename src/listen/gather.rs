@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Body as _;
 
 use crate::listen::Length;
@@ -15,8 +16,8 @@ use crate::refusal::{Reason, Refusal};
 const FIRST_BYTES: usize = 4096;
 
 /// Reads a body whole. What it takes of the room grows with the bytes that have arrived, never with
-/// what the caller declared. A body that came in one frame is not copied. Trailers are dropped: no
-/// stage has looked at them, so none may reach the service.
+/// what the caller declared. A body that came in one frame is not copied. Trailers are shown to `trailers`,
+/// and no longer belong to what was read.
 ///
 /// # Errors
 /// `body-too-large` as soon as a byte is too many, `buffer-full`, and what broke the body off.
@@ -25,11 +26,13 @@ pub async fn whole(
     length: Length,
     bytes_max: u64,
     held: &mut Held,
+    mut trailers: impl FnMut(HeaderMap),
 ) -> Result<Bytes, Refusal> {
     let mut gathered = Gathered::Nothing;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame.map_err(broken)?.into_data() {
-            gathered.add(data, bytes_max, held)?;
+        match frame.map_err(broken)?.into_data() {
+            Ok(data) => gathered.add(data, bytes_max, held)?,
+            Err(frame) => frame.into_trailers().into_iter().for_each(&mut trailers),
         }
     }
     let bytes = gathered.into_bytes();
@@ -67,7 +70,8 @@ impl Gathered {
         }
         *self = match std::mem::replace(self, Self::Nothing) {
             Self::Nothing => {
-                held.resize(needed as u64)?;
+                // What was held for it when it was read before is its memory still.
+                held.resize(held.bytes().max(needed as u64))?;
                 Self::One(data)
             }
             Self::One(first) => {
