@@ -129,8 +129,12 @@ pub fn run(_globals: &Globals, options: &Options) -> Ended {
         tag: options.tag.as_deref(),
     };
     let to_sign = ToSign { message: request.message(), body: &request.body };
-    let signed = sign(&to_sign, &terms, &secret)
-        .map_err(|fault| Exit::CouldNot(format!("the request cannot be signed: {fault}")))?;
+    let signed = sign(&to_sign, &terms, &secret).map_err(|fault| {
+        let lacks =
+            request.trailers.is_empty() && components.iter().any(|name| name.contains(";tr"));
+        let help = if lacks { ": give it with --trailer" } else { "" };
+        Exit::CouldNot(format!("the request cannot be signed: {fault}{help}"))
+    })?;
     if options.explain {
         print("signature base, byte for byte (no line break at its end):");
         signed.base.lines().for_each(|line| print(&format!("  {line}")));
