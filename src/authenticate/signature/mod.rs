@@ -211,7 +211,7 @@ impl SignatureScheme {
         ))?;
         check_head(&Message::of(head), input)?;
         let found = input.keyid().and_then(|keyid| self.keys.find(keyid));
-        let (key, _) = found.ok_or(Refusal::new(Reason::SignatureKeyUnknown))?;
+        let (key, _) = found.ok_or(Reason::SignatureKeyUnknown)?;
         self.check_algorithm(&key, input.algorithm().map(Algorithm::by_name))?;
         if key.verifier.signature_bytes() != signature.len() {
             return Err(Refusal::new(Reason::SignatureWrong));
