@@ -49,10 +49,10 @@ use portcullis::head::bans::Bans;
 use portcullis::head::{self, Head, RequestId};
 use portcullis::inspect::Observed;
 use portcullis::inspect::json;
-use portcullis::inspect::room::Room;
 use portcullis::limit::Admission;
 use portcullis::limit::buckets::Buckets;
 use portcullis::listen::body::Body;
+use portcullis::listen::room::Room;
 use portcullis::listen::{Arrival, Handler, Length, Peer, RawHead, TlsFacts};
 use portcullis::mistake::Mistakes;
 use portcullis::mistake::source::Source;
@@ -828,10 +828,11 @@ fn introspected(bench: &Bench) {
     let first = head();
     let (route, _) = bed.find(&first);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let unread = (&mut Body::Empty, &mut bed.room.hold());
     runtime.block_on(async {
         let errands = outside.errands.clone().run(std::future::pending());
         tokio::select! {
-            asked = route.authenticate.identify(&first, now) => drop(asked.unwrap()),
+            asked = route.authenticate.identify(&first, unread, now) => drop(asked.unwrap()),
             () = errands => {}
         }
     });
@@ -928,7 +929,7 @@ fn inspections(bench: &Bench) {
                     body(),
                     admission,
                     &parameters,
-                    &bed.room,
+                    bed.room.hold(),
                     &mut watch,
                 ))
                 .unwrap()

@@ -13,7 +13,8 @@
 //!
 //! * A signature is verified over the head and over the digest of the body that the head declares;
 //!   the body is compared with that digest in `inspect`, after `limit`. So no byte of a body is
-//!   held for a stranger or for someone over budget.
+//!   held for a stranger or for someone over budget, unless a signature covers trailers and its rule
+//!   says how much may be held for them.
 //! * `limit` is asked twice: the budget of the address right after `head`, those of the principal
 //!   after `authorize`. Guessing credentials would otherwise cost the guesser nothing.
 //! * A request keeps the policy it began with, however often the policy is replaced meanwhile.
@@ -33,8 +34,8 @@ use crate::forward::sender::Sender;
 use crate::head::bans::Bans;
 use crate::head::{self, Head, RequestId};
 use crate::inspect::Observed;
-use crate::inspect::room::Room;
 use crate::listen::body::Body;
+use crate::listen::room::{Held, Room};
 use crate::listen::{Arrival, Handler, Length, Outgoing, Peer, Response, Stream, Tunnel};
 use crate::mistake::source::Origin;
 use crate::policy::Policy;
@@ -109,7 +110,7 @@ impl Gateway {
         entry: &mut Entry,
         seen: &mut Seen<'p>,
     ) -> Result<Passed, Refusal> {
-        let (raw, body) = arrival.request()?;
+        let (raw, mut body) = arrival.request()?;
         let head = head::read(raw, peer, &peer.trusted, now)
             .map_err(|refusal| policy.keys().found(refusal, peer, now))?;
         (seen.id, seen.shape) = (Some(head.id), Shape::asked(&head.headers));
@@ -128,11 +129,13 @@ impl Gateway {
             entry.routed(&route.meters);
             return Ok(Passed::Preflight(headers));
         }
+        let mut held = self.shared.room.hold();
         let (route, parameters) = match policy.find(&head) {
             Ok(found) => found,
             // Strangers do not learn what is not there.
             Err(missing) => {
-                Self::identify(policy, policy.unmatched(), &head, now).await?;
+                let unread = (&mut body, &mut held);
+                Self::identify(policy, policy.unmatched(), &head, unread, now).await?;
                 return Err(missing);
             }
         };
@@ -140,7 +143,8 @@ impl Gateway {
         entry.routed(&route.meters);
         entry.passed(Stage::Route, Some(&route.origin));
 
-        let mut principal = Self::identify(policy, &route.authenticate, &head, now).await?;
+        let unread = (&mut body, &mut held);
+        let mut principal = Self::identify(policy, &route.authenticate, &head, unread, now).await?;
         (seen.authenticated, seen.retires_s) = (principal.grant().is_some(), principal.retires_s());
         seen.dpop_nonce = principal.take_dpop_nonce();
         entry.identified(&mut principal);
@@ -157,9 +161,8 @@ impl Gateway {
 
         let body = entry.count(body);
         let mut watch = Observed::default();
-        let room = &self.shared.room;
         let cleared =
-            route.filters.inspect(head, body, admission, &parameters, room, &mut watch).await;
+            route.filters.inspect(head, body, admission, &parameters, held, &mut watch).await;
         watch.refusals().for_each(|refusal| entry.observed(&refusal));
         let cleared = cleared?;
         entry.passed(Stage::Inspect, None);
@@ -174,14 +177,16 @@ impl Gateway {
         Ok(Passed::Answered(answer))
     }
 
-    /// Who calls. This alone waits for the outside, where a scheme has to ask.
+    /// Who calls. This waits for the outside where a scheme has to ask, and reads the body where a
+    /// signature covers what follows it.
     async fn identify(
         policy: &Policy,
         authenticate: &Authenticate,
         head: &Head,
+        unread: (&mut Body, &mut Held),
         now: Now,
     ) -> Result<Principal, Refusal> {
-        let identified = authenticate.identify(head, now).await;
+        let identified = authenticate.identify(head, unread, now).await;
         identified.map_err(|refusal| policy.failed(refusal, head, now))
     }
 }

@@ -1,9 +1,17 @@
-//! Asks the schemes of a route in turn, and waits where one has to ask outside.
+//! Asks the schemes of a route in turn, and waits where one has to ask outside or for trailers.
+
+use http::HeaderMap;
 
 use crate::authenticate::ask::Question;
-use crate::authenticate::{Attempt, Authenticate, Demand, Principal};
+use crate::authenticate::digest::Expected;
+use crate::authenticate::{Attempt, Authenticate, Demand, Principal, Wanted};
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::Head;
+use crate::listen::Length;
+use crate::listen::body::Body;
+use crate::listen::gather::{too_large, whole};
+use crate::listen::room::Held;
 use crate::refusal::{Reason, Refusal};
 
 /// How far the schemes of a route got.
@@ -12,6 +20,8 @@ enum Found {
     Principal(Principal),
     /// The scheme with this number has a question; those before it found as much as this.
     Asks { question: Question, member: usize, principal: Principal },
+    /// The same, and it wants the trailers.
+    Wants { wanted: Wanted, member: usize, principal: Principal },
 }
 
 /// Whether the question of the scheme that goes on was answered already.
@@ -29,32 +39,50 @@ impl Authenticate {
     /// is refused even beside a good one, and never passes for none. With both, all must belong to
     /// one subject, and the first scheme of the rule says what the caller may do.
     ///
-    /// A scheme that has to ask outside is waited for, and only then those behind it are asked.
+    /// A scheme that has to ask outside is waited for, and only then those behind it are asked. So
+    /// is one that wants trailers: the body in front of them is read whole and takes its place in
+    /// what is `held`.
     ///
     /// # Errors
-    /// The refusal of the first scheme, in the order of the rule, that is not satisfied.
-    pub async fn identify(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
-        let mut found = self.go_on(Principal::default(), (0, Asked::No), head, now)?;
+    /// The refusal of the first scheme, in the order of the rule, that is not satisfied, and what is
+    /// wrong with a body that had to be read.
+    pub async fn identify(
+        &self,
+        head: &Head,
+        (body, held): (&mut Body, &mut Held),
+        now: Now,
+    ) -> Result<Principal, Refusal> {
+        let mut trailers: Option<Box<Fields>> = None;
+        let mut found = self.go_on(Principal::default(), (0, Asked::No), (head, None), now)?;
         loop {
-            match found {
+            let (member, asked, principal) = match found {
                 Found::Principal(principal) => return Ok(principal),
                 Found::Asks { question, member, principal } => {
                     question.answer().await?;
-                    found = self.go_on(principal, (member, Asked::Yes), head, now)?;
+                    (member, Asked::Yes, principal)
                 }
-            }
+                Found::Wants { wanted, member, principal } => {
+                    // In a box, because so few requests go this way.
+                    let read = Box::pin(read(head, body, &wanted, held)).await;
+                    trailers = Some(read.map_err(|refusal| refusal.by(&wanted.rule))?);
+                    (member, Asked::No, principal)
+                }
+            };
+            found = self.go_on(principal, (member, asked), (head, trailers.as_deref()), now)?;
         }
     }
 
-    /// As [`identify`](Self::identify), for those who cannot wait: whoever has to ask outside is
-    /// refused.
+    /// As [`identify`](Self::identify), for those who cannot wait: whoever has to ask outside or for
+    /// trailers is refused.
     ///
     /// # Errors
     /// As there, and [`Reason::IntrospectionFailed`].
     pub fn who(&self, head: &Head, now: Now) -> Result<Principal, Refusal> {
-        match self.go_on(Principal::default(), (0, Asked::No), head, now)? {
+        match self.go_on(Principal::default(), (0, Asked::No), (head, None), now)? {
             Found::Principal(principal) => Ok(principal),
             Found::Asks { .. } => Err(Reason::IntrospectionFailed.into()),
+            Found::Wants { .. } => Err(Refusal::new(Reason::SignatureMalformed)
+                .because("it covers trailers, which are not there")),
         }
     }
 
@@ -63,20 +91,23 @@ impl Authenticate {
         &self,
         mut principal: Principal,
         (first, asked): (usize, Asked),
-        head: &Head,
+        (head, trailers): (&Head, Option<&Fields>),
         now: Now,
     ) -> Result<Found, Refusal> {
         if self.demand == Demand::None {
             return Ok(Found::Principal(principal));
         }
         for (number, member) in self.schemes.iter().enumerate().skip(first) {
-            match member.scheme.attempt(head, now) {
+            match member.scheme.attempt_whole(head, trailers, now) {
                 Attempt::Ask(question) if number != first || asked == Asked::No => {
                     return Ok(Found::Asks { question, member: number, principal });
                 }
                 Attempt::Ask(_) => {
                     return Err(Refusal::new(Reason::IntrospectionFailed)
                         .because("the answer was forgotten at once"));
+                }
+                Attempt::Trailers(wanted) => {
+                    return Ok(Found::Wants { wanted, member: number, principal });
                 }
                 Attempt::Rejected(refusal) => return Err(refusal),
                 Attempt::Absent if self.demand == Demand::All => {
@@ -94,4 +125,26 @@ impl Authenticate {
             None => Err(self.missing.into()),
         }
     }
+}
+
+/// Reads the body of a request whole, up to the trailers, and leaves it as a whole one.
+async fn read(
+    head: &Head,
+    body: &mut Body,
+    wanted: &Wanted,
+    held: &mut Held,
+) -> Result<Box<Fields>, Refusal> {
+    let bytes_max = wanted.bytes_max;
+    if matches!(head.length, Length::Exactly(bytes) if bytes > bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    let mut trailers = Box::new(Fields::new());
+    let mut keep = |came: HeaderMap| *trailers = Fields::from(came);
+    let bytes = whole(std::mem::take(body), head.length, bytes_max, held, &mut keep).await?;
+    // A digest that follows its body is compared here, because the trailers go no further.
+    if let Some(expected) = Expected::from_headers(&trailers)? {
+        expected.verify(&bytes)?;
+    }
+    *body = if bytes.is_empty() { Body::Empty } else { Body::Whole(bytes) };
+    Ok(trailers)
 }

@@ -51,7 +51,9 @@ use crate::authenticate::signature::verifier::Verifier;
 use crate::authenticate::standing::{Keeper, Standing, Standings, Ticket};
 use crate::authenticate::usage::Usage;
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::Head;
+use crate::mistake::source::Origin;
 use crate::name::{Name, Names};
 use crate::refusal::{Reason, Refusal};
 
@@ -268,6 +270,12 @@ pub trait Scheme: Send + Sync {
     /// Looks at a head for this kind of credential.
     fn attempt(&self, head: &Head, now: Now) -> Attempt;
 
+    /// As [`attempt`](Self::attempt), once a body is read whole and its trailers are known; only
+    /// signatures ask for that.
+    fn attempt_whole(&self, head: &Head, _: Option<&Fields>, now: Now) -> Attempt {
+        self.attempt(head, now)
+    }
+
     /// What `Accept-Signature` says for this scheme (RFC 9421 section 5.1) to requests with or
     /// without a body; only signatures do.
     fn challenge(&self, _with_body: bool) -> Option<HeaderValue> {
@@ -295,8 +303,19 @@ pub enum Attempt {
     Accepted(Evidence),
     /// Nobody here knows. Once the question is answered, the scheme is asked again.
     Ask(Question),
+    /// What follows the body decides. Once that is read, the scheme is asked again.
+    Trailers(Wanted),
     /// There is one, and it is wrong. Its refusal's public face is the same whatever was wrong.
     Rejected(Refusal),
+}
+
+/// How much of a body may be held, before it is known who calls, for the trailers behind it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// So many bytes.
+    pub bytes_max: u64,
+    /// The rule that says so.
+    pub rule: Origin,
 }
 
 /// What a good credential proves.

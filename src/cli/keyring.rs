@@ -19,6 +19,9 @@ use crate::secret::reference::Reference;
 use crate::store::Store;
 use crate::tasks::seed::FIRST_USER;
 
+/// The fewest bytes of an admin token that somebody chose.
+const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+
 /// The first key lives so long, in days.
 const FIRST_KEY_DAYS: u64 = 30;
 
@@ -49,14 +52,17 @@ impl Keyring {
         // What is missing is told before anything is opened.
         let master = MasterKey::of(config);
         master.read()?;
-        Ok(Self {
-            master,
-            pepper: read(&config.pepper, state_files::PEPPER)?,
-            admin: config
-                .admin
-                .map(|_| read(&config.admin_token, state_files::ADMIN_TOKEN))
-                .transpose()?,
-        })
+        let pepper = read(&config.pepper, state_files::PEPPER)?;
+        let admin = config.admin.map(|_| read(&config.admin_token, state_files::ADMIN_TOKEN));
+        let admin = admin.transpose()?;
+        // Whoever guesses it makes keys for all doors.
+        let bytes = admin.as_ref().map_or(ADMIN_TOKEN_BYTES_MIN, |token| token.expose().len());
+        if bytes < ADMIN_TOKEN_BYTES_MIN {
+            return Err(format!(
+                "the admin token has {bytes} bytes; it needs at least {ADMIN_TOKEN_BYTES_MIN}, all of them random"
+            ));
+        }
+        Ok(Self { master, pepper, admin })
     }
 }
 

@@ -1,11 +1,10 @@
 //! Runs the route's filters over head and body; makes a `Cleared` request.
 
 pub mod field;
-pub mod room;
 pub mod content;
 mod decode;
 mod pattern;
-mod read;
+mod pass;
 pub mod json;
 pub mod schema;
 pub mod body;
@@ -30,11 +29,12 @@ use crate::inspect::field::{Examine, Objection, PlaceKind};
 use crate::inspect::headers::{HeaderFilter, HeadersRule};
 use crate::inspect::look::Look;
 use crate::inspect::query::{QueryFilter, QueryRule};
-use crate::inspect::room::{Held, Room};
 use crate::inspect::schema::Files;
 use crate::limit::Admission;
 use crate::listen::Length;
 use crate::listen::body::Body;
+use crate::listen::gather;
+use crate::listen::room::Held;
 use crate::mistake::Reading;
 use crate::mistake::code::Code;
 use crate::mistake::source::{At, Origin};
@@ -260,7 +260,7 @@ impl Filters {
 
     /// Looks at a request, head first, and reads its body if something must look into it.
     ///
-    /// Waits for nothing but the body. What rules saw that only watch goes into `watch`, whatever
+    /// Waits for nothing but the body, which grows in what is `held`. What rules saw that only watch goes into `watch`, whatever
     /// the outcome.
     ///
     /// # Errors
@@ -272,12 +272,12 @@ impl Filters {
         body: Body,
         admission: Admission,
         parameters: &Parameters,
-        room: &Arc<Room>,
+        held: Held,
         watch: &mut Observed,
     ) -> Result<Cleared, Refusal> {
         self.look_at_head(&head, parameters, watch)?;
         let covered = admission.permit().principal().digest_covered();
-        let (body, held) = self.take_body(&head, body, covered, room.hold(), watch).await?;
+        let (body, held) = self.take_body(&head, body, covered, held, watch).await?;
         Ok(Cleared { head, body, admission, held })
     }
 
@@ -322,11 +322,11 @@ impl Filters {
         let looks = self.examine_body && kind != Kind::Opaque;
         let strict = self.body.json().is_some() && kind == Kind::Json;
         if !(covered || self.body.demands_digest() || looks || strict) {
-            let body = read::limited(body, self.body.bytes_max())
+            let body = pass::limited(body, self.body.bytes_max())
                 .map_err(|refusal| self.body.by_rule(refusal))?;
             return Ok((body, held));
         }
-        let bytes = read::whole(body, head.length, self.body.bytes_max(), &mut held)
+        let bytes = gather::whole(body, head.length, self.body.bytes_max(), &mut held, drop)
             .await
             .map_err(|refusal| self.body.by_rule(refusal))?;
         self.check_digest(head, covered || self.body.demands_digest(), &bytes)?;
@@ -376,7 +376,7 @@ impl Filters {
 impl Cleared {
     /// A cleared request for tests of later stages.
     pub(crate) fn for_tests(head: Head, body: Body, admission: Admission) -> Self {
-        let held = Room::new(crate::units::Size(0)).hold();
+        let held = crate::listen::room::Room::new(crate::units::Size(0)).hold();
         Self { head: Box::new(head), body, admission, held }
     }
 }

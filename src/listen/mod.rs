@@ -1,6 +1,8 @@
 //! Accepts connections up to a ceiling and serves HTTP on each, within deadlines, until it drains.
 
 pub mod body;
+pub mod room;
+pub mod gather;
 pub mod plain;
 pub mod settings;
 pub mod bounds;

@@ -1,5 +1,6 @@
 //! HTTP/2 towards callers: the same answers as over HTTP/1, and frames that no honest client sends.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,14 @@ use crate::refusals::{reason_of, record, wait_until};
 
 /// One request over a connection of its own, and its answer.
 pub fn ask(gate: &Gate, request: http::request::Builder, body: &[u8]) -> Reply {
-    let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+    exchange(gate, request.body(Full::new(Bytes::copy_from_slice(body))).unwrap())
+}
+
+/// The same with any kind of body.
+pub fn exchange<B>(gate: &Gate, request: http::Request<B>) -> Reply
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut sender = connect(gate.tls(), &gate.ca()).await;
@@ -37,7 +45,10 @@ pub fn ask(gate: &Gate, request: http::request::Builder, body: &[u8]) -> Reply {
     })
 }
 
-pub async fn connect(address: SocketAddr, ca: &std::path::Path) -> http2::SendRequest<Full<Bytes>> {
+pub async fn connect<B>(address: SocketAddr, ca: &std::path::Path) -> http2::SendRequest<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

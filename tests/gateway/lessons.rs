@@ -12,6 +12,8 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::harness::{Gate, Plan, Reply, Service};
+use crate::operations::{Process, directory, portcullis};
+use crate::refusals::{Signer, Signing, reason_of};
 use crate::tokens::{self, bearer};
 
 const POLICY: &str = include_str!("policy.toml");
@@ -25,7 +27,7 @@ fn reader(gate: &Gate) -> String {
 }
 
 #[test]
-fn cve_2026_49872_garbage_never_authenticates() {
+fn cve_2026_49230_and_cve_2026_49872_garbage_never_authenticates() {
     let service = Service::ok();
     let gate = Gate::new(service.address, POLICY);
     let key = reader(&gate);
@@ -82,7 +84,7 @@ fn cve_2022_29266_no_answer_and_no_record_holds_a_secret() {
 }
 
 #[test]
-fn cve_2020_13945_every_gateway_makes_a_token_of_its_own() {
+fn cve_2020_13945_and_tyk_every_gateway_makes_a_token_of_its_own() {
     let service = Service::ok();
     let gates = [Gate::new(service.address, POLICY), Gate::new(service.address, POLICY)];
     let token = |gate: &Gate| {
@@ -109,6 +111,111 @@ fn cve_2020_13945_every_gateway_makes_a_token_of_its_own() {
     ] {
         assert_eq!(ask(known), 401, "{known}");
     }
+}
+
+#[test]
+fn cve_2020_13945_and_tyk_no_start_with_a_token_that_can_be_guessed() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = directory(Service::ok().address, POLICY, "");
+    let configure = |token: Option<&str>| {
+        let config = dir.path().join("gateway.toml");
+        let written = std::fs::read_to_string(&config).unwrap();
+        let bare = written.replace("token = \"file:token\"\n", "");
+        let named = "[admin]\ntoken = \"file:token\"\n";
+        let with = if token.is_some() { bare.replace("[admin]\n", named) } else { bare };
+        std::fs::write(&config, with).unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, token.unwrap_or_default()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    for (token, says) in [
+        (Some(""), "is empty"),
+        (Some("\n"), "is empty"),
+        (Some("admin"), "5 bytes"),
+        (Some("352d20ee67be67f"), "15 bytes"),
+        (None, "ready in"),
+        (Some("0123456789abcdef0123456789abcdef"), "ready in"),
+    ] {
+        configure(token);
+        let mut process = Process::spawn(dir.path(), &[]);
+        assert!(process.wait_for(says), "{token:?}: {}", process.said());
+        if says == "ready in" {
+            process.signal("TERM");
+        }
+        assert_eq!(process.ended().success(), says == "ready in", "{token:?}: {}", process.said());
+    }
+}
+
+#[test]
+fn cve_2022_24112_no_way_through_the_gateway_leads_to_its_admin_listener() {
+    let service = Service::ok();
+    let gate = Gate::new(service.address, POLICY);
+    let key = gate.first_key();
+    let path = gate.dir.path().join(".portcullis/admin.token");
+    let token = std::fs::read_to_string(path).unwrap().trim().to_owned();
+    let admin = gate.admin();
+    // APISIX believed X-Real-IP, and its own batches came from 127.0.0.1.
+    let local = "X-Real-IP: 127.0.0.1\r\nX-Forwarded-For: 127.0.0.1\r\n";
+    let data = |line: &str, host: &str, bearer: &str| {
+        let bearer = format!("Authorization: Bearer {bearer}\r\n");
+        let asked = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{local}{bearer}\r\n");
+        gate.send(&asked)
+    };
+    let direct = |lines: &str| {
+        let mut stream = crate::harness::connect(admin);
+        stream.write_all(get("/v1/bans", lines).as_bytes()).unwrap();
+        Reply::read(&mut stream, false).unwrap()
+    };
+    let right = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(direct(&right).status, 200, "what must not be reached is there");
+    assert_eq!(direct(local).status, 401, "nobody is let in for where he says he is");
+    for line in [
+        "GET /v1/bans".to_owned(),
+        "GET /metrics".to_owned(),
+        "POST /v1/keys".to_owned(),
+        format!("GET http://{admin}/v1/bans"),
+        format!("CONNECT {admin}"),
+    ] {
+        for host in ["localhost".to_owned(), admin.to_string()] {
+            for bearer in [&token, &key] {
+                let reply = data(&line, &host, bearer);
+                let refused = [400, 401, 404, 405, 421, 501].contains(&reply.status);
+                assert!(refused, "{line} {host}: {reply:?}");
+            }
+        }
+    }
+    assert_eq!(service.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn cve_2020_11710_the_admin_listener_is_nobodys_upstream_and_not_open_to_others() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let check = |admin: &str, target: &str| {
+        let dir = directory(free, POLICY, "");
+        let path = dir.path().join("gateway.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let config = config
+            .replace("[admin]\nbind = \"127.0.0.1:0\"", &format!("[admin]\nbind = \"{admin}\""));
+        std::fs::write(&path, config.replace(&format!("http://{free}"), target)).unwrap();
+        let (code, printed, talk) = portcullis(dir.path(), &["check"]);
+        (code, printed + &talk)
+    };
+    let (loopback, port) = (format!("127.0.0.1:{}", free.port()), free.port());
+    let good = check(&loopback, "http://127.0.0.1:9");
+    assert_eq!(good.0, Some(0), "{}", good.1);
+    let every = format!("0.0.0.0:{port}");
+    for (admin, target) in [
+        (&loopback, format!("http://127.0.0.1:{port}")),
+        (&loopback, format!("http://localhost:{port}")),
+        (&loopback, format!("http://[::ffff:127.0.0.1]:{port}")),
+        (&every, format!("http://127.0.0.2:{port}")),
+    ] {
+        let (code, told) = check(admin, &target);
+        assert!(code == Some(1) && told.contains("own admin listener"), "{admin} {target}: {told}");
+    }
+    // Unless it is written it stands on loopback, and what is open to others is told.
+    let shipped = include_str!("../../gateway.toml");
+    assert!(!shipped.contains("[admin]\nbind = \"0.0.0.0"), "{shipped}");
 }
 
 #[test]
@@ -246,4 +353,92 @@ fn names(schema: &serde_json::Value, into: &mut Vec<String>) {
         serde_json::Value::Array(values) => values.iter().for_each(|value| names(value, into)),
         _ => {}
     }
+}
+
+#[test]
+fn hmac_auth_of_kong_apisix_and_tyk_covers_what_counts_and_passes_once() {
+    let gate = Gate::new(Service::ok().address, POLICY);
+    let (id, secret) = gate.signing_key(r#""name":"a","subject":"user_1""#);
+    gate.hand.advance(std::time::Duration::from_secs(1));
+    let signer = Signer { id, secret };
+    let created = crate::harness::NOON_MS / 1000 + 1;
+    let signing = || Signing { created, ..Signing::of("GET", "/v1/signed") };
+    let told = |lines: &str| {
+        let reply = gate.send(&get("/v1/signed", lines));
+        (reply.status, reason_of(&gate, &reply))
+    };
+    let good = signer.sign(&signing());
+    assert_eq!(told(&good), (200, "-".to_owned()));
+    let covers = ["@method", "@authority", "@query"];
+    let second = signer.sign(&signing()).replace(" sig=", " other=");
+    let whole = signer.sign(&signing());
+    let (before, signature) = whole.split_once("=:").unwrap();
+    // 16 bytes of 32.
+    let half = format!("{before}=:{}w==:\r\n", &signature[..21]);
+    for (name, lines, reason) in [
+        ("sent again", good.clone(), "signature-replayed"),
+        (
+            "too old",
+            signer.sign(&Signing { created: created - 61, ..signing() }),
+            "signature-expired",
+        ),
+        (
+            "the path uncovered",
+            signer.sign(&Signing { covers: &covers, ..signing() }),
+            "signature-coverage",
+        ),
+        ("no nonce", good.replace(";nonce=\"", ";tag=\""), "signature-coverage"),
+        (
+            "a weaker algorithm",
+            signer.sign(&Signing { algorithm: "hmac-sha1", ..signing() }),
+            "signature-algorithm",
+        ),
+        ("two, and nothing to choose by", signer.sign(&signing()) + &second, "signature-malformed"),
+        ("the first half of it", half, "signature-wrong"),
+    ] {
+        let (status, told) = told(&lines);
+        assert_eq!((status, told.as_str()), (401, reason), "{name}");
+    }
+}
+
+/// The versions of a crate that are built in.
+fn versions(name: &str) -> Vec<[u32; 3]> {
+    let lock = include_str!("../../Cargo.lock");
+    let numbers = |text: &str| {
+        let plain = text.split(['-', '+']).next().unwrap();
+        let mut parts = plain.split('.').map(|part| part.parse().unwrap());
+        [(); 3].map(|()| parts.next().unwrap())
+    };
+    let head = format!("name = \"{name}\"\nversion = \"");
+    lock.split(&head).skip(1).map(|rest| numbers(rest.split('"').next().unwrap())).collect()
+}
+
+#[test]
+fn rustsec_2024_0336_and_later_flaws_of_rustls_are_mended_in_what_is_built() {
+    for (name, mended, advisories) in [
+        ("rustls", [0, 23, 18], "RUSTSEC-2024-0336 (0.23.5), RUSTSEC-2024-0399 (0.23.18)"),
+        (
+            "rustls-webpki",
+            [0, 103, 13],
+            "RUSTSEC-2026-0049 (0.103.10), -0098 and -0099 (0.103.12), -0104 (0.103.13)",
+        ),
+    ] {
+        let built = versions(name);
+        assert!(!built.is_empty(), "{name} is not in Cargo.lock");
+        for version in built {
+            assert!(version >= mended, "{name} {version:?} has {advisories}");
+        }
+    }
+    assert!(versions("serde").iter().all(|version| *version > [1, 0, 0]), "versions are read");
+}
+
+#[test]
+fn cve_2026_42530_there_is_no_http_3_that_would_have_to_be_fuzzed() {
+    // Whoever adds it finds here that its header compression needs a fuzzer.
+    for name in ["quinn", "quinn-proto", "h3", "quiche", "s2n-quic", "neqo-transport"] {
+        assert_eq!(versions(name), Vec::<[u32; 3]>::new(), "{name}");
+    }
+    let gate = Gate::new(Service::ok().address, POLICY);
+    let reply = gate.get("/v1/things", &gate.first_key());
+    assert_eq!((reply.status, reply.header("alt-svc")), (200, None));
 }

@@ -34,3 +34,4 @@ mod signers;
 mod silence;
 mod tokens;
 mod tour;
+mod trailers;

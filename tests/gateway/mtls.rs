@@ -204,6 +204,36 @@ fn the_matrix_of_certificates() {
 }
 
 #[test]
+fn rustsec_2026_0049_0098_0099_and_0104_certificates_that_prove_nothing_are_refused() {
+    let (gate, service) = gate();
+    for (shown, flaw) in [
+        ("expired", "its time is over"),
+        ("early", "its time is still to come"),
+        ("purpose", "it is for servers (extended key usage)"),
+        ("revoked", "RUSTSEC-2026-0049: its authority's list names it"),
+        ("constrained", "RUSTSEC-2026-0098, -0099: its authority may not vouch for such names"),
+    ] {
+        for name in ["localhost", "strict.example.com"] {
+            assert_eq!(over(&gate, Some(shown), name, name), None, "{shown} at {name}: {flaw}");
+        }
+    }
+    assert_eq!(service.requests(), Vec::<String>::new());
+    assert_eq!(over(&gate, Some("good"), "strict.example.com", "strict.example.com"), Some(200));
+    // Within its authority's names, a certificate is believed, and only not listed.
+    assert_eq!(over(&gate, Some("permitted"), "localhost", "localhost"), Some(401));
+    // RUSTSEC-2026-0104: a list that is none is told when it is read, and does not panic.
+    let (changed, dir) = changing();
+    let path = dir.path().join("lists.crl");
+    let whole = fs::read(&path).unwrap();
+    for cut in [whole.len() / 2, whole.len() - 40] {
+        let before = reloads(&changed, "refused");
+        fs::write(&path, &whole[..cut]).unwrap();
+        assert!(eventually(|| reloads(&changed, "refused") > before), "cut at {cut}");
+        assert_eq!(told(&changed, "localhost", Some("good"), "/v1/shown", &[]), "200");
+    }
+}
+
+#[test]
 fn two_kinds_of_credential_must_be_of_one_caller() {
     let (gate, _service) = gate();
     let key = |subject: &str| {

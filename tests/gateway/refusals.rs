@@ -1145,7 +1145,7 @@ pub fn mistyped(key: &str) -> String {
     format!("{begin}{}", if last == "A" { "B" } else { "A" })
 }
 
-fn content_digest(body: &str) -> String {
+pub fn content_digest(body: &str) -> String {
     format!("sha-256=:{}:", STANDARD.encode(digest::digest(&digest::SHA256, body.as_bytes())))
 }
 
@@ -1162,6 +1162,7 @@ pub struct Signing<'a> {
     pub method: &'a str,
     pub target: &'a str,
     pub body: Option<&'a str>,
+    pub trailers: &'a [(&'a str, &'a str)],
     pub covers: &'a [&'a str],
     pub created: u64,
     pub algorithm: &'a str,
@@ -1177,6 +1178,7 @@ impl<'a> Signing<'a> {
             method,
             target,
             body: None,
+            trailers: &[],
             covers: &["@method", "@authority", "@path", "@query"],
             created: NOW_S,
             algorithm: "hmac-sha256",
@@ -1199,7 +1201,13 @@ impl Signer {
         authority: &str,
         by: impl Fn(&[u8]) -> Vec<u8>,
     ) -> String {
-        let Signing { method, target, body, covers, created, algorithm, nonce } = signing;
+        let Signing { method, target, body, trailers, covers, created, algorithm, nonce } = signing;
+        let trailer = |name| trailers.iter().find(|(own, _)| *own == name).unwrap().1;
+        // A name in quotes, and its parameters behind.
+        let identifier = |component: &str| match component.split_once(';') {
+            Some((name, parameters)) => format!("\"{name}\";{parameters}"),
+            None => format!("\"{component}\""),
+        };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let digest = body.map(content_digest);
         let mut base = String::new();
@@ -1211,11 +1219,15 @@ impl Signer {
                 "@query" => format!("?{query}"),
                 "content-type" => "application/json".to_owned(),
                 "content-digest" => digest.clone().unwrap(),
-                other => panic!("nobody covers {other}"),
+                other => match other.split_once(';').expect("nobody covers this") {
+                    (name, "tr") => trailer(name).to_owned(),
+                    (name, "bs;tr") => format!(":{}:", STANDARD.encode(trailer(name))),
+                    _ => panic!("nobody covers {other}"),
+                },
             };
-            base.push_str(&format!("\"{component}\": {value}\n"));
+            base.push_str(&format!("{}: {value}\n", identifier(component)));
         }
-        let list: Vec<String> = covers.iter().map(|component| format!("\"{component}\"")).collect();
+        let list: Vec<String> = covers.iter().map(|component| identifier(component)).collect();
         let list = list.join(" ");
         let id = &self.id;
         let terms = format!(

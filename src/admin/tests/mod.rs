@@ -17,7 +17,7 @@ use crate::authenticate::nonce::Nonces;
 use crate::clock::{Clock, Hand};
 use crate::config::{Config, FirstRun};
 use crate::head::bans::Bans;
-use crate::inspect::room::Room;
+use crate::listen::room::Room;
 use crate::mistake::Mistakes;
 use crate::policy::compile::{Ground, compile};
 use crate::policy::files::Files;

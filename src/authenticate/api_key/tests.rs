@@ -26,7 +26,7 @@ fn text_of(created: &Created) -> String {
 /// What the scheme says of these headers: `absent`, the subject, or the name of the reason.
 fn said(scheme: &ApiKeyScheme, headers: &[(&str, &str)], now: Now) -> String {
     match scheme.attempt(&head(headers), now) {
-        Attempt::Absent | Attempt::Ask(_) => "absent".to_owned(),
+        Attempt::Absent | Attempt::Ask(_) | Attempt::Trailers(_) => "absent".to_owned(),
         Attempt::Accepted(evidence) => evidence.grant.subject.to_string(),
         Attempt::Rejected(refusal) => refusal.reason.name().to_owned(),
     }
@@ -190,7 +190,9 @@ fn a_key_in_the_query_is_refused_beside_a_good_one() {
                 false
             }
             Attempt::Accepted(_) => true,
-            Attempt::Absent | Attempt::Ask(_) => panic!("the header was not seen"),
+            Attempt::Absent | Attempt::Ask(_) | Attempt::Trailers(_) => {
+                panic!("the header was not seen")
+            }
         }
     };
     for query in [&format!("a=1&k={key}"), "Access_Token=x", "limit=5&api_key", "apikey=1"] {
@@ -225,7 +227,7 @@ fn garbage_never_proves_anybody() {
         let empty = head.headers.is_empty();
         match scheme.attempt(&head, NOW) {
             Attempt::Accepted(_) => prop_assert!(false, "garbage was accepted"),
-            Attempt::Absent | Attempt::Ask(_) => prop_assert!(empty),
+            Attempt::Absent | Attempt::Ask(_) | Attempt::Trailers(_) => prop_assert!(empty),
             Attempt::Rejected(_) => prop_assert!(!empty),
         }
     });

@@ -38,10 +38,12 @@ pub struct Message<'a> {
     pub target: &'a str,
     /// The headers.
     pub headers: &'a Fields,
+    /// The trailers; nothing where there are none.
+    pub trailers: Option<&'a Fields>,
 }
 
 impl<'a> Message<'a> {
-    /// What a head says.
+    /// What a head says. Its trailers are still to come, if there are any.
     pub fn of(head: &'a Head) -> Self {
         Self {
             method: head.method.as_str(),
@@ -50,6 +52,7 @@ impl<'a> Message<'a> {
             port: head.parties.port,
             target: &head.target,
             headers: &head.headers,
+            trailers: None,
         }
     }
 }
@@ -84,6 +87,18 @@ pub fn write(message: &Message<'_>, input: &Input<'_>, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
+/// Whether what a signature covers of a head is all there, as far as that can be told before the
+/// trailers have come.
+///
+/// # Errors
+/// As [`write()`].
+pub fn check_head(message: &Message<'_>, input: &Input<'_>) -> Result<(), Malformed> {
+    let target = Target::of(message.target)?;
+    let mut unused = Vec::new();
+    let mut of_head = input.coverage.iter().filter(|component| !component.is_trailer());
+    of_head.try_for_each(|component| value(component, message, &target, &mut unused))
+}
+
 /// Writes what a component is in this message.
 fn value(
     component: &Component<'_>,
@@ -95,6 +110,10 @@ fn value(
         Component::Derived(derived) => self::derived(*derived, message, target, out),
         Component::QueryParameter(name) => query_parameter(name, target.query, out)?,
         Component::Field(name, form) => field(name, form, message.headers, out)?,
+        Component::Trailer(name, form, _) => {
+            let trailers = message.trailers.ok_or(Malformed("a covered trailer is missing"))?;
+            field(name, form, trailers, out)?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a signature can cover: derived components and header fields (RFC 9421, 2.1 and 2.2).
+//! What a signature can cover: derived components, header and trailer fields (RFC 9421, 2.1 and 2.2).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +14,8 @@ pub enum Component<'a> {
     QueryParameter(Cow<'a, str>),
     /// A header field, by its name in lower case.
     Field(Cow<'a, str>, Form<'a>),
+    /// `;tr`: a trailer field, by its name in lower case.
+    Trailer(Cow<'a, str>, Form<'a>, Beside),
 }
 
 /// The derived components of a request that take no parameter.
@@ -41,6 +43,23 @@ pub enum Form<'a> {
     /// `;bs`: each line as a byte sequence.
     Bytes,
 }
+
+/// On which side of its form's parameter `tr` stands. It is written so again, and says nothing of
+/// what is covered (RFC 9421, section 2): both are the same component.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each is the side that it says")]
+pub enum Beside {
+    Before,
+    Behind,
+}
+
+impl PartialEq for Beside {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Beside {}
 
 impl Derived {
     /// All of them.
@@ -100,17 +119,29 @@ impl<'a> Component<'a> {
             Some(("sf", None)) => Form::Structured,
             Some(("bs", None)) => Form::Bytes,
             Some(("key", Some(key))) => Form::Member(key),
-            Some(("tr", None)) => {
-                return Err(Malformed("trailers come after the head that is verified: no tr"));
-            }
+            Some(("tr", None)) => return Ok(Self::Trailer(name, Form::Lines, Beside::Behind)),
             Some(("req", None)) => return Err(Malformed("req is for signatures of responses")),
             Some(_) => return Err(Malformed("a field has an unknown component parameter")),
         };
         Ok(Self::Field(name, form))
     }
 
+    /// The same field, among the trailers.
+    ///
+    /// # Errors
+    /// When it is no header field.
+    pub fn among_trailers(self, tr: Beside) -> Result<Self, Malformed> {
+        match self {
+            Self::Field(name, form) => Ok(Self::Trailer(name, form, tr)),
+            Self::Trailer(..) => Err(Malformed("tr stands twice")),
+            Self::Derived(_) | Self::QueryParameter(_) => {
+                Err(Malformed("only fields are trailers: nothing derived takes tr"))
+            }
+        }
+    }
+
     /// Reads a component as policies and commands write it: `@method`, `content-type`,
-    /// `@query-param;name="page"`.
+    /// `@query-param;name="page"`, `content-digest;tr`.
     ///
     /// # Errors
     /// As [`Component::new`].
@@ -118,6 +149,16 @@ impl<'a> Component<'a> {
         let Some((name, parameter)) = written.split_once(';') else {
             return Component::new(Cow::Owned(written.to_owned()), None);
         };
+        // A value ends with its quote, so what is cut off here is no part of one.
+        let sides = [
+            (parameter.strip_prefix("tr;"), Beside::Before),
+            (parameter.strip_suffix(";tr"), Beside::Behind),
+        ];
+        for (form, tr) in sides {
+            if let Some(form) = form {
+                return Component::read(&format!("{name};{form}"))?.among_trailers(tr);
+            }
+        }
         let name = Cow::Owned(name.to_owned());
         let Some((key, value)) = parameter.split_once('=') else {
             return Component::new(name, Some((parameter, None)));
@@ -130,7 +171,7 @@ impl<'a> Component<'a> {
         Component::new(name, Some((key, Some(Cow::Owned(text.to_owned())))))
     }
 
-    /// Whether this is a field of that name, in whatever form.
+    /// Whether this is a header field of that name, in whatever form.
     pub fn is_field(&self, name: &str) -> bool {
         matches!(self, Self::Field(own, _) if own == name)
     }
@@ -140,8 +181,13 @@ impl<'a> Component<'a> {
         match self {
             Self::Derived(derived) => derived.name(),
             Self::QueryParameter(_) => "@query-param",
-            Self::Field(name, _) => name,
+            Self::Field(name, _) | Self::Trailer(name, ..) => name,
         }
+    }
+
+    /// Whether this is a trailer.
+    pub fn is_trailer(&self) -> bool {
+        matches!(self, Self::Trailer(..))
     }
 }
 
@@ -150,11 +196,22 @@ impl fmt::Display for Component<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::Derived(_) | Self::Field(_, Form::Lines) => Ok(()),
+            Self::Derived(_) => Ok(()),
             Self::QueryParameter(name) => write!(f, ";name=\"{name}\""),
-            Self::Field(_, Form::Structured) => f.write_str(";sf"),
-            Self::Field(_, Form::Bytes) => f.write_str(";bs"),
-            Self::Field(_, Form::Member(key)) => write!(f, ";key=\"{key}\""),
+            Self::Field(_, form) => form.fmt(f),
+            Self::Trailer(_, form, Beside::Before) => write!(f, ";tr{form}"),
+            Self::Trailer(_, form, Beside::Behind) => write!(f, "{form};tr"),
+        }
+    }
+}
+
+impl fmt::Display for Form<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lines => Ok(()),
+            Self::Structured => f.write_str(";sf"),
+            Self::Bytes => f.write_str(";bs"),
+            Self::Member(key) => write!(f, ";key=\"{key}\""),
         }
     }
 }
@@ -171,18 +228,33 @@ pub fn list(components: &[Component<'_>], out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// Writes a component identifier: its name as a string, and its parameter.
+/// Writes a component identifier: its name as a string, and its parameters.
 pub fn identifier(component: &Component<'_>, out: &mut Vec<u8>) {
     // No name of a component has anything to escape.
     out.push(b'"');
     out.extend_from_slice(component.name().as_bytes());
     out.push(b'"');
     match component {
-        Component::Derived(_) | Component::Field(_, Form::Lines) => {}
+        Component::Derived(_) => {}
         Component::QueryParameter(name) => text_parameter(b";name=", name, out),
-        Component::Field(_, Form::Structured) => out.extend_from_slice(b";sf"),
-        Component::Field(_, Form::Bytes) => out.extend_from_slice(b";bs"),
-        Component::Field(_, Form::Member(key)) => text_parameter(b";key=", key, out),
+        Component::Field(_, form) => form_parameter(form, out),
+        Component::Trailer(_, form, Beside::Before) => {
+            out.extend_from_slice(b";tr");
+            form_parameter(form, out);
+        }
+        Component::Trailer(_, form, Beside::Behind) => {
+            form_parameter(form, out);
+            out.extend_from_slice(b";tr");
+        }
+    }
+}
+
+fn form_parameter(form: &Form<'_>, out: &mut Vec<u8>) {
+    match form {
+        Form::Lines => {}
+        Form::Structured => out.extend_from_slice(b";sf"),
+        Form::Bytes => out.extend_from_slice(b";bs"),
+        Form::Member(key) => text_parameter(b";key=", key, out),
     }
 }
 

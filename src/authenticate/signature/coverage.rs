@@ -21,6 +21,7 @@ pub struct Demanded {
     leads: Box<[Box<[u8]>]>,
     written: Box<str>,
     covers_digest: bool,
+    covers_trailers: bool,
 }
 
 impl Demanded {
@@ -37,8 +38,8 @@ impl Demanded {
         let written = String::from_utf8_lossy(&written).into();
         let end = |number| if number > 0 { "\n" } else { "" };
         let leads = once.iter().enumerate().map(|(number, one)| lead(end(number), one)).collect();
-        let covers_digest = covers_digest(&once);
-        Self { components: once.into(), leads, written, covers_digest }
+        let (covers_digest, covers_trailers) = (covers_digest(&once), covers_trailers(&once));
+        Self { components: once.into(), leads, written, covers_digest, covers_trailers }
     }
 
     /// The components.
@@ -59,13 +60,25 @@ impl Demanded {
 }
 
 impl Coverage<'_> {
-    /// Whether `Content-Digest` is covered, in whatever form.
+    /// Whether the `Content-Digest` of the head is covered, in whatever form.
     pub fn covers_digest(&self) -> bool {
         match self {
             Self::Demanded(demanded) => demanded.covers_digest,
             Self::Listed(components) => covers_digest(components),
         }
     }
+
+    /// Whether a trailer is covered.
+    pub fn covers_trailers(&self) -> bool {
+        match self {
+            Self::Demanded(demanded) => demanded.covers_trailers,
+            Self::Listed(components) => covers_trailers(components),
+        }
+    }
+}
+
+fn covers_trailers(components: &[Component<'_>]) -> bool {
+    components.iter().any(Component::is_trailer)
 }
 
 fn covers_digest(components: &[Component<'_>]) -> bool {

@@ -8,7 +8,7 @@ use sfv::visitor::{
 };
 use sfv::{BareItemFromInput, KeyRef, Parser};
 
-use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::component::{Beside, Component};
 use crate::authenticate::signature::coverage::Coverage;
 use crate::authenticate::signature::fields::{LABELS_MAX, Malformed};
 use crate::authenticate::signature::input::{COMPONENTS_MAX, Input, Inputs};
@@ -75,7 +75,7 @@ impl<'a> InnerListVisitor<'a> for Member<'_, 'a> {
         if self.0.coverage.len() >= COMPONENTS_MAX {
             return Err(Malformed("too many components"));
         }
-        Ok(Identifier { input: &mut *self.0, name: None, parameter: None })
+        Ok(Identifier { input: &mut *self.0, name: None, parameter: None, tr: None })
     }
 
     fn finish(self) -> Result<impl ParameterVisitor<'a>, Malformed> {
@@ -83,11 +83,12 @@ impl<'a> InnerListVisitor<'a> for Member<'_, 'a> {
     }
 }
 
-/// Reads one component identifier: a string and at most one parameter.
+/// Reads one component identifier: a string and at most one parameter, and beside that `tr`.
 struct Identifier<'v, 'a> {
     input: &'v mut Input<'a>,
     name: Option<Cow<'a, str>>,
     parameter: Option<(&'a str, BareItemFromInput<'a>)>,
+    tr: Option<Beside>,
 }
 
 impl<'a> ItemVisitor<'a> for Identifier<'_, 'a> {
@@ -117,13 +118,18 @@ impl<'a> ParameterVisitor<'a> for Identifier<'_, 'a> {
     ) -> Result<(), Malformed> {
         match key.as_str() {
             "tr" => {
-                self.input.object(Malformed("trailers come after the head that is verified: no tr"))
+                let is_flag = matches!(value, BareItemFromInput::Boolean(true));
+                let tr = if self.parameter.is_some() { Beside::Behind } else { Beside::Before };
+                if !is_flag || self.tr.replace(tr).is_some() {
+                    self.input.object(Malformed("tr has a value, or stands twice"));
+                }
+                return Ok(());
             }
             "req" => self.input.object(Malformed("req is for signatures of responses")),
             _ => {}
         }
-        // `sf`, `key`, `bs` and `name` exclude each other here, so no accepted component has two
-        // parameters. (RFC 9421 lets `sf` stand beside `key`, where it says nothing more.)
+        // `sf`, `key`, `bs` and `name` exclude each other here, so no accepted component has two of
+        // them. (RFC 9421 lets `sf` stand beside `key`, where it says nothing more.)
         if self.parameter.replace((key.as_str(), value)).is_some() {
             self.input.object(Malformed("a component has more than one parameter"));
         }
@@ -143,7 +149,12 @@ impl<'a> ParameterVisitor<'a> for Identifier<'_, 'a> {
                 }
             },
         };
-        match Component::new(name, parameter) {
+        let component = Component::new(name, parameter);
+        let component = component.and_then(|component| match self.tr {
+            Some(tr) => component.among_trailers(tr),
+            None => Ok(component),
+        });
+        match component {
             Ok(component) if self.input.coverage.contains(&component) => {
                 self.input.object(Malformed("a component is covered twice"));
             }

@@ -27,14 +27,15 @@ use http::HeaderValue;
 
 use crate::authenticate::nonce::{Claim, Nonces};
 use crate::authenticate::signature::algorithm::Algorithm;
-use crate::authenticate::signature::base::Message;
+use crate::authenticate::signature::base::{Message, check_head};
 use crate::authenticate::signature::coverage::{Coverage, Demanded};
 use crate::authenticate::signature::fields::{Malformed, Texts};
 use crate::authenticate::signature::input::{Input, Inputs};
 use crate::authenticate::signature::verifier::Decoys;
 use crate::authenticate::standing::{Keeper, Standing};
-use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys};
+use crate::authenticate::{Attempt, Evidence, Scheme, SigningKey, SigningKeys, Wanted};
 use crate::clock::Now;
+use crate::fields::Fields;
 use crate::head::Head;
 use crate::listen::Length;
 use crate::mistake::source::Origin;
@@ -56,6 +57,8 @@ pub struct SignatureScheme {
     skew_s: u64,
     nonce_required: bool,
     expires_required: bool,
+    /// How many bytes of a body may be held for a signature that covers trailers.
+    trailers_max: Option<u64>,
     /// What a caller is asked for when it did not sign: without a body, and with one.
     accept: [HeaderValue; 2],
     /// The keys that are used in place of an unknown one, so that both cost the same.
@@ -99,11 +102,12 @@ impl Scheme for SignatureScheme {
     }
 
     fn attempt(&self, head: &Head, now: Now) -> Attempt {
-        match self.verify(head, now) {
-            Ok(None) => Attempt::Absent,
-            Ok(Some(evidence)) => Attempt::Accepted(evidence),
-            Err(refusal) => Attempt::Rejected(refusal.by(&self.origin)),
-        }
+        self.attempt_whole(head, None, now)
+    }
+
+    fn attempt_whole(&self, head: &Head, trailers: Option<&Fields>, now: Now) -> Attempt {
+        self.verify(head, trailers, now)
+            .unwrap_or_else(|refusal| Attempt::Rejected(refusal.by(&self.origin)))
     }
 
     fn challenge(&self, with_body: bool) -> Option<HeaderValue> {
@@ -136,11 +140,11 @@ impl SignatureScheme {
         if with_body { whole } else { bare }
     }
 
-    /// Verifies the signature of a head; nothing when it has none. The checks stand in an order
-    /// that makes refusing cheap and tells a caller who holds no key nothing: an unknown key goes
-    /// the same way as a known one, up to the comparison.
-    fn verify(&self, head: &Head, now: Now) -> Result<Option<Evidence>, Refusal> {
-        let Some(texts) = Texts::of(&head.headers)? else { return Ok(None) };
+    /// Verifies the signature of a head, if it has one. The checks stand in an order that makes
+    /// refusing cheap and tells a caller who holds no key nothing: an unknown key goes the same way
+    /// as a known one, up to the comparison.
+    fn verify(&self, head: &Head, trailers: Option<&Fields>, now: Now) -> Result<Attempt, Refusal> {
+        let Some(texts) = Texts::of(&head.headers)? else { return Ok(Attempt::Absent) };
         let inputs = reader::inputs(&texts.inputs, &self.demanded)?;
         let input = self.choice.of(&inputs)?;
         let signature = reader::signature(&texts.signatures, input.label)?;
@@ -151,6 +155,9 @@ impl SignatureScheme {
         let keyid = input.keyid().ok_or(Malformed("the signature has no keyid"))?;
         self.check_coverage(input, head)?;
         self.check_times(input, now)?;
+        if trailers.is_none() && input.coverage.covers_trailers() {
+            return self.ask_for_trailers(head, input, &signature, now);
+        }
 
         // The signature before the nonce: who holds no key can use up nobody's nonce. What cannot
         // be by the key that it names is verified all the same, with a decoy, so that the time
@@ -166,7 +173,8 @@ impl SignatureScheme {
         };
         let pretended = claimed.flatten().or(self.algorithm);
         let verifier = fitting.unwrap_or_else(|| self.decoys.like(pretended, &signature));
-        let is_verified = verifier.verify(&Message::of(head), input, &signature)?;
+        let message = Message { trailers, ..Message::of(head) };
+        let is_verified = verifier.verify(&message, input, &signature)?;
         let is_good = fitting.is_some() && is_verified;
         let (Some(key), Some(ticket), Some(agreed)) = (&key, ticket, agreed) else {
             return Err(Refusal::new(Reason::SignatureKeyUnknown));
@@ -183,7 +191,33 @@ impl SignatureScheme {
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.keys) as _;
         let standing = Some(Standing::new(keeper, ticket));
         let grant = Arc::clone(&key.grant);
-        Ok(Some(Evidence { grant, digest_covered, standing, assurance: None, dpop_nonce: None }))
+        let (assurance, dpop_nonce) = (None, None);
+        Ok(Attempt::Accepted(Evidence { grant, digest_covered, standing, assurance, dpop_nonce }))
+    }
+
+    /// Asks for the trailers that a signature covers, where the policy lets a body be held for them
+    /// and nothing is wrong that can be seen without them. So a key that is unknown is refused sooner
+    /// than one that is known: to hold bodies for unknown keys alike would be worse.
+    #[cold]
+    fn ask_for_trailers(
+        &self,
+        head: &Head,
+        input: &Input<'_>,
+        signature: &[u8],
+        now: Now,
+    ) -> Result<Attempt, Refusal> {
+        let bytes_max = self.trailers_max.ok_or(Malformed(
+            "it covers trailers (tr), for which no body is held: the rule does not set `trailers`",
+        ))?;
+        check_head(&Message::of(head), input)?;
+        let found = input.keyid().and_then(|keyid| self.keys.find(keyid));
+        let (key, _) = found.ok_or(Reason::SignatureKeyUnknown)?;
+        self.check_algorithm(&key, input.algorithm().map(Algorithm::by_name))?;
+        if key.verifier.signature_bytes() != signature.len() {
+            return Err(Refusal::new(Reason::SignatureWrong));
+        }
+        key.bounds.check(head.parties.client, now)?;
+        Ok(Attempt::Trailers(Wanted { bytes_max, rule: self.origin.clone() }))
     }
 
     /// The algorithm is the key's. What the message says of it may only agree: a caller that could

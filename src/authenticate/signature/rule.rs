@@ -22,7 +22,7 @@ use crate::authenticate::signature::{Choice, SignatureScheme};
 use crate::mistake::code::Code;
 use crate::mistake::source::At;
 use crate::mistake::{Mistake, Reading, suggest};
-use crate::units::Span;
+use crate::units::{Size, Span};
 
 /// How requests must be signed (RFC 9421).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -52,6 +52,11 @@ pub struct SignatureRule {
     /// `max_age` in any case.
     #[serde(default)]
     pub expires: Option<ExpiresUse>,
+    /// How much of a body may be held, before it is known who calls, for a signature that covers
+    /// trailers (`content-digest;tr`), which come behind it. Default: nothing, so that such
+    /// signatures are refused. Who is waited for learns that its key is known.
+    #[serde(default)]
+    pub trailers: Option<At<Size>>,
     /// The tag that a signature must have. It also says which of several signatures counts.
     #[serde(default)]
     pub tag: Option<At<String>>,
@@ -100,6 +105,7 @@ impl SignatureRule {
             skew,
             nonce,
             expires,
+            trailers,
             tag,
             label,
         } = self;
@@ -107,6 +113,7 @@ impl SignatureRule {
         let earlier = always.as_deref().unwrap_or_default();
         let with_body = covered(body_components.as_ref(), &DEFAULT_WITH_BODY, earlier, reading);
         self.judge_coverage(earlier, with_body.as_deref(), reading);
+        let trailers_come = self.judge_trailers(reading);
         let second = Duration::from_secs(1);
         let max_age_s = seconds(max_age.as_ref(), 60, second..=60 * 60 * second, reading);
         let skew_s = seconds(skew.as_ref(), 5, Duration::ZERO..=5 * 60 * second, reading);
@@ -123,7 +130,7 @@ impl SignatureRule {
         ];
         let [bare, whole] = &demanded;
         let accept = [terms.written(bare)?, terms.written(whole)?];
-        if components.is_empty() {
+        if components.is_empty() || !trailers_come {
             return None;
         }
         Some(SignatureScheme {
@@ -138,6 +145,7 @@ impl SignatureRule {
             skew_s: skew_s?,
             nonce_required: nonce.as_ref().is_none_or(|nonce| nonce.value == NonceUse::Required),
             expires_required,
+            trailers_max: trailers.as_ref().map(|max| max.value.0),
             accept,
             decoys: Decoys::make(),
         })
@@ -161,7 +169,7 @@ impl SignatureRule {
             );
         }
         if let (Some(written), Some(with_body)) = (&self.body_components, with_body)
-            && !always.iter().chain(with_body).any(|component| component.is_field("content-digest"))
+            && !always.iter().chain(with_body).any(|component| component.name() == "content-digest")
         {
             reading.mistakes.push(
                 Mistake::new(Code::WeakerThanDefault, "signatures do not cover the body")
@@ -169,6 +177,33 @@ impl SignatureRule {
                     .help("add \"content-digest\", which binds the body to the signature"),
             );
         }
+    }
+
+    /// Objects to a demand for trailers that nobody could meet, and tells whether there is none.
+    fn judge_trailers(&self, reading: &mut Reading<'_>) -> bool {
+        let Self { components, body_components, trailers, .. } = self;
+        let mut is_good = true;
+        let mut wrong = |span: &Range<usize>, says: String, help: &str| {
+            is_good = false;
+            reading.wrong(Code::WrongValue, span, says, help);
+        };
+        let trailer = |written: &Option<At<Vec<At<String>>>>| {
+            let mut all = written.iter().flat_map(|written| &written.value);
+            all.find(|text| Component::read(text).is_ok_and(|read| read.is_trailer())).cloned()
+        };
+        if let Some(At { value: name, span }) = trailer(components) {
+            let says =
+                format!("`{name}` is demanded of all requests, and only bodies have trailers");
+            wrong(&span, says, "demand it in `body_components`");
+        }
+        if let (Some(At { value: name, span }), None) = (trailer(body_components), trailers) {
+            let help = "add `trailers = \"64KiB\"`: how much of a body may be held for them";
+            wrong(&span, format!("`{name}` is demanded, and trailers are not waited for"), help);
+        }
+        if let Some(At { value: Size(0), span }) = trailers {
+            wrong(span, "no body has zero bytes".to_owned(), "leave the key out if that is meant");
+        }
+        is_good
     }
 }
 
@@ -224,7 +259,7 @@ fn help_for(written: &str) -> String {
         return suggest(written, Derived::ALL.map(Derived::name));
     }
     if written.contains(';') {
-        return "a field can have one of ;sf, ;bs and ;key=\"…\"".to_owned();
+        return "a field can have one of ;sf, ;bs and ;key=\"…\", and ;tr".to_owned();
     }
     "write the name of a header in lower case, for example \"content-type\"".to_owned()
 }

@@ -51,6 +51,10 @@ pub struct Options {
     /// A header of the request; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<Header>,
+    /// A trailer, which is sent behind a chunked body, for a signature that covers it (as
+    /// content-digest;tr); may be repeated.
+    #[arg(long = "trailer", value_name = "NAME: VALUE")]
+    trailers: Vec<Header>,
     /// What the signature covers; may be repeated. Default: @method @authority @path @query, and
     /// with a body content-digest and content-type.
     #[arg(long = "component", value_name = "NAME")]
@@ -65,7 +69,7 @@ pub struct Options {
     #[arg(long)]
     tag: Option<String>,
     /// Print a line for curl instead of headers.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "trailers")]
     curl: bool,
     /// Print the signature base too: the text that both sides compute.
     #[arg(long)]
@@ -125,8 +129,12 @@ pub fn run(_globals: &Globals, options: &Options) -> Ended {
         tag: options.tag.as_deref(),
     };
     let to_sign = ToSign { message: request.message(), body: &request.body };
-    let signed = sign(&to_sign, &terms, &secret)
-        .map_err(|fault| Exit::CouldNot(format!("the request cannot be signed: {fault}")))?;
+    let signed = sign(&to_sign, &terms, &secret).map_err(|fault| {
+        let lacks =
+            request.trailers.is_empty() && components.iter().any(|name| name.contains(";tr"));
+        let help = if lacks { ": give it with --trailer" } else { "" };
+        Exit::CouldNot(format!("the request cannot be signed: {fault}{help}"))
+    })?;
     if options.explain {
         print("signature base, byte for byte (no line break at its end):");
         signed.base.lines().for_each(|line| print(&format!("  {line}")));
@@ -167,6 +175,7 @@ struct Request {
     port: Option<u16>,
     target: String,
     headers: Fields,
+    trailers: Fields,
     body: Vec<u8>,
     /// The headers that are added because there is a body.
     added: Vec<(String, String)>,
@@ -191,6 +200,8 @@ impl Request {
         for Header(name, value) in &options.headers {
             headers.append(name.clone(), value.clone());
         }
+        let trailers =
+            options.trailers.iter().map(|Header(name, value)| (name.clone(), value.clone()));
         let body = options.body.as_deref().map(body_bytes).transpose()?.unwrap_or_default();
         let mut added = Vec::new();
         if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
@@ -212,6 +223,7 @@ impl Request {
             port: authority.port_u16(),
             target: target.to_owned(),
             headers,
+            trailers: trailers.collect(),
             body,
             added,
         })
@@ -225,6 +237,7 @@ impl Request {
             port: self.port,
             target: &self.target,
             headers: &self.headers,
+            trailers: (!self.trailers.is_empty()).then_some(&self.trailers),
         }
     }
 

@@ -17,9 +17,11 @@ use crate::cli::Ended;
 use crate::cli::exit::{Exit, print, say};
 use crate::cli::sign::{Options, Request, secret};
 use crate::clock::Clock;
+use crate::fields::Fields;
 use crate::head::{self, Head};
 use crate::listen::http1::head::kept;
-use crate::listen::{Peer, TlsFacts};
+use crate::listen::http1::trailer::kept_chunks;
+use crate::listen::{Length, Peer, TlsFacts};
 use crate::refusal::{Reason, Refusal};
 
 /// A kept request, or a kept base, has at most so many bytes.
@@ -36,8 +38,8 @@ pub(in crate::cli::sign) fn run(options: &Options, file: Option<&Path>) -> Ended
     let verifier = verifier(options)?;
     let (examined, verified, body) = match file {
         Some(file) => {
-            let (head, body) = received(file, options.plain)?;
-            let message = Message::of(&head);
+            let (head, body, trailers) = received(file, options.plain)?;
+            let message = Message { trailers: Some(&trailers), ..Message::of(&head) };
             (
                 explain(&message, &choice),
                 verified(&message, &choice, verifier.as_ref()),
@@ -93,8 +95,8 @@ fn verifier(options: &Options) -> Result<Option<Verifier>, Exit> {
     Ok(secret.map(|secret| Verifier::hmac(secret.expose())))
 }
 
-/// A request from a file, read by the very code that reads connections, and its body.
-fn received(file: &Path, plain: bool) -> Result<(Head, Vec<u8>), Exit> {
+/// A request from a file, read by the very code that reads connections, its body and its trailers.
+fn received(file: &Path, plain: bool) -> Result<(Head, Vec<u8>, Fields), Exit> {
     let mut bytes = read(file)?;
     if !bytes.contains(&b'\r') {
         say("the file has no carriage returns; its lines are taken as if they ended with CRLF");
@@ -128,7 +130,19 @@ fn received(file: &Path, plain: bool) -> Result<(Head, Vec<u8>), Exit> {
     });
     let head = head::read(raw, &peer, &[], Clock::system().now());
     let head = head.map_err(|refusal| early(refusal.reason, &refusal.private))?;
-    Ok((*head, bytes.get(end..).unwrap_or_default().to_vec()))
+    let body = bytes.get(end..).unwrap_or_default();
+    match head.length {
+        Length::None | Length::Exactly(_) => Ok((*head, body.to_vec(), Fields::new())),
+        Length::Unknown => {
+            let (body, trailers) = kept_chunks(body).map_err(|reason| {
+                Exit::CouldNot(format!(
+                    "the file's body is not whole, or its chunks are no longer as they were sent, with CRLF: {}",
+                    reason.name()
+                ))
+            })?;
+            Ok((*head, body, trailers))
+        }
+    }
 }
 
 /// Lines as they are sent, up to the end of the head.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::authenticate::signature::component::Component;
+use crate::authenticate::signature::fields::Malformed;
 use crate::forward::credential::endpoint::{ClientAuth, Endpoint, form};
 use crate::forward::credential::oauth::OAuth;
 use crate::forward::credential::query::Pair;
@@ -217,7 +218,11 @@ impl Making<'_, '_, '_> {
         let mut sound = true;
         let written = components.iter().flat_map(|list| list.iter());
         for component in written.clone() {
-            if let Err(fault) = Component::read(component) {
+            let read = Component::read(component).and_then(|read| match read.is_trailer() {
+                true => Err(Malformed("requests are sent without trailers")),
+                false => Ok(read),
+            });
+            if let Err(fault) = read {
                 let says = format!("`{}` cannot be covered: {fault}", component.value);
                 self.wrong(&component.span, says, "name a header or a derived component");
                 sound = false;

@@ -88,6 +88,7 @@ impl Signing {
             port,
             target: outgoing.path.as_str(),
             headers,
+            trailers: None,
         };
         let to_sign = ToSign { message, body: &[] };
         let signed = sign(&to_sign, &terms, &self.secret.load()).map_err(|says| {

@@ -212,6 +212,8 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Link<W> {
                     Step::Data(data) => return Poll::Ready(Some(Ok(data))),
                     Step::End => return Poll::Ready(None),
                     Step::Malformed(_) => return Poll::Ready(Some(Err(Cut))),
+                    // Trailers are checked and dropped.
+                    Step::Trailers(_) => continue,
                     Step::More => {}
                 },
                 Framing::UntilClose if !self.input.is_empty() => {

@@ -21,6 +21,7 @@ use crate::head::{RequestId, Trace};
 use crate::inspect::field::Place;
 use crate::listen::Peer;
 use crate::listen::body::Broken;
+use crate::listen::room::Room;
 use crate::mistake::source::Source;
 use crate::mistake::{Mistakes, read};
 use crate::parties::Parties;

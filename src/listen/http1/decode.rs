@@ -1,7 +1,7 @@
 //! Takes the body of a message out of the bytes of its connection, strictly as it was framed.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use memchr::memchr;
 
 use crate::fields::line::split_field;
@@ -28,7 +28,7 @@ pub(crate) enum Decoder {
     Chunk(u64),
     /// Before the CRLF after a chunk.
     ChunkEnd,
-    /// Among the trailers, of which there were so many bytes.
+    /// Before the trailers, of which so many bytes were found to be whole lines.
     Trailers(usize),
     /// Nowhere: where the body ends can no longer be known.
     Broken(Reason),
@@ -39,6 +39,8 @@ pub(crate) enum Decoder {
 pub(crate) enum Step {
     /// Content; never empty.
     Data(Bytes),
+    /// The lines of the trailers, checked and with their ends; never none.
+    Trailers(Bytes),
     /// More bytes are needed.
     More,
     /// The body has ended.
@@ -61,7 +63,7 @@ impl Decoder {
     ///
     /// A chunk (RFC 9112, section 7.1) is `size CRLF data CRLF`; the last has size 0 and is followed
     /// by trailers and an empty line. Chunk extensions are refused: no client uses them, and parsers
-    /// disagree about where they end (CVE-2025-55315). Trailers are checked and dropped.
+    /// disagree about where they end (CVE-2025-55315). Trailers wait in `input` until all are there.
     pub(crate) fn step(&mut self, input: &mut BytesMut) -> Step {
         self.go_on(input, SIZE_DIGITS_MAX + 2, size)
     }
@@ -104,14 +106,20 @@ impl Decoder {
                     Ok(Some(between)) if between.is_empty() => *self = Self::Size,
                     Ok(Some(_)) | Err(()) => *self = Self::Broken(Reason::ChunkMalformed),
                 },
-                Self::Trailers(seen) => match line(input, TRAILER_BYTES_MAX - seen) {
+                Self::Trailers(seen) => match line_end(input, seen, TRAILER_BYTES_MAX) {
                     Ok(None) => return Step::More,
-                    Ok(Some(trailer)) if trailer.is_empty() => *self = Self::Ended,
-                    Ok(Some(trailer)) if is_field(&trailer) => {
-                        let seen = seen + trailer.len() + 2;
-                        *self = Self::Trailers(seen.min(TRAILER_BYTES_MAX));
-                    }
-                    Ok(Some(_)) | Err(()) => *self = Self::Broken(Reason::ChunkMalformed),
+                    Ok(Some(end)) => match input.get(seen..end - 2) {
+                        Some([]) => {
+                            *self = Self::Ended;
+                            let lines = input.split_to(end).freeze().split_to(seen);
+                            if !lines.is_empty() {
+                                return Step::Trailers(lines);
+                            }
+                        }
+                        Some(line) if field(line).is_some() => *self = Self::Trailers(end),
+                        Some(_) | None => *self = Self::Broken(Reason::ChunkMalformed),
+                    },
+                    Err(()) => *self = Self::Broken(Reason::ChunkMalformed),
                 },
             }
         }
@@ -131,16 +139,21 @@ fn take(input: &mut BytesMut, left: u64) -> Option<(Bytes, u64)> {
 /// Takes one line and its CRLF, of at most `bytes_max` bytes with both; nothing while it is not
 /// whole. An error when it is longer, or ends in a bare LF.
 fn line(input: &mut BytesMut, bytes_max: usize) -> Result<Option<BytesMut>, ()> {
-    let window = input.get(..bytes_max).unwrap_or(input);
-    let Some(at) = memchr(b'\n', window) else {
-        return if window.len() == bytes_max { Err(()) } else { Ok(None) };
-    };
-    let mut line = input.split_to(at + 1);
-    if !line.ends_with(b"\r\n") {
-        return Err(());
-    }
-    line.truncate(at - 1);
+    let Some(end) = line_end(input, 0, bytes_max)? else { return Ok(None) };
+    let mut line = input.split_to(end);
+    line.truncate(end - 2);
     Ok(Some(line))
+}
+
+/// Where the line from byte `start` on ends, behind its CRLF; that lies at most at `end_max`.
+fn line_end(input: &[u8], start: usize, end_max: usize) -> Result<Option<usize>, ()> {
+    let window = input.get(..end_max).unwrap_or(input);
+    let rest = window.get(start..).unwrap_or_default();
+    let Some(at) = memchr(b'\n', rest) else {
+        return if window.len() == end_max { Err(()) } else { Ok(None) };
+    };
+    let is_whole = rest.get(..=at).is_some_and(|line| line.ends_with(b"\r\n"));
+    if is_whole { Ok(Some(start + at + 1)) } else { Err(()) }
 }
 
 fn size(line: &[u8]) -> Option<u64> {
@@ -192,9 +205,10 @@ fn token(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(end)
 }
 
-/// Whether a line of trailers is a header; what it says is dropped.
-fn is_field(line: &[u8]) -> bool {
-    split_field(line).is_some_and(|(_, value)| HeaderValue::from_bytes(value).is_ok())
+/// A line of trailers, if it is a field.
+pub(super) fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = split_field(line)?;
+    Some((name, HeaderValue::from_bytes(value).ok()?))
 }
 
 #[cfg(test)]
@@ -214,6 +228,7 @@ mod tests {
                 last = decoder.step(&mut input);
                 match &last {
                     Step::Data(data) => content.extend_from_slice(data),
+                    Step::Trailers(lines) => content.extend_from_slice(lines),
                     Step::More | Step::End | Step::Malformed(_) => break,
                 }
             }
@@ -229,7 +244,8 @@ mod tests {
     fn good_chunks_are_joined_and_the_next_request_is_left_alone() {
         let (content, last, left) =
             chunked("4\r\nWiki\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nGET /");
-        assert_eq!((content.as_slice(), last, left), (&b"Wiki0123456789"[..], Step::End, 5));
+        let all = &b"Wiki0123456789X-Sum: 1\r\n"[..];
+        assert_eq!((content.as_slice(), last, left), (all, Step::End, 5));
         let sized = decoded(Length::Exactly(3), &[b"ab", b"cGET"]);
         assert_eq!((sized.0.as_slice(), sized.1, sized.2), (&b"abc"[..], Step::End, 3));
     }
@@ -337,7 +353,7 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_decode_as_the_whole_does(
-            text in "([0-9a-fA-F]{0,3}(\r\n|\n|;|\r)?[ -~]{0,5}(\r\n)?){0,6}(0\r\n\r\n)?",
+            text in "([0-9a-fA-F]{0,3}(\r\n|\n|;|\r)?[ -~]{0,5}(\r\n)?){0,6}(0\r\n(a: b\r\n|c:\r?\n){0,3}\r\n)?",
             at in 0usize..64,
         ) {
             let bytes = text.as_bytes();

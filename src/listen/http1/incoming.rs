@@ -46,14 +46,17 @@ impl<S: Socket> Incoming<S> {
         }
     }
 
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn poll_wire(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut wire = self.wire.lock();
         if wire.serial != self.serial {
             return Poll::Ready(Some(Err(Broken::Connection)));
         }
-        if let Poll::Ready(data) = wire.poll_data(context) {
+        if let Poll::Ready(frame) = wire.poll_frame(context) {
             self.is_waiting = false;
-            return Poll::Ready(data);
+            return Poll::Ready(frame);
         }
         let alarm = self.alarm.get_or_insert_with(|| Alarm::after(self.timeout));
         if !std::mem::replace(&mut self.is_waiting, true) {
@@ -78,15 +81,16 @@ impl<S: Socket> Body for Incoming<S> {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        let data = std::task::ready!(self.poll_data(context));
-        match &data {
-            Some(Ok(data)) => {
-                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        let frame = std::task::ready!(self.poll_wire(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.left = self.left.map(|left| left.saturating_sub(bytes));
                 self.has_ended = self.left == Some(0);
             }
             Some(Err(_)) | None => self.has_ended = true,
         }
-        Poll::Ready(data.map(|data| data.map(Frame::data)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

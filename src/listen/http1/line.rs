@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::listen::drain::Drain;
 use crate::listen::http1::decode::Decoder;
@@ -178,12 +178,16 @@ impl<S: Socket> Line<S> {
                 if matches!(wire.decoder, Decoder::Sized(bytes) if bytes > left) {
                     return Poll::Ready(false);
                 }
-                match wire.poll_data(context) {
+                match wire.poll_frame(context) {
                     Poll::Ready(None) => return Poll::Ready(true),
-                    Poll::Ready(Some(Ok(data))) if data.len() as u64 <= left => {
-                        left -= data.len() as u64;
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                        let Some(less) = left.checked_sub(bytes) else {
+                            return Poll::Ready(false);
+                        };
+                        left = less;
                     }
-                    Poll::Ready(Some(_)) => return Poll::Ready(false),
                     Poll::Pending => return alarm.poll(context).map(|()| false),
                 }
             }

@@ -1,6 +1,7 @@
 //! HTTP/1 towards callers: one task a connection, one request after the other, strictly read.
 
 pub(crate) mod decode;
+pub(crate) mod trailer;
 pub(crate) mod head;
 mod incoming;
 pub(super) mod line;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Frame;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -17,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use crate::listen::Stream;
 use crate::listen::body::Broken;
 use crate::listen::http1::decode::{Decoder, Step};
+use crate::listen::http1::trailer::trailers;
 use crate::refusal::Reason;
 
 /// One read of a head: nearly all heads fit.
@@ -177,16 +179,20 @@ impl<S: Socket> Wire<S> {
         false
     }
 
-    /// The next content of the body.
-    pub(super) fn poll_data(
+    /// The next content of the body, or its trailers.
+    pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
             // How a body ends that breaks off here is seen when its last content is gone.
             while self.gathers() && matches!(self.poll_more(context), Poll::Ready(Ok(1..))) {}
             match self.decoder.step(&mut self.input) {
-                Step::Data(data) => return Poll::Ready(Some(Ok(data))),
+                Step::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Step::Trailers(lines) => match trailers(&lines) {
+                    Some(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    None => self.decoder = Decoder::Broken(Reason::ChunkMalformed),
+                },
                 Step::End => return Poll::Ready(None),
                 Step::Malformed(reason) => {
                     return Poll::Ready(Some(Err(Broken::Caller(reason))));

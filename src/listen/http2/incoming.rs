@@ -44,25 +44,16 @@ impl Body for Incoming {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        while !self.has_ended {
-            let Some(incoming) = &mut self.incoming else { break };
-            let frame = match Pin::new(incoming).poll_frame(context) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => return self.poll_deadline(context),
-            };
-            self.is_waiting = false;
-            match frame {
-                None => self.has_ended = true,
-                Some(Err(fault)) => {
-                    self.has_ended = true;
-                    return Poll::Ready(Some(Err(broken(&fault))));
-                }
-                // Trailers are dropped, as those of HTTP/1 are.
-                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
-                Some(Ok(_trailers)) => {}
-            }
+        if self.has_ended {
+            return Poll::Ready(None);
         }
-        Poll::Ready(None)
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) else {
+            return self.poll_deadline(context);
+        };
+        self.is_waiting = false;
+        self.has_ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame.map(|frame| frame.map_err(|fault| broken(&fault))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -133,6 +133,7 @@ fn verifies(key: &SigningKey, signature: &[u8]) -> bool {
         port: None,
         target: "/",
         headers: &headers,
+        trailers: None,
     };
     key.verifier.verify(&message, &input, signature).unwrap()
 }

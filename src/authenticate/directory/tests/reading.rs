@@ -1,4 +1,4 @@
-//! Protects that the quick reader of records and the general one make the same of them, and that old stores load.
+//! Protects that the quick reader of records and the general one make the same of them, that old stores load, and how keys are found.
 
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -145,4 +145,21 @@ fn a_record_with_a_network_that_is_none_is_told_and_not_passed_over() {
     store.write(batch).unwrap();
     let fault = Directory::open(store, &pepper(), "live").unwrap_err().to_string();
     assert!(fault.starts_with("record `AAAAAAAA` in the store cannot be read"), "{fault}");
+}
+
+#[test]
+fn tyk_murmur64_a_key_is_known_by_a_keyed_hash_and_by_nothing_shorter() {
+    let texts = ["legacy-key-0123456789", "legacy-key-0123456790"];
+    let keyed = |pepper: &[u8], text: &str| {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pepper), text.as_bytes()).as_ref().to_vec()
+    };
+    for text in texts {
+        let own = hash(&hmac::Key::new(hmac::HMAC_SHA256, pepper().expose()), text.as_bytes());
+        assert_eq!((own.len(), own.to_vec()), (32, keyed(pepper().expose(), text)));
+        assert_ne!(own.to_vec(), keyed(&[6; 32], text), "who lacks the pepper cannot compute it");
+    }
+    let directory = Directory::in_memory(&pepper(), "live").unwrap();
+    directory.import([texts[0]], &wish(), NOW).unwrap();
+    assert!(directory.find_api_key(texts[0]).is_some());
+    assert!(directory.find_api_key(texts[1]).is_none());
 }

@@ -142,12 +142,12 @@ fn fields_are_trimmed_and_joined() {
 }
 
 #[test]
-fn trailers_and_other_messages_are_refused_with_the_reason() {
+fn absent_trailers_and_other_messages_are_refused_with_the_reason() {
     let fields = [("expires", "now"), ("trailer", "expires")];
     for (component, says) in [
-        ("\"expires\";tr", "trailers"),
-        ("\"expires\";bs;tr", "trailers"),
-        ("\"expires\";tr;bs", "trailers"),
+        ("\"expires\";tr", "trailer"),
+        ("\"expires\";bs;tr", "trailer"),
+        ("\"expires\";tr;bs", "trailer"),
         ("\"@method\";req", "responses"),
         ("\"expires\";req", "responses"),
         ("\"@query-param\";name=\"a\";req", "responses"),

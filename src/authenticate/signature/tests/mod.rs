@@ -6,6 +6,7 @@ mod properties;
 mod public;
 mod rules;
 mod standard;
+mod trailers;
 mod vectors;
 
 use std::net::IpAddr;
@@ -160,6 +161,10 @@ impl Draft {
     }
 
     fn sign(&self) -> (Head, SignedHeaders) {
+        self.sign_with(None)
+    }
+
+    fn sign_with(&self, trailers: Option<&Fields>) -> (Head, SignedHeaders) {
         let mut head = self.unsigned();
         let terms = Terms {
             label: self.label,
@@ -170,7 +175,8 @@ impl Draft {
             nonce: self.nonce,
             tag: self.tag,
         };
-        let request = ToSign { message: Message::of(&head), body: self.body };
+        let message = Message { trailers, ..Message::of(&head) };
+        let request = ToSign { message, body: self.body };
         let signed = sign(&request, &terms, &secret()).unwrap();
         if let Some(digest) = &signed.content_digest {
             put(&mut head, "content-digest", digest);

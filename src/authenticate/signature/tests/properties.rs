@@ -40,6 +40,7 @@ impl Told {
             port: self.port,
             target: &target,
             headers: &headers,
+            trailers: None,
         };
         let derived = [Derived::Method, Derived::Authority, Derived::Path, Derived::Query];
         let mut components: Vec<Component<'_>> = derived.map(Component::Derived).into();
@@ -161,6 +162,7 @@ proptest! {
             port: None,
             target: "/?a=1",
             headers: &headers,
+            trailers: None,
         };
         let terms = Terms {
             label: "sig1",

@@ -69,7 +69,7 @@ fn what_is_demanded_can_be_signed() {
 #[test]
 fn all_mistakes_of_a_rule_are_told_at_once() {
     let told = mistakes(
-        "components = [\"@metod\", \"Content-Type\", \"@query-param\", \"x;tr\", \"a\", \"a\"]
+        "components = [\"@metod\", \"Content-Type\", \"@query-param\", \"x;tr;tr\", \"a\", \"a\"]
          max_age = \"2h\"
          skew = \"6m\"
          tag = \"\"

@@ -135,8 +135,8 @@ async fn pieces(sent: u64, ready: usize) -> Vec<usize> {
     let wire = Wire::new(far);
     wire.lock().begin(Decoder::Sized(sent), false);
     let mut pieces = Vec::new();
-    while let Some(Ok(data)) = soon(poll_fn(|context| wire.lock().poll_data(context))).await {
-        pieces.push(data.len());
+    while let Some(Ok(frame)) = soon(poll_fn(|context| wire.lock().poll_frame(context))).await {
+        pieces.push(frame.data_ref().unwrap().len());
     }
     pieces
 }

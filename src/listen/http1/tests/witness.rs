@@ -47,7 +47,7 @@ fn we_accept(bytes: &[u8]) -> bool {
     let mut decoder = Decoder::of(parsed.raw.length);
     loop {
         match decoder.step(&mut input) {
-            Step::Data(_) => {}
+            Step::Data(_) | Step::Trailers(_) => {}
             Step::End => return true,
             Step::More | Step::Malformed(_) => return false,
         }

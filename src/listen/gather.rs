@@ -1,36 +1,38 @@
-//! Takes a body in: whole and within its ceiling, or counted as it passes.
+//! Reads a body whole, within its ceiling and the room for all bodies.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http::HeaderMap;
+use http_body::Body as _;
 
-use crate::inspect::room::Held;
 use crate::listen::Length;
-use crate::listen::body::{Body, Broken, Incoming};
+use crate::listen::body::{Body, Broken};
+use crate::listen::room::Held;
 use crate::refusal::{Reason, Refusal};
 
 /// The first piece of memory for a body that comes in more than one frame.
 const FIRST_BYTES: usize = 4096;
 
 /// Reads a body whole. What it takes of the room grows with the bytes that have arrived, never with
-/// what the caller declared. A body that came in one frame is not copied. Trailers are dropped: no
-/// stage has looked at them, so none may reach the service.
+/// what the caller declared. A body that came in one frame is not copied. Trailers are shown to `trailers`,
+/// and no longer belong to what was read.
 ///
 /// # Errors
 /// `body-too-large` as soon as a byte is too many, `buffer-full`, and what broke the body off.
-pub(in crate::inspect) async fn whole(
+pub async fn whole(
     mut body: Body,
     length: Length,
     bytes_max: u64,
     held: &mut Held,
+    mut trailers: impl FnMut(HeaderMap),
 ) -> Result<Bytes, Refusal> {
     let mut gathered = Gathered::Nothing;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame.map_err(broken)?.into_data() {
-            gathered.add(data, bytes_max, held)?;
+        match frame.map_err(broken)?.into_data() {
+            Ok(data) => gathered.add(data, bytes_max, held)?,
+            Err(frame) => frame.into_trailers().into_iter().for_each(&mut trailers),
         }
     }
     let bytes = gathered.into_bytes();
@@ -68,7 +70,8 @@ impl Gathered {
         }
         *self = match std::mem::replace(self, Self::Nothing) {
             Self::Nothing => {
-                held.resize(needed as u64)?;
+                // What was held for it when it was read before is its memory still.
+                held.resize(held.bytes().max(needed as u64))?;
                 Self::One(data)
             }
             Self::One(first) => {
@@ -115,71 +118,8 @@ fn make_room(
     })
 }
 
-/// A body that passes without being read whole, and breaks off when it gets too large.
-pub(in crate::inspect) struct Limited {
-    incoming: Pin<Box<dyn Incoming>>,
-    left: u64,
-    ended: bool,
-}
-
-/// Lets a body pass up to `bytes_max`.
-pub(in crate::inspect) fn limited(body: Body, bytes_max: u64) -> Result<Body, Refusal> {
-    match body {
-        Body::Empty => Ok(Body::Empty),
-        Body::Whole(bytes) if bytes.len() as u64 > bytes_max => Err(too_large(bytes_max)),
-        Body::Whole(bytes) => Ok(Body::Whole(bytes)),
-        Body::Streaming(incoming) => {
-            Ok(Body::Streaming(Box::pin(Limited { incoming, left: bytes_max, ended: false })))
-        }
-    }
-}
-
-impl http_body::Body for Limited {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        while !self.ended {
-            let frame = match self.incoming.as_mut().poll_frame(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => break,
-                Poll::Ready(Some(frame)) => frame,
-            };
-            let Ok(data) = (match frame {
-                Ok(frame) => frame.into_data(),
-                Err(broken) => {
-                    self.ended = true;
-                    return Poll::Ready(Some(Err(broken)));
-                }
-            }) else {
-                // Trailers. Nothing has inspected them, so they do not pass.
-                continue;
-            };
-            if let Some(left) = self.left.checked_sub(data.len() as u64) {
-                self.left = left;
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            self.ended = true;
-            return Poll::Ready(Some(Err(Broken::Caller(Reason::BodyTooLarge))));
-        }
-        self.ended = true;
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
 /// The refusal for a body of more than `bytes_max`.
-pub(in crate::inspect) fn too_large(bytes_max: u64) -> Refusal {
+pub fn too_large(bytes_max: u64) -> Refusal {
     Refusal::new(Reason::BodyTooLarge).because(format!("more than {bytes_max} bytes"))
 }
 
@@ -195,7 +135,7 @@ fn broken(broken: Broken) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::room::Room;
+    use crate::listen::room::Room;
     use crate::units::Size;
 
     #[test]
