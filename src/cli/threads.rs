@@ -23,6 +23,7 @@ use crate::listen;
 use crate::listen::balance::{Balance, Post};
 use crate::listen::drain::Drain;
 use crate::listen::plain;
+use crate::listen::turn;
 use crate::tasks::Service;
 
 /// Connections may take a moment to be cut after the drain's time is over.
@@ -143,6 +144,7 @@ pub(in crate::cli) fn control(
 fn runtime() -> Result<Runtime, String> {
     Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(turn::rest)
         .build()
         .map_err(|error| format!("no runtime: {error}"))
 }

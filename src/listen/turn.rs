@@ -8,33 +8,25 @@
 use std::cell::Cell;
 
 thread_local! {
-    /// How many requests this worker is at.
-    static AT_WORK: Cell<usize> = const { Cell::new(0) };
+    /// How many requests this worker has begun since it last had nothing to do.
+    static BEGUN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A request that the worker is at, for as long as this lives.
-pub(in crate::listen) struct AtWork(());
-
-impl AtWork {
-    /// Begins one.
-    pub(in crate::listen) fn begin() -> Self {
-        AT_WORK.set(AT_WORK.get().saturating_add(1));
-        Self(())
-    }
+/// Notes that a request begins.
+pub(in crate::listen) fn begin() {
+    BEGUN.set(BEGUN.get().saturating_add(1));
 }
 
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        // The count decides about order alone, so one that is dropped elsewhere does no harm. A
-        // thread that ends has none any more.
-        let _ = AT_WORK.try_with(|count| count.set(count.get().saturating_sub(1)));
-    }
+/// Notes that the worker has nothing to do. Its runtime says so before it sleeps.
+pub fn rest() {
+    BEGUN.set(0);
 }
 
 /// Waits for its turn to send: until all that is ready on this worker has been looked at, at most
-/// until the worker asks for what has come meanwhile. A request that is alone does not wait.
+/// until the worker asks for what has come meanwhile. The first request after a rest does not wait,
+/// so that where there is little to do, none does.
 pub(crate) async fn turn() {
-    if AT_WORK.get() > 1 {
+    if BEGUN.get() > 1 {
         tokio::task::yield_now().await;
     }
 }
@@ -45,35 +37,55 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::task::{Context, Waker};
 
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_busy_worker_reads_all_before_it_sends() {
+    #[test]
+    fn a_busy_worker_reads_all_before_it_sends() {
         let told = Arc::new(Mutex::new(String::new()));
-        let requests = (0..3).map(|_| {
-            let told = Arc::clone(&told);
-            tokio::spawn(async move {
-                let _work = AtWork::begin();
-                told.lock().unwrap().push_str("read ");
-                turn().await;
-                told.lock().unwrap().push_str("sent ");
+        let runtime = Builder::new_current_thread().on_thread_park(rest).build().unwrap();
+        let come: Vec<_> = (0..3)
+            .map(|_| {
+                let told = Arc::clone(&told);
+                runtime.spawn(async move {
+                    begin();
+                    told.lock().unwrap().push_str("read ");
+                    turn().await;
+                    told.lock().unwrap().push_str("sent ");
+                })
             })
+            .collect();
+        runtime.block_on(async {
+            for request in come {
+                request.await.unwrap();
+            }
         });
-        for request in requests.collect::<Vec<_>>() {
-            request.await.unwrap();
-        }
-        // The first one is alone yet, and does not know of those behind it.
+        // The first one does not know of those behind it.
         assert_eq!(*told.lock().unwrap(), "read sent read read sent sent ");
     }
 
     #[test]
-    fn a_request_that_is_alone_does_not_wait() {
-        let mut context = Context::from_waker(Waker::noop());
-        let alone = AtWork::begin();
-        assert!(pin!(turn()).poll(&mut context).is_ready());
-        let other = AtWork::begin();
-        drop((alone, other));
-        let _again = AtWork::begin();
-        assert!(pin!(turn()).poll(&mut context).is_ready());
+    fn the_first_request_after_a_rest_does_not_wait() {
+        let (wake, woken) = oneshot::channel();
+        let wake = Mutex::new(Some(wake));
+        let asleep = move || {
+            rest();
+            wake.lock().unwrap().take().into_iter().for_each(|wake| wake.send(()).unwrap());
+        };
+        let runtime = Builder::new_current_thread().on_thread_park(asleep).build().unwrap();
+        let waits = || {
+            let mut context = Context::from_waker(Waker::noop());
+            pin!(turn()).poll(&mut context).is_pending()
+        };
+        runtime.block_on(async {
+            begin();
+            begin();
+            assert!(waits());
+            woken.await.unwrap();
+            begin();
+            assert!(!waits());
+        });
     }
 }

@@ -23,7 +23,7 @@ use crate::listen::http1::reply::{Asked, Framing, write_head};
 use crate::listen::http1::send::{Sending, room};
 use crate::listen::http1::tunnel::through;
 use crate::listen::http1::wire::{Socket, Wire};
-use crate::listen::turn::{AtWork, turn};
+use crate::listen::turn::{begin, turn};
 use crate::listen::{Arrival, Handler, Length, Outgoing, Response, Service, Tunnel};
 use crate::refusal::Reason;
 
@@ -134,7 +134,7 @@ impl<S: Socket, H: Handler> Connection<S, H> {
                 (asked, Arrival::Request(raw, body), is_connect)
             }
         };
-        let _work = AtWork::begin();
+        begin();
         let _flight = Held::new(&self.service.shared, |counters| &counters.in_flight);
         // In a box, so that a connection that waits does not hold the room of a request at work.
         // The box comes first, so that the future is made in it and not moved there.

@@ -21,7 +21,7 @@ use crate::listen::counters::Held;
 use crate::listen::http1::wire::{Alarm, Socket};
 use crate::listen::http2::guard::Guarded;
 use crate::listen::http2::outgoing::Answering;
-use crate::listen::turn::AtWork;
+use crate::listen::turn::begin;
 use crate::listen::{Arrival, Handler, Service, Shared};
 
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
@@ -116,6 +116,7 @@ async fn respond<H: Handler>(
     streams: Arc<Streams>,
     request: http::Request<hyper::body::Incoming>,
 ) -> Result<http::Response<Answering<H::Body>>, Infallible> {
+    begin();
     let flight = Flight::new(&service.shared, streams);
     let bounds = &service.shared.settings.bounds;
     let is_head = request.method() == http::Method::HEAD;
@@ -137,15 +138,13 @@ async fn respond<H: Handler>(
 struct Flight {
     streams: Arc<Streams>,
     _held: Held,
-    _work: AtWork,
 }
 
 impl Flight {
     fn new(shared: &Arc<Shared>, streams: Arc<Streams>) -> Self {
         streams.open.fetch_add(1, Ordering::AcqRel);
         streams.served.fetch_add(1, Ordering::AcqRel);
-        let held = Held::new(shared, |counters| &counters.in_flight);
-        Self { streams, _held: held, _work: AtWork::begin() }
+        Self { streams, _held: Held::new(shared, |counters| &counters.in_flight) }
     }
 }
 
