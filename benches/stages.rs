@@ -828,7 +828,7 @@ fn introspected(bench: &Bench) {
     let first = head();
     let (route, _) = bed.find(&first);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let unread = (&mut Body::Empty, &mut bed.room.hold());
+    let unread = (&mut Body::Empty, &bed.room);
     runtime.block_on(async {
         let errands = outside.errands.clone().run(std::future::pending());
         tokio::select! {

@@ -35,7 +35,7 @@ use crate::head::bans::Bans;
 use crate::head::{self, Head, RequestId};
 use crate::inspect::Observed;
 use crate::listen::body::Body;
-use crate::listen::room::{Held, Room};
+use crate::listen::room::Room;
 use crate::listen::{Arrival, Handler, Length, Outgoing, Peer, Response, Stream, Tunnel};
 use crate::mistake::source::Origin;
 use crate::policy::Policy;
@@ -129,12 +129,11 @@ impl Gateway {
             entry.routed(&route.meters);
             return Ok(Passed::Preflight(headers));
         }
-        let mut held = self.shared.room.hold();
         let (route, parameters) = match policy.find(&head) {
             Ok(found) => found,
             // Strangers do not learn what is not there.
             Err(missing) => {
-                let unread = (&mut body, &mut held);
+                let unread = (&mut body, &self.shared.room);
                 Self::identify(policy, policy.unmatched(), &head, unread, now).await?;
                 return Err(missing);
             }
@@ -143,7 +142,7 @@ impl Gateway {
         entry.routed(&route.meters);
         entry.passed(Stage::Route, Some(&route.origin));
 
-        let unread = (&mut body, &mut held);
+        let unread = (&mut body, &self.shared.room);
         let mut principal = Self::identify(policy, &route.authenticate, &head, unread, now).await?;
         (seen.authenticated, seen.retires_s) = (principal.grant().is_some(), principal.retires_s());
         seen.dpop_nonce = principal.take_dpop_nonce();
@@ -161,6 +160,7 @@ impl Gateway {
 
         let body = entry.count(body);
         let mut watch = Observed::default();
+        let held = self.shared.room.hold();
         let cleared =
             route.filters.inspect(head, body, admission, &parameters, held, &mut watch).await;
         watch.refusals().for_each(|refusal| entry.observed(&refusal));
@@ -183,7 +183,7 @@ impl Gateway {
         policy: &Policy,
         authenticate: &Authenticate,
         head: &Head,
-        unread: (&mut Body, &mut Held),
+        unread: (&mut Body, &Arc<Room>),
         now: Now,
     ) -> Result<Principal, Refusal> {
         let identified = authenticate.identify(head, unread, now).await;

@@ -1,5 +1,8 @@
 //! Asks the schemes of a route in turn, and waits where one has to ask outside or for trailers.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::authenticate::ask::Question;
@@ -11,7 +14,7 @@ use crate::head::Head;
 use crate::listen::Length;
 use crate::listen::body::Body;
 use crate::listen::gather::{too_large, whole};
-use crate::listen::room::Held;
+use crate::listen::room::{Held, Room};
 use crate::refusal::{Reason, Refusal};
 
 /// How far the schemes of a route got.
@@ -40,8 +43,8 @@ impl Authenticate {
     /// one subject, and the first scheme of the rule says what the caller may do.
     ///
     /// A scheme that has to ask outside is waited for, and only then those behind it are asked. So
-    /// is one that wants trailers: the body in front of them is read whole and takes its place in
-    /// what is `held`.
+    /// is one that wants trailers: the body in front of them is read whole, and takes its place in the
+    /// room for as long as it lives.
     ///
     /// # Errors
     /// The refusal of the first scheme, in the order of the rule, that is not satisfied, and what is
@@ -49,7 +52,7 @@ impl Authenticate {
     pub async fn identify(
         &self,
         head: &Head,
-        (body, held): (&mut Body, &mut Held),
+        (body, room): (&mut Body, &Arc<Room>),
         now: Now,
     ) -> Result<Principal, Refusal> {
         let mut trailers: Option<Box<Fields>> = None;
@@ -63,7 +66,7 @@ impl Authenticate {
                 }
                 Found::Wants { wanted, member, principal } => {
                     // In a box, because so few requests go this way.
-                    let read = Box::pin(read(head, body, &wanted, held)).await;
+                    let read = Box::pin(read(head, body, &wanted, room.hold())).await;
                     trailers = Some(read.map_err(|refusal| refusal.by(&wanted.rule))?);
                     (member, Asked::No, principal)
                 }
@@ -132,7 +135,7 @@ async fn read(
     head: &Head,
     body: &mut Body,
     wanted: &Wanted,
-    held: &mut Held,
+    mut held: Held,
 ) -> Result<Box<Fields>, Refusal> {
     let bytes_max = wanted.bytes_max;
     if matches!(head.length, Length::Exactly(bytes) if bytes > bytes_max) {
@@ -140,11 +143,27 @@ async fn read(
     }
     let mut trailers = Box::new(Fields::new());
     let mut keep = |came: HeaderMap| *trailers = Fields::from(came);
-    let bytes = whole(std::mem::take(body), head.length, bytes_max, held, &mut keep).await?;
+    let bytes = whole(std::mem::take(body), head.length, bytes_max, &mut held, &mut keep).await?;
     // A digest that follows its body is compared here, because the trailers go no further.
     if let Some(expected) = Expected::from_headers(&trailers)? {
         expected.verify(&bytes)?;
     }
-    *body = if bytes.is_empty() { Body::Empty } else { Body::Whole(bytes) };
+    *body = match bytes.is_empty() {
+        true => Body::Empty,
+        false => Body::Whole(Bytes::from_owner(Kept { bytes, _held: held })),
+    };
     Ok(trailers)
+}
+
+/// A body that brings its hold of the room along, so that requests without one carry none. A filter
+/// that reads it again holds as much once more: rather too much than too little.
+struct Kept {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }

@@ -70,8 +70,7 @@ impl Gathered {
         }
         *self = match std::mem::replace(self, Self::Nothing) {
             Self::Nothing => {
-                // What was held for it when it was read before is its memory still.
-                held.resize(held.bytes().max(needed as u64))?;
+                held.resize(needed as u64)?;
                 Self::One(data)
             }
             Self::One(first) => {
