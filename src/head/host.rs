@@ -7,6 +7,7 @@ use http::header::HOST;
 use memchr::memchr;
 
 use crate::fields::Fields;
+use crate::listen::Peer;
 use crate::parties::Parties;
 use crate::refusal::{Reason, Refusal};
 
@@ -98,11 +99,20 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// The parties, of which this is the one that is asked.
-    pub(in crate::head) fn parties(&self, client: IpAddr, scheme: &'static str) -> Arc<Parties> {
+    /// The parties, of which this is the one that is asked. A connection keeps its first ones.
+    pub(in crate::head) fn parties(
+        &self,
+        (client, scheme): (IpAddr, &'static str),
+        peer: &Peer,
+    ) -> Arc<Parties> {
         match self {
             Self::Kept(parties) if parties.client == client => Arc::clone(parties),
-            named => Arc::new(Parties::new(client, scheme, named.host(), named.port())),
+            named => {
+                let parties = Arc::new(Parties::new(client, scheme, named.host(), named.port()));
+                // Where there are some, they stay.
+                let _ = peer.parties.set(Arc::clone(&parties));
+                parties
+            }
         }
     }
 }

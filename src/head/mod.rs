@@ -152,11 +152,7 @@ pub fn read(
     headers::expectation(&mut headers)?;
     let upgrade = headers::upgrade(&headers, &method, version, (length, peer.tls.is_some()))?;
     let client = client::address(address, &headers, trusted);
-    let parties = named.parties(client, scheme);
-    if kept.is_none() {
-        // Another request over the connection may have been first; that is as good.
-        let _ = peer.parties.set(Arc::clone(&parties));
-    }
+    let parties = named.parties((client, scheme), peer);
     let trace = Trace::carry_on(&headers);
     headers::strip(&mut headers)?;
 

@@ -52,7 +52,7 @@ async fn ask(
     body: &mut Outbound,
 ) -> Result<(AnswerHead, bool), Fault> {
     let (host, headers) = ("a", Fields::new());
-    let request = request(method, &host, &headers);
+    let request = request(method, host, &headers);
     let answered = link.ask(request, body, patience()).await?;
     Ok((answered.head, answered.sent))
 }
