@@ -1,5 +1,6 @@
-//! The two parties of a request, and how others are told of them: written once for a connection, as
-//! nearly all of its requests are between the same two.
+//! Who asks whom: read and written once for a connection, as services and the log are told of it.
+//!
+//! Nearly all requests of a connection are between the same two.
 
 use std::net::IpAddr;
 
