@@ -81,6 +81,39 @@ fn an_offer_of_h2c_is_passed_over_and_never_reaches_a_service() {
 }
 
 #[test]
+fn each_request_of_a_connection_is_told_of_by_its_own_host() {
+    let service = Service::ok();
+    let gate = Gate::new(service.address, POLICY);
+    let hosts = [
+        ("localhost", "localhost", "localhost"),
+        ("other.example:81", "other.example:81", "\"other.example:81\""),
+        ("LOCALHOST:80", "localhost", "localhost"),
+        ("[::1]:80", "[::1]", "\"[::1]\""),
+        ("localhost", "localhost", "localhost"),
+    ];
+    let bytes: String = hosts
+        .iter()
+        .map(|(written, ..)| format!("GET /v1/open HTTP/1.1\r\nHost: {written}\r\n\r\n"))
+        .collect();
+    let replies = answers(&gate, &bytes, hosts.len());
+    assert!(replies.iter().all(|reply| reply.status == 200), "{replies:?}");
+    let seen = service.requests();
+    assert_eq!(seen.len(), hosts.len());
+    for (seen, (_, host, quoted)) in seen.iter().zip(hosts) {
+        let seen = seen.to_ascii_lowercase();
+        for line in [
+            format!("host: {host}"),
+            format!("forwarded: for=127.0.0.1;proto=http;host={quoted}"),
+            format!("x-forwarded-host: {host}"),
+            "x-forwarded-for: 127.0.0.1".to_owned(),
+            "x-forwarded-proto: http".to_owned(),
+        ] {
+            assert_eq!(seen.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line}: {seen}");
+        }
+    }
+}
+
+#[test]
 fn one_empty_line_before_a_request_is_passed_over_and_never_two() {
     let service = Service::ok();
     let gate = Gate::new(service.address, POLICY);
