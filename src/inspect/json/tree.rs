@@ -34,9 +34,8 @@ impl Builder for () {
 /// A value that is being put together. How deep it becomes is the reader's to bound.
 #[derive(Default)]
 pub(in crate::inspect::json) struct Tree {
-    open: Vec<Value>,
-    /// The names of members whose values are being read.
-    names: Vec<String>,
+    /// What is open, each with the name of the member that is being read.
+    open: Vec<(Value, String)>,
     pub(in crate::inspect::json) whole: Value,
 }
 
@@ -44,26 +43,26 @@ impl Builder for Tree {
     const BUILDS: bool = true;
 
     fn open(&mut self, value: Value) {
-        self.open.push(value);
+        self.open.push((value, String::new()));
     }
 
     fn close(&mut self) {
-        if let Some(value) = self.open.pop() {
+        if let Some((value, _)) = self.open.pop() {
             self.put(value);
         }
     }
 
     fn name(&mut self, name: &str) {
-        self.names.push(name.to_owned());
+        if let Some((_, reading)) = self.open.last_mut() {
+            *reading = name.to_owned();
+        }
     }
 
     fn put(&mut self, value: Value) {
         match self.open.last_mut() {
-            Some(Value::Array(elements)) => elements.push(value),
-            Some(Value::Object(members)) => {
-                if let Some(name) = self.names.pop() {
-                    members.insert(name, value);
-                }
+            Some((Value::Array(elements), _)) => elements.push(value),
+            Some((Value::Object(members), name)) => {
+                members.insert(std::mem::take(name), value);
             }
             Some(_) | None => self.whole = value,
         }
