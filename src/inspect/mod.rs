@@ -260,8 +260,8 @@ impl Filters {
 
     /// Looks at a request, head first, and reads its body if something must look into it.
     ///
-    /// Waits for nothing but the body, which grows in what is `held`. What rules saw that only watch goes into `watch`, whatever
-    /// the outcome.
+    /// Waits for nothing but the body, which grows in what is `held`. What rules saw that only watch
+    /// goes into `watch`, whatever the outcome.
     ///
     /// # Errors
     /// Any reason of the stage `inspect`, and `client-left` when the connection is lost.

@@ -16,8 +16,8 @@ use crate::refusal::{Reason, Refusal};
 const FIRST_BYTES: usize = 4096;
 
 /// Reads a body whole. What it takes of the room grows with the bytes that have arrived, never with
-/// what the caller declared. A body that came in one frame is not copied. Trailers are shown to `trailers`,
-/// and no longer belong to what was read.
+/// what the caller declared. A body that came in one frame is not copied. Trailers are shown to
+/// `trailers`, and no longer belong to what was read.
 ///
 /// # Errors
 /// `body-too-large` as soon as a byte is too many, `buffer-full`, and what broke the body off.

@@ -1,9 +1,8 @@
 //! Lets a busy worker read all that has come before it sends, and then send everything in a row.
 //!
-//! The other end of a connection sleeps when it has nothing to do, and sending wakes it. Waking
-//! another core costs more than the rest of a send; it is paid for each send that finds the other
-//! end asleep. Where the sends of many requests follow one another at once, the first one pays for
-//! all. Code and data of one kind of work are met while they are warm, besides.
+//! The other end of a connection sleeps when it has nothing to do, and sending wakes it. To wake
+//! another core is dear, and each send pays that finds the other end asleep. Where the sends of many
+//! requests follow one another at once, the first one pays for all.
 
 use std::cell::Cell;
 

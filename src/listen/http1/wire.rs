@@ -163,11 +163,11 @@ impl<S: Socket> Wire<S> {
         if self.decoder != Decoder::Ended {
             return false;
         }
-        // Nearly always nothing has come, and asking for that alone is less than reading.
-        let comes =
-            |socket: &S, context: &mut Context<'_>| socket.poll_readable(context).is_ready();
         while self.input.len() < bytes_max {
-            if self.socket.as_ref().is_some_and(|socket| !comes(socket, context)) {
+            // Nearly always nothing has come, and asking for that alone is less than reading.
+            if let Some(socket) = &self.socket
+                && socket.poll_readable(context).is_pending()
+            {
                 return false;
             }
             match self.poll_read(context) {
