@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::forward::address::{Address, Host, same_ip};
 use crate::forward::upstream::{Protocol, Settings};
+use crate::listen::ahead::Ahead;
 
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -20,7 +21,7 @@ const ADDRESSES_MAX: usize = 8;
 /// A byte stream to a target.
 pub(in crate::forward) enum Wire {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead>>),
 }
 
 /// Why no stream could be opened. Nothing of a request was sent.
@@ -67,8 +68,10 @@ pub(in crate::forward) async fn dial(
     let missing = || DialFault::Tls(io::Error::other("the target has no name to be proved"));
     let tls = settings.tls.as_ref().ok_or_else(missing)?;
     let name = tls.server_name(address).ok_or_else(missing)?;
-    let stream =
-        TlsConnector::from(tls.config()).connect(name, stream).await.map_err(DialFault::Tls)?;
+    let stream = TlsConnector::from(tls.config())
+        .connect(name, Ahead::new(stream))
+        .await
+        .map_err(DialFault::Tls)?;
     // HTTP/1.1 needs no agreement; HTTP/2 must have been agreed on.
     let agreed = stream.get_ref().1.alpn_protocol();
     if settings.http == Protocol::Http2 && agreed != Some(b"h2") {

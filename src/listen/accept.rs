@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::listen::ahead::Ahead;
 use crate::listen::balance::{Berth, Carried, Handed, Kept, Place, Stay};
 use crate::listen::counters::{Full, Held, Seat, count};
 use crate::listen::drain::{Drain, Token};
@@ -113,7 +114,7 @@ impl<H: Handler> Accept<H> {
             Handed::Kept(mut kept, held) => {
                 let socket = match &mut kept.stream {
                     Carried::Plain(stream) => stream,
-                    Carried::Tls(stream) => stream.get_mut().0,
+                    Carried::Tls(stream) => stream.get_mut().0.socket_mut(),
                 };
                 if self.rehome(socket) {
                     self.start(self.connection(kept.peer).serve(kept.stream, kept.served), held);
@@ -306,6 +307,6 @@ impl<H: Handler> Connection<H> {
 
 /// What came of a handshake.
 enum Shaken {
-    Tls(Box<TlsStream<TcpStream>>, TlsFacts),
+    Tls(Box<TlsStream<Ahead>>, TlsFacts),
     Plaintext(TcpStream),
 }

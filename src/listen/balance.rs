@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_rustls::server::TlsStream;
 
 use crate::listen::Peer;
+use crate::listen::ahead::Ahead;
 use crate::listen::counters::Seat;
 use crate::listen::drain::Token;
 
@@ -216,7 +217,7 @@ pub(super) struct Kept {
 /// The socket of a connection that is handed on, with the state of its TLS.
 pub(super) enum Carried {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead>>),
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod body;
 pub mod room;
 pub mod gather;
 pub mod plain;
+pub(crate) mod ahead;
 pub mod settings;
 pub mod bounds;
 pub mod der;

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::clock::Clock;
+use crate::listen::ahead::Ahead;
 use crate::listen::certificate::Certificates;
 use crate::listen::clients::{Clients, Turned};
 use crate::listen::counters::count;
@@ -229,13 +230,13 @@ impl Tls {
         &self,
         stream: TcpStream,
         turned: &Turned,
-    ) -> io::Result<(TlsStream<TcpStream>, TlsFacts)> {
+    ) -> io::Result<(TlsStream<Ahead>, TlsFacts)> {
         let blame = |fault: io::Error| {
             let inner = fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             inner.and_then(|inner| turned.by(inner)).into_iter().for_each(count);
             fault
         };
-        let parts = &self.0;
+        let (parts, stream) = (&self.0, Ahead::new(stream));
         let (stream, host, generation) = if parts.all.len() == 1 {
             let current = parts.own.current.load_full();
             let acceptor = TlsAcceptor::from(Arc::clone(&current.config));
@@ -271,7 +272,7 @@ impl Tls {
     /// A session was resumed whose certificate would not be let in any more.
     fn facts(
         &self,
-        stream: &TlsStream<TcpStream>,
+        stream: &TlsStream<Ahead>,
         (host, generation): (&Arc<HostTls>, u64),
         turned: &Turned,
     ) -> io::Result<TlsFacts> {

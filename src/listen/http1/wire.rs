@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::listen::Stream;
+use crate::listen::ahead::Ahead;
 use crate::listen::body::Broken;
 use crate::listen::http1::decode::{Decoder, Step};
 use crate::listen::http1::trailer::trailers;
@@ -52,13 +53,14 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for TlsStream<TcpStream> {
+impl Socket for TlsStream<Ahead> {
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.get_ref().0.poll_readable(context)
+        let beneath = self.get_ref().0;
+        if beneath.holds() { Poll::Ready(()) } else { beneath.socket().poll_readable(context) }
     }
 
     fn abort(&mut self) {
-        self.get_mut().0.abort();
+        self.get_mut().0.socket_mut().abort();
     }
 }
 
