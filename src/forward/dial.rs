@@ -14,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 use crate::forward::address::{Address, Host, same_ip};
 use crate::forward::upstream::{Protocol, Settings};
 use crate::listen::ahead::Ahead;
+use crate::listen::pieces::Pieces;
 
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -21,7 +22,7 @@ const ADDRESSES_MAX: usize = 8;
 /// A byte stream to a target.
 pub(in crate::forward) enum Wire {
     Plain(TcpStream),
-    Tls(Box<TlsStream<Ahead>>),
+    Tls(Box<Pieces<TlsStream<Ahead>>>),
 }
 
 /// Why no stream could be opened. Nothing of a request was sent.
@@ -77,7 +78,7 @@ pub(in crate::forward) async fn dial(
     if settings.http == Protocol::Http2 && agreed != Some(b"h2") {
         return Err(DialFault::Protocol);
     }
-    Ok(Wire::Tls(Box::new(stream)))
+    Ok(Wire::Tls(Box::new(Pieces::new(stream))))
 }
 
 /// Tries the addresses in turn. Each has its share of the time, so that one that swallows packets does

@@ -12,13 +12,11 @@ use tokio::io;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::server::TlsStream;
 
-use crate::listen::ahead::Ahead;
 use crate::listen::balance::{Berth, Carried, Handed, Kept, Place, Stay};
 use crate::listen::counters::{Full, Held, Seat, count};
 use crate::listen::drain::{Drain, Token};
-use crate::listen::tls::Tls;
+use crate::listen::tls::{Secured, Tls};
 use crate::listen::{Handler, Peer, Service, Shared, TlsFacts, http1, http2};
 use crate::refusal::Reason;
 
@@ -114,7 +112,7 @@ impl<H: Handler> Accept<H> {
             Handed::Kept(mut kept, held) => {
                 let socket = match &mut kept.stream {
                     Carried::Plain(stream) => stream,
-                    Carried::Tls(stream) => stream.get_mut().0.socket_mut(),
+                    Carried::Tls(stream) => stream.whole_mut().get_mut().0.socket_mut(),
                 };
                 if self.rehome(socket) {
                     self.start(self.connection(kept.peer).serve(kept.stream, kept.served), held);
@@ -244,7 +242,7 @@ impl<H: Handler> Connection<H> {
                 let left = Box::pin(http1::serve(stream, service, served)).await?;
                 (left.berth, Carried::Plain(left.socket), left.served)
             }
-            Carried::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            Carried::Tls(stream) if stream.whole().get_ref().1.alpn_protocol() == Some(b"h2") => {
                 Box::pin(http2::serve(*stream, service)).await;
                 return None;
             }
@@ -291,7 +289,7 @@ impl<H: Handler> Connection<H> {
         match &shaken {
             Shaken::Plaintext(_) => count(&counters.handshake_failed),
             Shaken::Tls(stream, facts) => {
-                let (_, session) = stream.get_ref();
+                let (_, session) = stream.whole().get_ref();
                 match facts.version {
                     "TLSv1.2" => count(&counters.handshakes_tls12),
                     _ => count(&counters.handshakes_tls13),
@@ -307,6 +305,6 @@ impl<H: Handler> Connection<H> {
 
 /// What came of a handshake.
 enum Shaken {
-    Tls(Box<TlsStream<Ahead>>, TlsFacts),
+    Tls(Box<Secured>, TlsFacts),
     Plaintext(TcpStream),
 }

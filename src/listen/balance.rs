@@ -20,12 +20,11 @@ use tokio::net::TcpStream;
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender, channel};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_rustls::server::TlsStream;
 
 use crate::listen::Peer;
-use crate::listen::ahead::Ahead;
 use crate::listen::counters::Seat;
 use crate::listen::drain::Token;
+use crate::listen::tls::Secured;
 
 const TURN: Duration = Duration::from_millis(100);
 /// A worker that is busy for so many thousandths of a turn is overloaded. What it spends in the
@@ -217,7 +216,7 @@ pub(super) struct Kept {
 /// The socket of a connection that is handed on, with the state of its TLS.
 pub(super) enum Carried {
     Plain(TcpStream),
-    Tls(Box<TlsStream<Ahead>>),
+    Tls(Box<Secured>),
 }
 
 #[cfg(test)]

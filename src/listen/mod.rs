@@ -5,6 +5,7 @@ pub mod room;
 pub mod gather;
 pub mod plain;
 pub(crate) mod ahead;
+pub(crate) mod pieces;
 pub mod settings;
 pub mod bounds;
 pub mod der;

@@ -21,7 +21,11 @@ use crate::listen::ahead::Ahead;
 use crate::listen::certificate::Certificates;
 use crate::listen::clients::{Clients, Turned};
 use crate::listen::counters::count;
+use crate::listen::pieces::Pieces;
 use crate::listen::{ClientCertificate, TlsFacts};
+
+/// A caller's connection over TLS.
+pub(in crate::listen) type Secured = Pieces<TlsStream<Ahead>>;
 
 /// The TLS side of a listener.
 #[derive(Clone)]
@@ -230,7 +234,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         turned: &Turned,
-    ) -> io::Result<(TlsStream<Ahead>, TlsFacts)> {
+    ) -> io::Result<(Secured, TlsFacts)> {
         let blame = |fault: io::Error| {
             let inner = fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             inner.and_then(|inner| turned.by(inner)).into_iter().for_each(count);
@@ -252,7 +256,7 @@ impl Tls {
             (hello.into_stream(config).await.map_err(blame)?, host, current.generation)
         };
         let facts = self.facts(&stream, (host, generation), turned)?;
-        Ok((stream, facts))
+        Ok((Pieces::new(stream), facts))
     }
 
     /// The host that a caller names; nothing for a caller who names none where that could evade

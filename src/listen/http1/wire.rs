@@ -13,13 +13,12 @@ use http_body::Frame;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::server::TlsStream;
 
 use crate::listen::Stream;
-use crate::listen::ahead::Ahead;
 use crate::listen::body::Broken;
 use crate::listen::http1::decode::{Decoder, Step};
 use crate::listen::http1::trailer::trailers;
+use crate::listen::tls::Secured;
 use crate::refusal::Reason;
 
 /// One read of a head: nearly all heads fit.
@@ -53,14 +52,14 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for TlsStream<Ahead> {
+impl Socket for Secured {
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        let beneath = self.get_ref().0;
+        let (beneath, _) = self.whole().get_ref();
         if beneath.holds() { Poll::Ready(()) } else { beneath.socket().poll_readable(context) }
     }
 
     fn abort(&mut self) {
-        self.get_mut().0.socket_mut().abort();
+        self.whole_mut().get_mut().0.socket_mut().abort();
     }
 }
 
