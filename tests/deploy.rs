@@ -208,3 +208,24 @@ fn unchunked(body: &str) -> String {
     }
     whole
 }
+
+#[test]
+fn release_builds_are_guided_by_the_profile_and_others_are_left_alone() {
+    let config = read(".cargo/config.toml");
+    assert!(config.contains("rustc-wrapper = \"deploy/pgo/rustc\""), "{config}");
+    let wrapper = root().join("deploy/pgo/rustc");
+    // In place of the compiler stands a program that prints what it was called with.
+    let called = |arguments: &[&str]| {
+        checked(wrapper.to_str().unwrap(), &[&["echo"], arguments].concat(), "")
+    };
+    assert_eq!(called(&["-C", "opt-level=1", "a b"]), "-C opt-level=1 a b\n");
+    assert_eq!(called(&["-vV"]), "-vV\n");
+    let printed = called(&["-C", "opt-level=3", "--test"]);
+    let profile = printed
+        .split_whitespace()
+        .find_map(|argument| argument.strip_prefix("-Cprofile-use="))
+        .unwrap_or_else(|| panic!("{printed}"));
+    assert!(printed.starts_with("-C opt-level=3 --test -C"), "{printed}");
+    // What begins so is an indexed profile of LLVM.
+    assert!(std::fs::read(profile).unwrap().starts_with(b"\xfflprofi\x81"), "{profile}");
+}

@@ -124,7 +124,9 @@ impl<S: Socket> Wire<S> {
         self.retire();
         self.decoder = decoder;
         self.interim = if expects_continue { CONTINUE } else { &[] };
-        self.body_read_bytes = BODY_READ_BYTES_MIN;
+        // Who has sent this much along with the head will send more of it.
+        let has_much = self.input.len() >= BODY_READ_BYTES_MIN / 2;
+        self.body_read_bytes = if has_much { BODY_READ_BYTES_MAX } else { BODY_READ_BYTES_MIN };
     }
 
     /// Takes the body away from whoever reads it.
